@@ -1,0 +1,3 @@
+//! bryo, a rootless-first OCI container runtime.
+
+fn main() {}
