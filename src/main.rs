@@ -1,7 +1,46 @@
 //! bryo, a rootless-first OCI container runtime.
+//!
+//! Facts are read, a plan is decided, the plan is executed, the result is recorded. Nothing flows back.
+//!
+//! ```text
+//! cli -> verbs -+- bundle          what was asked      (config.json, typed and checked)
+//!               +- host            what is true        (facts, read by probing)
+//!               +- plan            what will be done   (pure: no I/O, no clock, no environment)
+//!               +- launch <-> init do it               (parent <-> child, talking by `sync`)
+//!               +- state           what happened       (the record and its degradations)
+//! sys = the system calls, and the only `unsafe`, below everything
+//! ```
+//!
+//! Rooms are stages, files are topics, and a topic keeps its name in every room: `idmap` is known by host,
+//! decided by plan and written by launch.
 
-// not called yet: the launch wires it
-#[allow(dead_code)]
+mod bundle;
+mod cli;
+mod host;
+mod init;
+mod launch;
+mod plan;
+mod report;
+#[allow(dead_code)] // features will print its tables
 mod seccomp;
+mod state;
+mod sync;
+#[allow(unsafe_code)]
+mod sys;
+mod verbs;
 
-fn main() {}
+use std::process::ExitCode;
+
+/// The version of the runtime specification that bryo implements.
+pub const OCI_VERSION: &str = "1.3.0";
+
+fn main() -> ExitCode {
+    match cli::parse(std::env::args_os()) {
+        Ok(cli::Call::Print(text)) => verbs::print(&text),
+        Ok(cli::Call::Verb(global, verb)) => verbs::call(&global, verb),
+        Err(line) => {
+            eprintln!("bryo: {line}");
+            ExitCode::FAILURE
+        }
+    }
+}

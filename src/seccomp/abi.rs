@@ -49,16 +49,7 @@ const fn abi(
     wide: bool,
     big_endian: bool,
 ) -> Abi {
-    Abi {
-        name,
-        arch,
-        scmp,
-        token,
-        wide,
-        big_endian,
-        base: 0,
-        multiplexers: None,
-    }
+    Abi { name, arch, scmp, token, wide, big_endian, base: 0, multiplexers: None }
 }
 
 impl Abi {
@@ -153,10 +144,7 @@ impl Abi {
         }
         // getpid is a syscall everywhere: that it has no number is libseccomp's age
         if ScmpSyscall::from_name_by_arch("getpid", abi.scmp).is_err() {
-            bail!(
-                "linux.seccomp: the linked libseccomp does not know the architecture {}",
-                abi.name
-            );
+            bail!("linux.seccomp: the linked libseccomp does not know the architecture {}", abi.name);
         }
         Ok(abi)
     }
@@ -172,9 +160,7 @@ impl Abi {
                     Multiplexer::Ipc => 117,
                 };
                 return Numbers {
-                    direct: family
-                        .direct(name, self.wide)
-                        .map(|number| self.base + number),
+                    direct: family.direct(name, self.wide).map(|number| self.base + number),
                     behind: Some((self.base + gate, index)),
                 };
             }
@@ -182,15 +168,9 @@ impl Abi {
         let direct = match ScmpSyscall::from_name_by_arch(name, self.scmp) {
             // negative: known on other architectures
             Ok(syscall) => u32::try_from(syscall.as_raw_syscall()).ok(),
-            Err(_) => NEWER
-                .iter()
-                .find(|(newer, _)| *newer == name)
-                .map(|(_, number)| self.base + number),
+            Err(_) => NEWER.iter().find(|(newer, _)| *newer == name).map(|(_, number)| self.base + number),
         };
-        Numbers {
-            direct,
-            behind: None,
-        }
+        Numbers { direct, behind: None }
     }
 
     /// A multiplexer of this architecture, named as itself.
@@ -313,11 +293,7 @@ mod tests {
     #[test]
     fn every_architecture_is_named_and_numbered_as_the_spec_crate_has_it() {
         for abi in &ABIS {
-            assert_eq!(
-                serde_json::to_value(abi.arch).unwrap(),
-                abi.name,
-                "the JSON word of {abi:?}"
-            );
+            assert_eq!(serde_json::to_value(abi.arch).unwrap(), abi.name, "the JSON word of {abi:?}");
             assert_eq!(abi.name.parse::<ScmpArch>().unwrap(), abi.scmp);
             // libseccomp tells x32 from x86_64 by a made-up token
             if abi.name != "SCMP_ARCH_X32" {
@@ -328,24 +304,16 @@ mod tests {
 
     #[test]
     fn direct_numbers_of_multiplexed_syscalls_are_those_that_libseccomp_names() {
-        for name in [
-            "SCMP_ARCH_X86",
-            "SCMP_ARCH_S390",
-            "SCMP_ARCH_S390X",
-            "SCMP_ARCH_PPC",
-            "SCMP_ARCH_PPC64LE",
-        ] {
+        for name in
+            ["SCMP_ARCH_X86", "SCMP_ARCH_S390", "SCMP_ARCH_S390X", "SCMP_ARCH_PPC", "SCMP_ARCH_PPC64LE"]
+        {
             let abi = abi(name);
             for number in 0..500 {
                 let Ok(syscall) = ScmpSyscall::from(number).get_name_by_arch(abi.scmp) else {
                     continue;
                 };
                 if member(&syscall).is_some() {
-                    assert_eq!(
-                        abi.numbers(&syscall).direct,
-                        Some(number as u32),
-                        "{syscall} on {name}"
-                    );
+                    assert_eq!(abi.numbers(&syscall).direct, Some(number as u32), "{syscall} on {name}");
                 }
             }
         }
@@ -359,11 +327,7 @@ mod tests {
                 continue;
             };
             let (gate, index) = x86.numbers(&name).behind.unwrap();
-            assert_eq!(
-                pseudo.unsigned_abs(),
-                if gate == 102 { 100 } else { 200 } + index,
-                "{name}"
-            );
+            assert_eq!(pseudo.unsigned_abs(), if gate == 102 { 100 } else { 200 } + index, "{name}");
         }
         assert_eq!(abi("SCMP_ARCH_X86_64").numbers("socket").behind, None);
         assert_eq!(abi("SCMP_ARCH_X86_64").numbers("socket").direct, Some(41));
@@ -383,10 +347,7 @@ mod tests {
             }
             assert!(abi("SCMP_ARCH_X86_64").numbers(name).direct.is_some());
         }
-        assert_eq!(
-            abi("SCMP_ARCH_X32").numbers("mseal").direct,
-            Some(X32_BIT | 462)
-        );
+        assert_eq!(abi("SCMP_ARCH_X32").numbers("mseal").direct, Some(X32_BIT | 462));
     }
 
     #[test]
@@ -394,10 +355,7 @@ mod tests {
         for name in ["no_such_call", "a\0b", &"x".repeat(300)] {
             assert_eq!(abi("SCMP_ARCH_X86_64").numbers(name), Numbers::default());
         }
-        assert_eq!(
-            abi("SCMP_ARCH_X86_64").numbers("waitpid"),
-            Numbers::default()
-        );
+        assert_eq!(abi("SCMP_ARCH_X86_64").numbers("waitpid"), Numbers::default());
         assert_eq!(abi("SCMP_ARCH_X86").numbers("waitpid").direct, Some(7));
     }
 }

@@ -19,14 +19,7 @@ pub(super) fn load(bytes: &[u8]) -> Loaded {
     assert_eq!(bytes.len() % INSTRUCTION, 0, "cut within an instruction");
     let program: Vec<_> = bytes
         .chunks_exact(INSTRUCTION)
-        .map(|i| {
-            (
-                u16::from_ne_bytes([i[0], i[1]]),
-                i[2],
-                i[3],
-                u32::from_ne_bytes([i[4], i[5], i[6], i[7]]),
-            )
-        })
+        .map(|i| (u16::from_ne_bytes([i[0], i[1]]), i[2], i[3], u32::from_ne_bytes([i[4], i[5], i[6], i[7]])))
         .collect();
     assert!((1..=4096).contains(&program.len()), "{}", program.len());
     for (at, (code, if_true, if_false, k)) in program.iter().enumerate() {

@@ -113,10 +113,7 @@ pub const FLAGS: [(&str, u32); 4] = [
     ("SECCOMP_FILTER_FLAG_TSYNC", 0),
     ("SECCOMP_FILTER_FLAG_SPEC_ALLOW", FLAG_SPEC_ALLOW),
     ("SECCOMP_FILTER_FLAG_LOG", FLAG_LOG),
-    (
-        "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV",
-        FLAG_WAIT_KILLABLE_RECV,
-    ),
+    ("SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV", FLAG_WAIT_KILLABLE_RECV),
 ];
 
 /// `archs` of `features`: every architecture that [`normalise`] takes.
@@ -211,11 +208,7 @@ impl Filter {
 
 /// Checks a profile and says it in one way.
 pub fn normalise(seccomp: &LinuxSeccomp) -> Result<Profile> {
-    let default_action = action(
-        seccomp.default_action(),
-        seccomp.default_errno_ret(),
-        "defaultErrnoRet",
-    )?;
+    let default_action = action(seccomp.default_action(), seccomp.default_errno_ret(), "defaultErrnoRet")?;
     if default_action == RET_USER_NOTIF {
         // it would notify the syscall by which the listener reaches the parent
         bail!("linux.seccomp: SCMP_ACT_NOTIFY cannot be used as default action");
@@ -238,10 +231,7 @@ pub fn normalise(seccomp: &LinuxSeccomp) -> Result<Profile> {
         rules.push(Rule {
             names: syscall.names().clone(),
             action,
-            clauses: clauses(
-                syscall.args().as_deref().unwrap_or_default(),
-                syscall.names(),
-            )?,
+            clauses: clauses(syscall.args().as_deref().unwrap_or_default(), syscall.names())?,
         });
     }
 
@@ -257,10 +247,7 @@ pub fn normalise(seccomp: &LinuxSeccomp) -> Result<Profile> {
 
 /// Compiles a profile for every architecture that it names.
 pub fn compile(profile: &Profile) -> Result<Filter> {
-    Ok(Filter {
-        instructions: instructions(profile)?,
-        flags: profile.flags,
-    })
+    Ok(Filter { instructions: instructions(profile)?, flags: profile.flags })
 }
 
 /// [`compile`], by way of a directory where earlier results are kept. It is made if it is not
@@ -363,10 +350,9 @@ fn listener(seccomp: &LinuxSeccomp, rules: &[Rule]) -> Result<Option<Listener>> 
         return Ok(None);
     }
     match seccomp.listener_path() {
-        Some(path) if !path.as_os_str().is_empty() => Ok(Some(Listener {
-            path: path.clone(),
-            metadata: seccomp.listener_metadata().clone(),
-        })),
+        Some(path) if !path.as_os_str().is_empty() => {
+            Ok(Some(Listener { path: path.clone(), metadata: seccomp.listener_metadata().clone() }))
+        }
         _ => bail!(
             "linux.seccomp: SCMP_ACT_NOTIFY is used and listenerPath is not set: \
              nobody would answer; fix: set listenerPath to the socket of a seccomp agent"
@@ -396,9 +382,7 @@ fn flags(seccomp: &LinuxSeccomp, notifies: bool) -> u32 {
             bits | match flag {
                 LinuxSeccompFilterFlag::SeccompFilterFlagLog => FLAG_LOG,
                 LinuxSeccompFilterFlag::SeccompFilterFlagSpecAllow => FLAG_SPEC_ALLOW,
-                LinuxSeccompFilterFlag::SeccompFilterFlagWaitKillableRecv => {
-                    FLAG_WAIT_KILLABLE_RECV
-                }
+                LinuxSeccompFilterFlag::SeccompFilterFlagWaitKillableRecv => FLAG_WAIT_KILLABLE_RECV,
                 LinuxSeccompFilterFlag::SeccompFilterFlagTsync => 0,
             }
         }),

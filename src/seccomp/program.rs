@@ -44,10 +44,7 @@ const POPULATED: u32 = 512;
 /// The program, for an array of `struct sock_filter`.
 pub(super) fn assemble(sections: &[Section], checks: &[Check]) -> Result<Vec<u8>> {
     let mut program = Program::default();
-    let mut checks = Checks {
-        checks,
-        placed: vec![None; checks.len()],
-    };
+    let mut checks = Checks { checks, placed: vec![None; checks.len()] };
     // libseccomp's answer to an architecture that the profile does not name
     let mut next = Target::Return(RET_KILL_THREAD);
     let mut entries = Vec::new();
@@ -144,11 +141,7 @@ impl Program {
     }
 
     fn test(&mut self, test: &Test, wide: bool, then: Target, otherwise: Target) -> Target {
-        let (yes, no) = if test.negated {
-            (otherwise, then)
-        } else {
-            (then, otherwise)
-        };
+        let (yes, no) = if test.negated { (otherwise, then) } else { (then, otherwise) };
         let halves = |word: u64| ((word >> 32) as u32, word as u32);
         let (high_mask, low_mask) = halves(test.mask);
         let (high_value, low_value) = halves(test.value);
@@ -234,12 +227,7 @@ impl Program {
     }
 
     fn put(&mut self, code: u16, if_true: u8, if_false: u8, k: u32) -> Target {
-        self.backwards.push(Instruction {
-            code,
-            if_true,
-            if_false,
-            k,
-        });
+        self.backwards.push(Instruction { code, if_true, if_false, k });
         Target::At(self.backwards.len() - 1)
     }
 
@@ -276,18 +264,12 @@ impl Leaf {
         let mut rest = ranges;
         while let [range, tail @ ..] = rest {
             let except = match tail {
-                [middle, last, ..]
-                    if last.verdict == range.verdict && last.start - middle.start == 1 =>
-                {
+                [middle, last, ..] if last.verdict == range.verdict && last.start - middle.start == 1 => {
                     Some((middle.start, middle.verdict))
                 }
                 _ => None,
             };
-            leaves.push(Leaf {
-                start: range.start,
-                verdict: range.verdict,
-                except,
-            });
+            leaves.push(Leaf { start: range.start, verdict: range.verdict, except });
             rest = if except.is_some() { &tail[2..] } else { tail };
         }
         leaves
@@ -300,9 +282,7 @@ fn running_weights(leaves: &[Leaf], base: u32) -> Vec<u64> {
     let mut sum = 0;
     let mut weights = vec![0];
     for (index, leaf) in leaves.iter().enumerate() {
-        let end = leaves
-            .get(index + 1)
-            .map_or(1 << 32, |next| u64::from(next.start));
+        let end = leaves.get(index + 1).map_or(1 << 32, |next| u64::from(next.start));
         let start = u64::from(leaf.start).max(populated.start);
         sum += end.min(populated.end).saturating_sub(start).max(1);
         weights.push(sum);
@@ -316,9 +296,5 @@ fn balanced_split(weights: &[u64]) -> usize {
     let twice_the_middle = weights[0] + weights[last];
     let above = weights[1..last].partition_point(|weight| 2 * weight < twice_the_middle) + 1;
     let off_by = |split: usize| (2 * weights[split]).abs_diff(twice_the_middle);
-    if above == last || (above > 1 && off_by(above - 1) <= off_by(above)) {
-        above - 1
-    } else {
-        above
-    }
+    if above == last || (above > 1 && off_by(above - 1) <= off_by(above)) { above - 1 } else { above }
 }

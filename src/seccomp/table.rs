@@ -5,8 +5,7 @@ use anyhow::{Result, bail};
 
 use super::abi::{Abi, Numbers, X32_BIT};
 use super::{
-    Profile, RET_ACTION_FULL, RET_ALLOW, RET_ERRNO, RET_KILL_THREAD, RET_LOG, RET_TRACE, Relation,
-    Test,
+    Profile, RET_ACTION_FULL, RET_ALLOW, RET_ERRNO, RET_KILL_THREAD, RET_LOG, RET_TRACE, Relation, Test,
 };
 
 /// One value of `seccomp_data.arch`.
@@ -74,22 +73,13 @@ pub(super) fn lay_out(profile: &Profile) -> Result<(Vec<Section>, Vec<Check>)> {
             }
             None => {}
         }
-        sections.push(Section {
-            token: abi.token,
-            base: abi.base,
-            ranges,
-        });
+        sections.push(Section { token: abi.token, base: abi.base, ranges });
     }
     Ok((sections, checks))
 }
 
 /// Appends the ranges of one architecture, from its first number up.
-fn number_line(
-    profile: &Profile,
-    abi: &Abi,
-    ranges: &mut Vec<Range>,
-    checks: &mut Vec<Check>,
-) -> Result<()> {
+fn number_line(profile: &Profile, abi: &Abi, ranges: &mut Vec<Range>, checks: &mut Vec<Check>) -> Result<()> {
     let Table { syscalls, newest } = table(profile, abi)?;
     let default = Verdict::Return(profile.default_action);
     let mut next = if abi.base == X32_BIT { X32_BIT } else { 0 };
@@ -99,14 +89,9 @@ fn number_line(
         }
         let verdict = match decision {
             Decision::Always(action) => Verdict::Return(action),
-            Decision::Arguments(cases) => intern(
-                checks,
-                Check {
-                    wide: abi.wide,
-                    cases,
-                    otherwise: profile.default_action,
-                },
-            ),
+            Decision::Arguments(cases) => {
+                intern(checks, Check { wide: abi.wide, cases, otherwise: profile.default_action })
+            }
         };
         push(ranges, number, verdict);
         next = number + 1;
@@ -183,12 +168,7 @@ fn table(profile: &Profile, abi: &Abi) -> Result<Table> {
                 continue;
             }
             let mut add = |number, case| {
-                entries.push(Entry {
-                    number,
-                    order: entries.len() as u32,
-                    name,
-                    case,
-                });
+                entries.push(Entry { number, order: entries.len() as u32, name, case });
             };
             for case in direct_cases.clone() {
                 if let Some(number) = direct {
@@ -265,7 +245,5 @@ fn through_gate(tests: &[Test], index: u32) -> Vec<Test> {
         value: u64::from(index),
         negated: false,
     };
-    std::iter::once(is_member)
-        .chain(tests.iter().copied().filter(|test| test.argument != 0))
-        .collect()
+    std::iter::once(is_member).chain(tests.iter().copied().filter(|test| test.argument != 0)).collect()
 }

@@ -38,11 +38,7 @@ fn refusal(json: &Value) -> String {
 }
 
 fn call(token: u32, number: u32, arguments: [u64; 6]) -> Call {
-    Call {
-        token,
-        number,
-        arguments,
-    }
+    Call { token, number, arguments }
 }
 
 fn number(arch: ScmpArch, name: &str) -> u32 {
@@ -55,11 +51,7 @@ fn native(filter: &Loaded, name: &str, first: &[u64]) -> u32 {
     let abi = Abi::native().unwrap();
     let mut arguments = [0; 6];
     arguments[..first.len()].copy_from_slice(first);
-    filter.run(call(
-        abi.token,
-        abi.numbers(name).direct.unwrap(),
-        arguments,
-    ))
+    filter.run(call(abi.token, abi.numbers(name).direct.unwrap(), arguments))
 }
 
 // What the words mean
@@ -97,11 +89,7 @@ fn errno_and_trace_carry_their_number_and_eperm_without_one() {
         if let Some(errno) = errno {
             rule["errnoRet"] = json!(errno);
         }
-        native(
-            &filter(&json!({"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [rule]})),
-            "getpid",
-            &[],
-        )
+        native(&filter(&json!({"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [rule]})), "getpid", &[])
     };
     assert_eq!(rule("SCMP_ACT_ERRNO", None), 0x0005_0001);
     assert_eq!(rule("SCMP_ACT_ERRNO", Some(0)), 0x0005_0000);
@@ -123,17 +111,7 @@ fn the_default_errno_is_eperm_or_the_one_that_is_set() {
 #[test]
 fn every_operator_compares_all_64_bits() {
     let big = 0x1_0000_0002u64;
-    let around = [
-        0,
-        1,
-        2,
-        big - 1,
-        big,
-        big + 1,
-        0x2_0000_0002,
-        0xffff_ffff,
-        u64::MAX,
-    ];
+    let around = [0, 1, 2, big - 1, big, big + 1, 0x2_0000_0002, 0xffff_ffff, u64::MAX];
     type Holds = fn(u64, u64) -> bool;
     let operators: [(&str, Holds); 6] = [
         ("SCMP_CMP_EQ", |a, v| a == v),
@@ -163,11 +141,7 @@ fn every_operator_compares_all_64_bits() {
                     "{argument:#x} {operator} {value:#x}"
                 );
                 let low = |word: u64| word & 0xffff_ffff;
-                let expected = if holds(low(argument), low(value)) {
-                    EPERM
-                } else {
-                    ALLOW
-                };
+                let expected = if holds(low(argument), low(value)) { EPERM } else { ALLOW };
                 assert_eq!(
                     filter.run(call(X86, 172, [7, argument, 0, 0, 0, 0])),
                     expected,
@@ -196,20 +170,8 @@ fn masked_eq_takes_the_mask_first_and_ignores_bits_outside_of_it() {
                 "args": [{"index": 0, "value": mask, "valueTwo": value, "op": "SCMP_CMP_MASKED_EQ"}],
             }],
         }));
-        for argument in [
-            0,
-            value,
-            value & mask,
-            !mask,
-            value ^ 0x20,
-            0x1000_0000,
-            u64::MAX,
-        ] {
-            let expected = if argument & mask == value & mask {
-                ALLOW
-            } else {
-                EPERM
-            };
+        for argument in [0, value, value & mask, !mask, value ^ 0x20, 0x1000_0000, u64::MAX] {
+            let expected = if argument & mask == value & mask { ALLOW } else { EPERM };
             assert_eq!(
                 native(&filter, "clone", &[argument]),
                 expected,
@@ -284,10 +246,7 @@ fn an_unconditional_rule_wins_and_the_first_of_them() {
     });
     let plain = json!({"names": ["socket"], "action": "SCMP_ACT_LOG"});
     let later = json!({"names": ["socket"], "action": "SCMP_ACT_KILL"});
-    for syscalls in [
-        json!([conditional, plain, later]),
-        json!([plain, conditional, later]),
-    ] {
+    for syscalls in [json!([conditional, plain, later]), json!([plain, conditional, later])] {
         let filter = filter(&json!({"defaultAction": "SCMP_ACT_ALLOW", "syscalls": syscalls}));
         assert_eq!(native(&filter, "socket", &[1]), RET_LOG);
         assert_eq!(native(&filter, "socket", &[2]), RET_LOG);
@@ -311,10 +270,7 @@ fn a_condition_that_always_holds_is_none() {
         }],
     }));
     assert_eq!(filter.run(call(X86_64, 157, [0; 6])), ALLOW);
-    assert_eq!(
-        filter.run(call(X86_64, 157, [0x1_0000_0000, 0, 0, 0, 0, 0])),
-        EPERM
-    );
+    assert_eq!(filter.run(call(X86_64, 157, [0x1_0000_0000, 0, 0, 0, 0, 0])), EPERM);
     // nothing of it is left in 32 bits
     assert_eq!(filter.run(call(X86, 172, [0; 6])), EPERM);
 }
@@ -359,11 +315,7 @@ fn a_profile_without_rules_is_its_default() {
 #[test]
 fn an_architecture_that_is_not_named_is_killed() {
     let filter = filter(&json!({"defaultAction": "SCMP_ACT_ALLOW"}));
-    let foreign = if Abi::native().unwrap().token == X86_64 {
-        AARCH64
-    } else {
-        X86_64
-    };
+    let foreign = if Abi::native().unwrap().token == X86_64 { AARCH64 } else { X86_64 };
     assert_eq!(filter.run(call(foreign, 1, [0; 6])), RET_KILL_THREAD);
     assert_eq!(native(&filter, "getpid", &[]), ALLOW);
 }
@@ -480,11 +432,7 @@ fn a_syscall_newer_than_the_profile_answers_enosys_on_each_architecture() {
     }));
     for (token, bit) in [(X86_64, 0), (X86_64, X32), (X86, 0), (AARCH64, 0)] {
         let answer = |number| filter.run(call(token, bit | number, [0; 6]));
-        assert_eq!(
-            answer(436),
-            EPERM,
-            "{token:#x} {bit:#x}: close_range, older than openat2"
-        );
+        assert_eq!(answer(436), EPERM, "{token:#x} {bit:#x}: close_range, older than openat2");
         assert_eq!(answer(437), EPERM, "{token:#x} {bit:#x}: openat2");
         assert_eq!(answer(438), ENOSYS, "{token:#x} {bit:#x}: pidfd_getfd");
         assert_eq!(answer(0x3fff_ffff), ENOSYS, "{token:#x} {bit:#x}");
@@ -539,10 +487,7 @@ fn notify_needs_a_listener_and_leaves_the_syscalls_that_hand_it_over() {
     assert!(normal.needs_listener());
     assert_eq!(normal.listener_path(), Some(Path::new("/run/agent.sock")));
     assert_eq!(normal.listener_metadata(), Some("blue"));
-    assert_eq!(
-        compile(&normal).unwrap().flags,
-        FLAG_NEW_LISTENER | FLAG_SPEC_ALLOW
-    );
+    assert_eq!(compile(&normal).unwrap().flags, FLAG_NEW_LISTENER | FLAG_SPEC_ALLOW);
 
     for name in ["write", "sendmsg"] {
         let words = format!("SCMP_ACT_NOTIFY cannot be used for the {name} syscall");
@@ -611,13 +556,8 @@ fn rules_that_contradict_or_point_nowhere_are_refused() {
 
 #[test]
 fn an_architecture_that_no_filter_can_serve_is_refused() {
-    let arch =
-        |arch: &str| refusal(&json!({"defaultAction": "SCMP_ACT_ALLOW", "architectures": [arch]}));
-    let other_order = if cfg!(target_endian = "big") {
-        "SCMP_ARCH_X86_64"
-    } else {
-        "SCMP_ARCH_S390X"
-    };
+    let arch = |arch: &str| refusal(&json!({"defaultAction": "SCMP_ACT_ALLOW", "architectures": [arch]}));
+    let other_order = if cfg!(target_endian = "big") { "SCMP_ARCH_X86_64" } else { "SCMP_ARCH_S390X" };
     assert!(arch(other_order).contains("its byte order is not this machine's"));
     assert!(arch("SCMP_ARCH_SHEB").contains("is not a valid arch for seccomp"));
     assert!(
@@ -665,11 +605,7 @@ fn jumps_reach_over_more_than_255_instructions() {
                 0..900 if value as usize % 3 == index => [RET_TRAP, RET_LOG][value as usize % 2],
                 _ => EPERM,
             };
-            assert_eq!(
-                native(&filter, name, &[0, value]),
-                expected,
-                "{name} {value}"
-            );
+            assert_eq!(native(&filter, name, &[0, value]), expected, "{name} {value}");
         }
     }
     assert_eq!(native(&filter, "getpid", &[]), ALLOW);
@@ -720,10 +656,7 @@ impl Oracle {
         for arch in profile.architectures().iter().flatten() {
             archs.push(arch.to_string().parse()?);
         }
-        let mut oracle = Oracle {
-            programs: Vec::new(),
-            newest: Vec::new(),
-        };
+        let mut oracle = Oracle { programs: Vec::new(), newest: Vec::new() };
         for arch in &archs {
             let token = token(*arch);
             if oracle.programs.iter().all(|(done, _)| *done != token) {
@@ -737,9 +670,7 @@ impl Oracle {
             for rule in profile.syscalls().iter().flatten() {
                 let numbers = rule.names().iter().filter_map(|n| direct_number(n, *arch));
                 let is_x32 = *arch == ScmpArch::X32;
-                oracle
-                    .newest
-                    .extend(numbers.map(|number| (token, is_x32, number)));
+                oracle.newest.extend(numbers.map(|number| (token, is_x32, number)));
             }
         }
         if let "SCMP_ACT_ALLOW" | "SCMP_ACT_LOG" | "SCMP_ACT_TRACE" =
@@ -766,10 +697,7 @@ impl Oracle {
     }
 }
 
-fn libseccomps_program(
-    profile: &LinuxSeccomp,
-    archs: impl Iterator<Item = ScmpArch>,
-) -> Result<Loaded> {
+fn libseccomps_program(profile: &LinuxSeccomp, archs: impl Iterator<Item = ScmpArch>) -> Result<Loaded> {
     let action = |action: LinuxSeccompAction, errno: Option<u32>| {
         let errno = errno.unwrap_or(1);
         match action.to_string().as_str() {
@@ -825,9 +753,7 @@ fn libseccomps_program(
 /// Also of a member of a multiplexer, for which libseccomp has to be asked the other way round.
 /// (runc does not, and answers ENOSYS to such a call although a rule allows it.)
 fn direct_number(name: &str, arch: ScmpArch) -> Option<u32> {
-    let number = ScmpSyscall::from_name_by_arch(name, arch)
-        .ok()?
-        .as_raw_syscall();
+    let number = ScmpSyscall::from_name_by_arch(name, arch).ok()?.as_raw_syscall();
     if !(-224..=-101).contains(&number) {
         return u32::try_from(number).ok();
     }
@@ -858,10 +784,7 @@ fn comparison(arg: &LinuxSeccompArg) -> ScmpArgCompare {
         "SCMP_CMP_EQ" => (ScmpCompareOp::Equal, arg.value()),
         "SCMP_CMP_GE" => (ScmpCompareOp::GreaterEqual, arg.value()),
         "SCMP_CMP_GT" => (ScmpCompareOp::Greater, arg.value()),
-        "SCMP_CMP_MASKED_EQ" => (
-            ScmpCompareOp::MaskedEqual(arg.value()),
-            arg.value_two().unwrap_or(0),
-        ),
+        "SCMP_CMP_MASKED_EQ" => (ScmpCompareOp::MaskedEqual(arg.value()), arg.value_two().unwrap_or(0)),
         other => panic!("{other}"),
     };
     ScmpArgCompare::new(arg.index() as u32, op, datum)
@@ -930,11 +853,7 @@ fn assert_same(json: &Value, tokens: &[u32], dice: &mut Dice) -> Result<usize> {
             let rounds = if interesting.contains(&number) { 60 } else { 1 };
             for _ in 0..rounds {
                 let arguments = std::array::from_fn(|_| {
-                    if dice.throw(3) == 0 {
-                        dice.throw(25)
-                    } else {
-                        *dice.pick(&values)
-                    }
+                    if dice.throw(3) == 0 { dice.throw(25) } else { *dice.pick(&values) }
                 });
                 let call = call(*token, number, arguments);
                 assert_eq!(
@@ -1005,16 +924,7 @@ fn engine_profile() -> Value {
         .filter_map(|number| ScmpSyscall::from(number).get_name().ok())
         .filter(|name| !dangerous.contains(&name.as_str()))
         .collect();
-    for old in [
-        "waitpid",
-        "_llseek",
-        "socketcall",
-        "ipc",
-        "stat64",
-        "fcntl64",
-        "send",
-        "recv",
-    ] {
+    for old in ["waitpid", "_llseek", "socketcall", "ipc", "stat64", "fcntl64", "send", "recv"] {
         names.push(old.to_owned());
     }
     let when = |name: &str, value: u64, two: u64, op: &str| {
@@ -1132,9 +1042,7 @@ fn profiles_at_random_mean_what_libseccomp_makes_of_them() {
             // tree is wrong about some that overlap: one action, and one conditional rule a name
             let mut names: Vec<&str> = (0..=dice.throw(5)).map(|_| *dice.pick(&NAMES)).collect();
             let used = |name: &&str| {
-                syscalls
-                    .iter()
-                    .any(|rule: &Value| rule["names"].as_array().unwrap().contains(&json!(name)))
+                syscalls.iter().any(|rule: &Value| rule["names"].as_array().unwrap().contains(&json!(name)))
             };
             names.retain(|name| !used(name));
             names.sort_unstable();

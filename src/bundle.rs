@@ -1,0 +1,331 @@
+//! What was asked: config.json as typed data, checked for what can be checked without looking at the host.
+//!
+//! The text is parsed once, straight into the types of `oci-spec`. Only where that fails, or where its
+//! result is ambiguous, the text is read again as plain JSON, the known disagreements between the crate
+//! and the specification are smoothed out, and the types are built from that:
+//!
+//! - an unknown capability is a warning, not an error (the specification says so since 1.0);
+//! - `null` means absent, and `process.user` may be left out;
+//! - `SCHED_FLAG_RESET_ON_FORK` and `SCHED_FLAG_DL_OVERRUN` have other spellings in the crate.
+
+use crate::report::{Failure, io_text};
+use oci_spec::runtime::Spec;
+use serde_json::Value;
+use std::collections::HashSet;
+use std::path::{Component, Path, PathBuf};
+
+/// A bundle on disk, loaded.
+#[derive(Debug, Clone)]
+pub struct Bundle {
+    /// The absolute path of the directory.
+    pub dir: PathBuf,
+    /// The configuration.
+    pub spec: Spec,
+    /// Remarks for the caller, one line each: what was ignored, and that it was.
+    pub remarks: Vec<String>,
+}
+
+/// Larger than any real configuration; a file that grows beyond it is not read to its end.
+const MAX_CONFIG: u64 = 16 << 20;
+
+/// Loads and checks `DIR/config.json`.
+///
+/// # Errors
+/// A file that is missing, unreadable, no JSON, of the wrong shape, or against a rule of config.md.
+pub fn load(dir: &Path) -> Result<Bundle, Failure> {
+    let act = || format!("cannot load bundle {}", dir.display());
+    let absolute = std::path::absolute(dir).map_err(|e| Failure::new(act(), io_text(&e)))?;
+    let dir = clean(&absolute);
+    let path = dir.join("config.json");
+    let text = read(&path).map_err(|error| {
+        let cause = if error.kind() == std::io::ErrorKind::NotFound {
+            "JSON specification file config.json not found".to_string()
+        } else {
+            format!("config.json: {}", io_text(&error))
+        };
+        Failure::new(act(), cause).fix("make one with bryo spec, or name the bundle with --bundle")
+    })?;
+    let (spec, remarks) =
+        parse(&text).map_err(|cause| Failure::new(act(), format!("config.json: {cause}")))?;
+    check(&spec).map_err(|cause| Failure::new(act(), format!("config.json: {cause}")))?;
+    Ok(Bundle { dir, spec, remarks })
+}
+
+fn read(path: &Path) -> std::io::Result<Vec<u8>> {
+    use std::io::Read;
+    let mut text = Vec::new();
+    let file = std::fs::File::open(path)?;
+    file.take(MAX_CONFIG + 1).read_to_end(&mut text)?;
+    if text.len() as u64 > MAX_CONFIG {
+        return Err(std::io::Error::other(format!("larger than {} MiB", MAX_CONFIG >> 20)));
+    }
+    Ok(text)
+}
+
+/// Parses a configuration; the remarks say what of it is ignored.
+///
+/// # Errors
+/// One line that says what is wrong, and at which line and column where that is known.
+pub fn parse(text: &[u8]) -> Result<(Spec, Vec<String>), String> {
+    let direct = match serde_json::from_slice::<Spec>(text) {
+        Ok(spec) => return Ok((spec, Vec::new())),
+        Err(error) => error,
+    };
+    // Cut off or no JSON at all: the first error says it best.
+    let Ok(mut value) = serde_json::from_slice::<Value>(text) else { return Err(direct.to_string()) };
+    let remarks = normalise(&mut value);
+    let spec = serde_json::from_value(value).map_err(|_| direct.to_string())?;
+    Ok((spec, remarks))
+}
+
+/// Parses a process as `exec --process` takes it.
+///
+/// # Errors
+/// As [`parse`].
+pub fn parse_process(text: &[u8]) -> Result<(oci_spec::runtime::Process, Vec<String>), String> {
+    let direct = match serde_json::from_slice(text) {
+        Ok(process) => return Ok((process, Vec::new())),
+        Err(error) => error,
+    };
+    let Ok(mut value) = serde_json::from_slice::<Value>(text) else { return Err(direct.to_string()) };
+    drop_nulls(&mut value);
+    let mut remarks = Vec::new();
+    normalise_process(&mut value, &mut remarks);
+    let process = serde_json::from_value(value).map_err(|_| direct.to_string())?;
+    Ok((process, remarks))
+}
+
+fn normalise(config: &mut Value) -> Vec<String> {
+    let mut remarks = Vec::new();
+    drop_nulls(config);
+    if let Some(process) = config.get_mut("process") {
+        normalise_process(process, &mut remarks);
+    }
+    remarks
+}
+
+fn normalise_process(process: &mut Value, remarks: &mut Vec<String>) {
+    if let Some(process) = process.as_object_mut() {
+        process.entry("user").or_insert_with(|| Value::Object(serde_json::Map::new()));
+    }
+    if let Some(sets) = process.get_mut("capabilities").and_then(Value::as_object_mut) {
+        for (set, names) in sets {
+            let Some(names) = names.as_array_mut() else { continue };
+            names.retain(|name| {
+                let known = serde_json::from_value::<oci_spec::runtime::Capability>(name.clone()).is_ok();
+                if !known && name.is_string() {
+                    remarks.push(format!("ignoring unknown capability {name} in {set}"));
+                }
+                known || !name.is_string()
+            });
+        }
+    }
+    let flags = process.get_mut("scheduler").and_then(|s| s.get_mut("flags"));
+    for flag in flags.and_then(Value::as_array_mut).into_iter().flatten() {
+        let spelling = match flag.as_str() {
+            Some("SCHED_FLAG_RESET_ON_FORK") => "SCHED_RESET_ON_FORK",
+            Some("SCHED_FLAG_DL_OVERRUN") => "SCHED_FLAG_D_L_OVERRUN",
+            _ => continue,
+        };
+        *flag = spelling.into();
+    }
+}
+
+fn drop_nulls(value: &mut Value) {
+    match value {
+        Value::Object(map) => {
+            map.retain(|_, v| !v.is_null());
+            map.values_mut().for_each(drop_nulls);
+        }
+        Value::Array(list) => list.iter_mut().for_each(drop_nulls),
+        _ => {}
+    }
+}
+
+/// The rules of config.md and config-linux.md that need no host to check.
+fn check(spec: &Spec) -> Result<(), String> {
+    check_version(spec.version())?;
+    if spec.root().is_none() {
+        return Err("root is missing".into());
+    }
+    let process = spec.process().as_ref().ok_or("process is missing")?;
+    check_process(process)?;
+    for mount in spec.mounts().iter().flatten() {
+        let at = mount.destination();
+        if at.as_os_str().is_empty() || at.to_str().is_some_and(|s| s.contains('\0')) {
+            return Err(format!("mount destination {at:?} is not a path"));
+        }
+    }
+    if let Some(linux) = spec.linux() {
+        let mut seen = HashSet::new();
+        for namespace in linux.namespaces().iter().flatten() {
+            if !seen.insert(namespace.typ()) {
+                return Err(format!("duplicate namespace {}", namespace.typ()));
+            }
+            if namespace.path().as_ref().is_some_and(|p| !p.as_os_str().is_empty() && !p.is_absolute()) {
+                return Err(format!("path of the {} namespace is not absolute", namespace.typ()));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The rules for a process, of a configuration or of `exec --process`.
+///
+/// # Errors
+/// The rule that is broken.
+pub fn check_process(process: &oci_spec::runtime::Process) -> Result<(), String> {
+    if process.args().as_ref().is_none_or(Vec::is_empty) {
+        return Err("process.args must not be empty".into());
+    }
+    if !process.cwd().is_absolute() {
+        return Err(format!("process.cwd {:?} is not an absolute path", process.cwd()));
+    }
+    for entry in process.env().iter().flatten() {
+        // Without a value, the runtime's own variable of that name would show (CVE-2026-57231).
+        if !entry.contains('=') || entry.starts_with('=') {
+            return Err(format!("process.env: {entry:?} is not of the form NAME=VALUE"));
+        }
+    }
+    let strings = process.args().iter().chain(process.env().iter()).flatten();
+    if let Some(bad) = strings.into_iter().find(|s| s.contains('\0')) {
+        return Err(format!("process: {bad:?} contains a zero byte"));
+    }
+    let mut seen = HashSet::new();
+    for limit in process.rlimits().iter().flatten() {
+        if !seen.insert(limit.typ().to_string()) {
+            return Err(format!("duplicate rlimit {}", limit.typ()));
+        }
+    }
+    Ok(())
+}
+
+/// Versions 1.x are compatible by semantic versioning; config.md wants everything else refused.
+fn check_version(version: &str) -> Result<(), String> {
+    let mut numbers = version.split(['-', '+']).next().unwrap_or_default().split('.');
+    let valid = version.split(['-', '+']).next().is_some_and(|core| {
+        let parts: Vec<_> = core.split('.').collect();
+        parts.len() == 3 && parts.iter().all(|p| !p.is_empty() && p.bytes().all(|b| b.is_ascii_digit()))
+    });
+    if !valid {
+        return Err(format!("ociVersion {version:?} is not a version"));
+    }
+    if numbers.next() != Some("1") {
+        return Err(format!("ociVersion {version} is not supported: bryo implements 1.x"));
+    }
+    Ok(())
+}
+
+/// Removes `.`, `..` and doubled slashes from an absolute path without looking at the disk, as Go's
+/// filepath.Clean does: engines rely on `..` above the root being the root.
+pub fn clean(path: &Path) -> PathBuf {
+    let mut out = PathBuf::from("/");
+    for component in path.components() {
+        match component {
+            Component::Normal(name) => out.push(name),
+            Component::ParentDir => {
+                out.pop();
+            }
+            Component::RootDir | Component::CurDir | Component::Prefix(_) => {}
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn minimal() -> Value {
+        serde_json::json!({
+            "ociVersion": "1.0.2",
+            "root": {"path": "rootfs"},
+            "process": {"user": {}, "args": ["sh"], "cwd": "/"}
+        })
+    }
+
+    fn verdict(config: &Value) -> Result<Vec<String>, String> {
+        let (spec, remarks) = parse(config.to_string().as_bytes())?;
+        check(&spec).map(|()| remarks)
+    }
+
+    #[test]
+    fn a_minimal_configuration_is_accepted() {
+        assert_eq!(verdict(&minimal()), Ok(vec![]));
+    }
+
+    #[test]
+    fn an_unknown_capability_is_a_remark_and_the_known_ones_stay() {
+        let mut config = minimal();
+        config["process"]["capabilities"] = serde_json::json!({"bounding": ["CAP_KILL", "CAP_FLY"]});
+        let (spec, remarks) = parse(config.to_string().as_bytes()).unwrap();
+        assert_eq!(remarks, ["ignoring unknown capability \"CAP_FLY\" in bounding"]);
+        let process = spec.process().clone().unwrap();
+        assert_eq!(process.capabilities().clone().unwrap().bounding().clone().unwrap().len(), 1);
+    }
+
+    #[test]
+    fn nulls_and_a_missing_user_are_what_go_makes_of_them() {
+        let mut config = minimal();
+        config["process"].as_object_mut().unwrap().remove("user");
+        config["linux"] = serde_json::json!({"namespaces": null, "seccomp": null});
+        config["process"]["terminal"] = Value::Null;
+        assert_eq!(verdict(&config), Ok(vec![]));
+    }
+
+    #[test]
+    fn scheduler_flags_are_read_as_the_specification_spells_them() {
+        let mut config = minimal();
+        config["process"]["scheduler"] = serde_json::json!({"policy": "SCHED_DEADLINE",
+            "flags": ["SCHED_FLAG_RESET_ON_FORK", "SCHED_FLAG_DL_OVERRUN", "SCHED_FLAG_RECLAIM"]});
+        assert_eq!(verdict(&config), Ok(vec![]));
+    }
+
+    #[test]
+    fn duplicates_are_refused() {
+        let mut config = minimal();
+        config["linux"] = serde_json::json!({"namespaces": [{"type": "pid"}, {"type": "pid"}]});
+        assert_eq!(verdict(&config), Err("duplicate namespace pid".into()));
+        let mut config = minimal();
+        let limit = serde_json::json!({"type": "RLIMIT_NOFILE", "soft": 1, "hard": 1});
+        config["process"]["rlimits"] = serde_json::json!([limit, limit]);
+        assert_eq!(verdict(&config), Err("duplicate rlimit RLIMIT_NOFILE".into()));
+    }
+
+    #[test]
+    fn an_environment_entry_without_a_value_is_refused() {
+        let mut config = minimal();
+        config["process"]["env"] = serde_json::json!(["SECRET"]);
+        assert!(verdict(&config).unwrap_err().contains("NAME=VALUE"));
+    }
+
+    #[test]
+    fn versions_other_than_1_are_refused() {
+        for (version, good) in [
+            ("1.0.2-dev", true),
+            ("1.3.0", true),
+            ("2.0.0", false),
+            ("1", false),
+            ("", false),
+            ("1.x.0", false),
+        ] {
+            assert_eq!(check_version(version).is_ok(), good, "{version}");
+        }
+    }
+
+    #[test]
+    fn a_configuration_cut_anywhere_is_one_line_and_no_panic() {
+        let text = minimal().to_string();
+        for end in 0..text.len() {
+            let error = parse(&text.as_bytes()[..end]).unwrap_err();
+            assert!(!error.contains('\n') && error.contains("line"), "{error}");
+        }
+    }
+
+    #[test]
+    fn paths_are_cleaned_as_go_does_it() {
+        for (path, cleaned) in [("/a/../b", "/b"), ("/../..//c/.", "/c"), ("/", "/")] {
+            assert_eq!(clean(Path::new(path)), Path::new(cleaned));
+        }
+    }
+}

@@ -1,0 +1,503 @@
+//! The command line: runc's flags and words, with the few that crun's callers add.
+//!
+//! Only what was typed is turned into values here; nothing is decided. The definitions of a verb are built
+//! only when that verb is called.
+
+use clap::{Arg, ArgAction, ArgMatches, Command};
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+/// The flags before the verb.
+#[derive(Debug, Clone)]
+pub struct Global {
+    pub debug: bool,
+    pub log: Option<PathBuf>,
+    pub json_log: bool,
+    pub root: Option<PathBuf>,
+    pub systemd_cgroup: bool,
+    pub cgroup_manager: Option<String>,
+}
+
+/// The verb with its flags.
+#[derive(Debug, Clone)]
+pub enum Verb {
+    Create(Create),
+    Run(Run),
+    Start {
+        id: String,
+    },
+    State {
+        id: String,
+    },
+    Kill {
+        id: String,
+        signal: String,
+        all: bool,
+    },
+    Delete {
+        id: String,
+        force: bool,
+    },
+    List {
+        quiet: bool,
+        json: bool,
+    },
+    Ps {
+        id: String,
+        json: bool,
+        args: Vec<String>,
+    },
+    Exec(Box<Exec>),
+    Spec {
+        bundle: Option<PathBuf>,
+        rootless: bool,
+        subids: bool,
+    },
+    Features,
+    /// One that a later version brings: refused by name.
+    Unsupported(&'static str),
+}
+
+/// `create`.
+#[derive(Debug, Clone)]
+pub struct Create {
+    pub id: String,
+    pub bundle: PathBuf,
+    pub console_socket: Option<PathBuf>,
+    pub pid_file: Option<PathBuf>,
+    pub no_pivot: bool,
+    pub no_new_keyring: bool,
+    pub preserve_fds: u32,
+}
+
+/// `run`.
+#[derive(Debug, Clone)]
+pub struct Run {
+    pub create: Create,
+    pub detach: bool,
+    pub keep: bool,
+    pub no_subreaper: bool,
+}
+
+/// `exec`.
+#[derive(Debug, Clone)]
+pub struct Exec {
+    pub id: String,
+    pub command: Vec<String>,
+    pub console_socket: Option<PathBuf>,
+    pub cwd: Option<String>,
+    pub env: Vec<String>,
+    pub tty: bool,
+    pub user: Option<(u32, Option<u32>)>,
+    pub additional_gids: Vec<u32>,
+    pub process: Option<PathBuf>,
+    pub detach: bool,
+    pub pid_file: Option<PathBuf>,
+    pub process_label: Option<String>,
+    pub apparmor: Option<String>,
+    pub no_new_privs: bool,
+    pub caps: Vec<String>,
+    pub preserve_fds: u32,
+    pub cgroup: Vec<String>,
+}
+
+/// What there is to do.
+#[derive(Debug)]
+pub enum Call {
+    Verb(Box<Global>, Verb),
+    /// Text to print: help or version.
+    Print(String),
+}
+
+const UNSUPPORTED: [&str; 7] = ["checkpoint", "events", "pause", "restore", "resume", "update", "init"];
+
+fn option(name: &'static str, help: &'static str) -> Arg {
+    Arg::new(name).long(name).help(help).value_name("value").overrides_with(name)
+}
+
+fn path(name: &'static str, help: &'static str) -> Arg {
+    option(name, help).value_parser(clap::value_parser!(PathBuf))
+}
+
+fn flag(name: &'static str, help: &'static str) -> Arg {
+    Arg::new(name).long(name).help(help).action(ArgAction::SetTrue).overrides_with(name)
+}
+
+fn number(name: &'static str, help: &'static str) -> Arg {
+    option(name, help).value_parser(clap::value_parser!(u32)).default_value("0")
+}
+
+fn id() -> Arg {
+    Arg::new("id").value_name("container-id").required(true)
+}
+
+/// The whole command line.
+pub fn command() -> Command {
+    let command = Command::new("bryo")
+        .about("A rootless-first OCI container runtime")
+        .disable_version_flag(true)
+        .subcommand_required(true)
+        .args([
+            flag("debug", "enable debug logging"),
+            path("log", "write the error that ends a command to this file, too"),
+            option("log-format", "format of the log file")
+                .value_parser(["text", "json"])
+                .default_value("text"),
+            option("log-level", "crun's name for --debug: debug, warning or error")
+                .value_parser(["debug", "info", "warning", "error"]),
+            path("root", "directory for the state of containers (on tmpfs)"),
+            option("criu", "path of the criu program").hide(true),
+            flag("systemd-cgroup", "have systemd make the cgroups"),
+            option("cgroup-manager", "who makes the cgroups")
+                .value_parser(["cgroupfs", "systemd", "disabled"]),
+            option("rootless", "accepted for runc's callers: bryo looks at what it may do")
+                .value_parser(["true", "false", "auto"])
+                .default_value("auto"),
+            Arg::new("version")
+                .long("version")
+                .short('v')
+                .help("print the version")
+                .action(ArgAction::SetTrue),
+        ]);
+    type Definition = (&'static str, &'static str, fn(Command) -> Command);
+    let verbs: [Definition; 11] = [
+        ("create", "create a container", create),
+        ("delete", "delete any resources held by the container", delete),
+        ("exec", "execute new process inside the container", exec),
+        ("features", "show the enabled features", |c| c),
+        ("kill", "send a signal to the container's init process", kill),
+        ("list", "list the containers below the root directory", list),
+        ("ps", "display the processes running inside a container", ps),
+        ("run", "create and run a container", run),
+        ("spec", "create a new specification file", spec),
+        ("start", "execute the user defined process in a created container", |c| c.arg(id())),
+        ("state", "output the state of a container", |c| c.arg(id())),
+    ];
+    let command = verbs.into_iter().fold(command, |command, (name, about, build)| {
+        command.subcommand(Command::new(name).about(about).defer(build))
+    });
+    UNSUPPORTED.into_iter().fold(command, |command, name| {
+        let any = Arg::new("args").num_args(0..).trailing_var_arg(true).allow_hyphen_values(true);
+        command.subcommand(Command::new(name).about("not supported yet").hide(true).arg(any))
+    })
+}
+
+fn create(command: Command) -> Command {
+    command.args([
+        path("bundle", "the bundle directory").short('b').default_value("."),
+        path("console-socket", "AF_UNIX socket that receives the terminal's master"),
+        path("pid-file", "file to write the process id to"),
+        flag("no-pivot", "do not use pivot_root (for a root file system on a ramdisk)"),
+        flag("no-new-keyring", "do not create a new session keyring"),
+        number("preserve-fds", "pass N additional file descriptors to the container"),
+        id(),
+    ])
+}
+
+fn run(command: Command) -> Command {
+    create(command).args([
+        flag("detach", "detach from the container's process").short('d'),
+        flag("keep", "do not delete the container after it exits"),
+        flag("no-subreaper", "do not reap reparented processes"),
+    ])
+}
+
+fn delete(command: Command) -> Command {
+    command.args([
+        flag("force", "forcibly delete the container if it is still running (uses SIGKILL)").short('f'),
+        id(),
+    ])
+}
+
+fn kill(command: Command) -> Command {
+    command.args([
+        flag("all", "no error if the container is not running").short('a').hide(true),
+        id(),
+        Arg::new("signal").value_name("signal").default_value("SIGTERM").allow_hyphen_values(true),
+    ])
+}
+
+fn format() -> Arg {
+    option("format", "table or json").short('f').value_parser(["table", "json"]).default_value("table")
+}
+
+fn list(command: Command) -> Command {
+    command.args([format(), flag("quiet", "display only container ids").short('q')])
+}
+
+fn ps(command: Command) -> Command {
+    command.args([
+        format(),
+        id(),
+        Arg::new("args")
+            .value_name("ps options")
+            .num_args(0..)
+            .trailing_var_arg(true)
+            .allow_hyphen_values(true),
+    ])
+}
+
+fn spec(command: Command) -> Command {
+    command.args([
+        path("bundle", "the bundle directory").short('b'),
+        flag("rootless", "a configuration for who is not root"),
+        flag("subids", "map all of the caller's subordinate ids").requires("rootless"),
+    ])
+}
+
+fn exec(command: Command) -> Command {
+    let many = |name: &'static str, short: char, help: &'static str| {
+        Arg::new(name).long(name).short(short).help(help).value_name("value").action(ArgAction::Append)
+    };
+    command.args([
+        path("console-socket", "AF_UNIX socket that receives the terminal's master"),
+        option("cwd", "current working directory in the container"),
+        many("env", 'e', "set environment variables"),
+        flag("tty", "allocate a pseudo-TTY").short('t'),
+        option("user", "UID (format: <uid>[:<gid>])").short('u').value_parser(user),
+        many("additional-gids", 'g', "additional gids").value_parser(clap::value_parser!(u32)),
+        path("process", "path to the process.json").short('p'),
+        flag("detach", "detach from the container's process").short('d'),
+        path("pid-file", "file to write the process id to"),
+        option("process-label", "SELinux label of the process"),
+        option("apparmor", "AppArmor profile of the process"),
+        flag("no-new-privs", "set the no new privileges value for the process"),
+        many("cap", 'c', "add a capability to the bounding set for the process"),
+        number("preserve-fds", "pass N additional file descriptors to the process"),
+        Arg::new("cgroup")
+            .long("cgroup")
+            .help("run the process in an (existing) sub-cgroup")
+            .value_name("value")
+            .action(ArgAction::Append),
+        // Nothing is paused while there is no cgroup to freeze, so there is nothing to ignore either.
+        flag("ignore-paused", "allow exec in a paused container"),
+        id(),
+        Arg::new("command")
+            .value_name("command")
+            .num_args(0..)
+            .trailing_var_arg(true)
+            .allow_hyphen_values(true),
+    ])
+}
+
+/// Ids are decimal numbers and nothing else: no sign, no blanks, no names (CVE-2016-3697).
+fn user(text: &str) -> Result<(u32, Option<u32>), String> {
+    let id = |text: &str| -> Result<u32, String> {
+        let digits = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+        let number = if digits { text.parse().ok() } else { None };
+        // The last one is the kernel's "no change".
+        number.filter(|n| *n != u32::MAX).ok_or(format!("{text:?} is not an id"))
+    };
+    match text.split_once(':') {
+        Some((uid, gid)) => Ok((id(uid)?, Some(id(gid)?))),
+        None => Ok((id(text)?, None)),
+    }
+}
+
+/// Reads the command line.
+///
+/// # Errors
+/// One line that says what is wrong with it.
+pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Call, String> {
+    let args: Vec<OsString> = args.into_iter().collect();
+    // runc prints its version whatever else is missing.
+    if args.get(1).is_some_and(|a| a == "--version" || a == "-v") {
+        return Ok(Call::Print(version()));
+    }
+    let matches = match command().try_get_matches_from(args) {
+        Ok(matches) => matches,
+        Err(error) if !error.use_stderr() => return Ok(Call::Print(error.render().to_string())),
+        Err(error) => return Err(line(&error)),
+    };
+    if matches.get_flag("version") {
+        return Ok(Call::Print(version()));
+    }
+    let global = Global {
+        debug: matches.get_flag("debug") || text(&matches, "log-level").as_deref() == Some("debug"),
+        log: matches.get_one::<PathBuf>("log").filter(|p| !p.as_os_str().is_empty()).cloned(),
+        json_log: text(&matches, "log-format").as_deref() == Some("json"),
+        root: matches.get_one("root").cloned(),
+        systemd_cgroup: matches.get_flag("systemd-cgroup"),
+        cgroup_manager: text(&matches, "cgroup-manager"),
+    };
+    let (name, sub) = matches.subcommand().ok_or("no command given; fix: see bryo --help")?;
+    Ok(Call::Verb(Box::new(global), verb(name, sub)))
+}
+
+/// What clap says, as one line.
+fn line(error: &clap::Error) -> String {
+    let text = error.render().to_string();
+    let first = text.split("\n\n").next().unwrap_or_default();
+    let first = crate::report::one_line(first.strip_prefix("error: ").unwrap_or(first));
+    format!("{first}; fix: see bryo --help, or bryo COMMAND --help")
+}
+
+fn text(matches: &ArgMatches, name: &str) -> Option<String> {
+    matches.get_one::<String>(name).cloned()
+}
+
+fn texts(matches: &ArgMatches, name: &str) -> Vec<String> {
+    matches.get_many::<String>(name).into_iter().flatten().cloned().collect()
+}
+
+fn verb(name: &str, m: &ArgMatches) -> Verb {
+    let id = || text(m, "id").unwrap_or_default();
+    let json = || text(m, "format").as_deref() == Some("json");
+    match name {
+        "create" => Verb::Create(create_of(m)),
+        "run" => Verb::Run(Run {
+            create: create_of(m),
+            detach: m.get_flag("detach"),
+            keep: m.get_flag("keep"),
+            no_subreaper: m.get_flag("no-subreaper"),
+        }),
+        "start" => Verb::Start { id: id() },
+        "state" => Verb::State { id: id() },
+        "kill" => {
+            Verb::Kill { id: id(), signal: text(m, "signal").unwrap_or_default(), all: m.get_flag("all") }
+        }
+        "delete" => Verb::Delete { id: id(), force: m.get_flag("force") },
+        "list" => Verb::List { quiet: m.get_flag("quiet"), json: json() },
+        "ps" => Verb::Ps { id: id(), json: json(), args: texts(m, "args") },
+        "exec" => Verb::Exec(Box::new(exec_of(m))),
+        "spec" => Verb::Spec {
+            bundle: m.get_one("bundle").cloned(),
+            rootless: m.get_flag("rootless"),
+            subids: m.get_flag("subids"),
+        },
+        "features" => Verb::Features,
+        other => Verb::Unsupported(UNSUPPORTED.into_iter().find(|name| *name == other).unwrap_or("help")),
+    }
+}
+
+fn create_of(m: &ArgMatches) -> Create {
+    Create {
+        id: text(m, "id").unwrap_or_default(),
+        bundle: m.get_one("bundle").cloned().unwrap_or_default(),
+        console_socket: m.get_one("console-socket").cloned(),
+        pid_file: m.get_one("pid-file").cloned(),
+        no_pivot: m.get_flag("no-pivot"),
+        no_new_keyring: m.get_flag("no-new-keyring"),
+        preserve_fds: m.get_one("preserve-fds").copied().unwrap_or(0),
+    }
+}
+
+fn exec_of(m: &ArgMatches) -> Exec {
+    Exec {
+        id: text(m, "id").unwrap_or_default(),
+        command: texts(m, "command"),
+        console_socket: m.get_one("console-socket").cloned(),
+        cwd: text(m, "cwd"),
+        env: texts(m, "env"),
+        tty: m.get_flag("tty"),
+        user: m.get_one("user").copied(),
+        additional_gids: m.get_many("additional-gids").into_iter().flatten().copied().collect(),
+        process: m.get_one("process").cloned(),
+        detach: m.get_flag("detach"),
+        pid_file: m.get_one("pid-file").cloned(),
+        process_label: text(m, "process-label"),
+        apparmor: text(m, "apparmor"),
+        no_new_privs: m.get_flag("no-new-privs"),
+        caps: texts(m, "cap"),
+        preserve_fds: m.get_one("preserve-fds").copied().unwrap_or(0),
+        cgroup: texts(m, "cgroup"),
+    }
+}
+
+/// The version; go-runc reads the prefixes of its lines.
+fn version() -> String {
+    let commit = option_env!("BRYO_COMMIT").unwrap_or("unknown");
+    format!("bryo version {}\ncommit: {commit}\nspec: {}\n", env!("CARGO_PKG_VERSION"), crate::OCI_VERSION)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn call(line: &str) -> Result<Call, String> {
+        parse(line.split_whitespace().map(OsString::from))
+    }
+
+    fn parsed(line: &str) -> Verb {
+        match call(line) {
+            Ok(Call::Verb(_, verb)) => verb,
+            other => panic!("{line}: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn every_definition_is_consistent() {
+        for verb in
+            ["create", "run", "exec", "kill", "delete", "ps", "list", "spec", "start", "state", "features"]
+        {
+            assert!(matches!(call(&format!("bryo {verb} --help")), Ok(Call::Print(_))), "{verb}");
+        }
+    }
+
+    #[test]
+    fn options_are_taken_before_and_after_the_id() {
+        for line in ["bryo create --bundle /b web", "bryo create web -b /b", "bryo create web --bundle=/b"] {
+            match parsed(line) {
+                Verb::Create(create) => assert_eq!((create.id.as_str(), create.bundle), ("web", "/b".into())),
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn what_follows_the_command_of_exec_is_the_commands() {
+        match parsed("bryo exec -t web --cwd /x sh -c -e --user") {
+            Verb::Exec(exec) => {
+                assert_eq!(exec.command, ["sh", "-c", "-e", "--user"]);
+                assert_eq!(exec.cwd.as_deref(), Some("/x"));
+                assert!(exec.tty && exec.user.is_none());
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn ids_of_users_are_strict_numbers() {
+        assert_eq!(user("1"), Ok((1, None)));
+        assert_eq!(user("1:2"), Ok((1, Some(2))));
+        for bad in
+            ["4294967296", "4294967295", "1x", "+1", "-1", " 1", "", "1:", ":1", "1:2:3", "root", "0x1"]
+        {
+            assert!(user(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_signal_may_be_a_number_or_a_name() {
+        for (line, wanted) in
+            [("bryo kill web 9", "9"), ("bryo kill web KILL", "KILL"), ("bryo kill --all web", "SIGTERM")]
+        {
+            match parsed(line) {
+                Verb::Kill { signal, .. } => assert_eq!(signal, wanted),
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn bad_words_are_one_line() {
+        for line in [
+            "bryo",
+            "bryo fly",
+            "bryo run",
+            "bryo run --fly x",
+            "bryo --log-format xml list",
+            "bryo exec -u 1x web sh",
+        ] {
+            let error = call(line).unwrap_err();
+            assert!(!error.contains('\n') && error.contains("; fix: "), "{error}");
+        }
+    }
+
+    #[test]
+    fn the_version_has_the_prefixes_that_go_runc_reads() {
+        let Ok(Call::Print(text)) = call("bryo --version") else { panic!() };
+        let prefixes: Vec<_> = text.lines().map(|l| l.split_inclusive(' ').next().unwrap()).collect();
+        assert_eq!(prefixes, ["bryo ", "commit: ", "spec: "]);
+    }
+}

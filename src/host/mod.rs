@@ -1,0 +1,98 @@
+//! What is true of this host and of us, read by probing, never by version.
+//!
+//! Parsers take text; the readers beside them are two lines each. Nothing here decides: a fact that is
+//! not needed for the bundle at hand is not read at all.
+
+pub mod idmap;
+pub mod namespaces;
+pub mod process;
+
+use crate::sys;
+use idmap::{IdRange, Subids};
+
+/// The facts that a plan is made from. Tests build them by hand.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Facts {
+    /// Our effective uid, in our own user namespace.
+    pub euid: u32,
+    /// Our effective gid, likewise.
+    pub egid: u32,
+    /// Whether our user namespace is not the initial one.
+    pub in_child_userns: bool,
+    /// Our effective capabilities, bit N being capability N.
+    pub capabilities: u64,
+    /// The uids and gids that exist in our user namespace.
+    pub own_ids: (Vec<IdRange>, Vec<IdRange>),
+    /// The ranges and helpers of the subordinate ids; read only for callers who cannot map by themselves.
+    pub subids: Option<Subids>,
+    /// The hard limits of this process by `RLIMIT_*` number.
+    pub hard_limits: [u64; 16],
+    /// Our own oom_score_adj.
+    pub oom_score_adj: i32,
+    /// The security modules that can confine the container's process.
+    pub lsm: process::Lsm,
+}
+
+pub const CAP_SETGID: u32 = 6;
+pub const CAP_SETUID: u32 = 7;
+pub const CAP_SYS_ADMIN: u32 = 21;
+pub const CAP_SYS_RESOURCE: u32 = 24;
+pub const CAP_MKNOD: u32 = 27;
+
+impl Facts {
+    /// Whether a capability is effective.
+    pub fn capable(&self, cap: u32) -> bool {
+        self.capabilities >> cap & 1 == 1
+    }
+
+    /// Whether we may make namespaces without a user namespace of our own.
+    pub fn privileged(&self) -> bool {
+        self.capable(CAP_SYS_ADMIN)
+    }
+
+    /// Whether we may write any map that our own user namespace contains.
+    pub fn maps_directly(&self) -> bool {
+        self.privileged() && self.capable(CAP_SETUID) && self.capable(CAP_SETGID)
+    }
+
+    /// Whether our privileges are those of the machine's root.
+    pub fn is_host_root(&self) -> bool {
+        self.privileged() && !self.in_child_userns
+    }
+}
+
+/// What of the facts a bundle needs beyond the cheap ones.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Needs {
+    /// Subordinate ids, if we cannot map by ourselves.
+    pub subids: bool,
+    /// Security modules.
+    pub lsm: bool,
+    /// Our own oom_score_adj.
+    pub oom_score_adj: bool,
+}
+
+/// Reads the facts.
+///
+/// # Errors
+/// Only what no Linux lacks: capget(2), getrlimit(2).
+pub fn read(needs: Needs) -> sys::Result<Facts> {
+    let mut facts = Facts {
+        euid: nix::unistd::geteuid().as_raw(),
+        egid: nix::unistd::getegid().as_raw(),
+        in_child_userns: namespaces::in_child_userns(),
+        capabilities: sys::caps::effective()?,
+        own_ids: (vec![IdRange::ALL], vec![IdRange::ALL]),
+        subids: None,
+        hard_limits: process::hard_limits()?,
+        oom_score_adj: if needs.oom_score_adj { process::oom_score_adj() } else { 0 },
+        lsm: if needs.lsm { process::lsm() } else { process::Lsm::default() },
+    };
+    if facts.in_child_userns {
+        facts.own_ids = idmap::own();
+    }
+    if needs.subids && !facts.maps_directly() {
+        facts.subids = Some(idmap::subids(facts.euid));
+    }
+    Ok(facts)
+}

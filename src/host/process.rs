@@ -1,0 +1,37 @@
+//! What we are as a process: limits, scores, and the security modules that could confine a child.
+
+use crate::sys::{self, process::rlimit};
+
+/// Security modules that know per-process profiles or labels.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Lsm {
+    pub apparmor: bool,
+    pub selinux: bool,
+}
+
+/// The hard limit of every resource, by its `RLIMIT_*` number.
+///
+/// # Errors
+/// None that is known.
+pub fn hard_limits() -> sys::Result<[u64; 16]> {
+    let mut limits = [0; 16];
+    for (resource, limit) in (0..).zip(&mut limits) {
+        *limit = rlimit(resource)?.1;
+    }
+    Ok(limits)
+}
+
+/// Our own oom_score_adj; zero, the kernel's default, where it cannot be read.
+pub fn oom_score_adj() -> i32 {
+    std::fs::read_to_string("/proc/self/oom_score_adj").ok().and_then(|s| s.trim().parse().ok()).unwrap_or(0)
+}
+
+/// Which modules are active. A module without its file system is as good as absent: nobody could tell it
+/// anything.
+pub fn lsm() -> Lsm {
+    let enabled = std::fs::read("/sys/module/apparmor/parameters/enabled");
+    Lsm {
+        apparmor: enabled.is_ok_and(|text| text.first() == Some(&b'Y')),
+        selinux: std::path::Path::new("/sys/fs/selinux/policy").exists(),
+    }
+}

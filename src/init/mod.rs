@@ -1,0 +1,272 @@
+//! The child: it does what the plan says, in the order in which the plan says it.
+//!
+//! It runs in a copy of launch's memory, with one thread. It decides nothing, parses nothing of the
+//! specification, reads no environment, logs nothing and formats no text. When something fails it reports
+//! the place and the errno, and ends; the sentence is written by launch, which holds the plan.
+//!
+//! What it must never do is act on a path of the image without resolving it inside the root: everything
+//! that touches the container's tree goes through [`crate::sys::path`].
+
+mod copy_up;
+mod exec;
+mod mounts;
+mod namespaces;
+mod process;
+mod rootfs;
+
+use crate::plan::hooks::Hook;
+use crate::plan::namespaces::Namespaces;
+use crate::plan::process::Process;
+use crate::plan::step::{Op, Step};
+use crate::seccomp::Filter;
+use crate::sync::{Act, Channel, Failed, FromInit, Isolate, Place, ToInit};
+use crate::sys::program::Program;
+use crate::sys::{self, Errno, fds};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::SigSet;
+use std::convert::Infallible;
+use std::os::fd::{AsFd, OwnedFd};
+
+/// Everything that init works from; made before the clone.
+#[derive(Debug)]
+pub struct Orders<'a> {
+    pub namespaces: Option<&'a Namespaces>,
+    /// Uid and gid 0 exist inside: be root for the set-up.
+    pub root_inside: bool,
+    pub steps: &'a [Step],
+    pub process: &'a Process,
+    pub filter: Option<&'a Filter>,
+    pub create_container: &'a [Hook],
+    pub start_container: &'a [Hook],
+    pub creating: &'a StateText,
+    pub created: &'a StateText,
+    /// Where `start` connects; without it launch itself says when to go on.
+    pub start_socket: Option<&'a OwnedFd>,
+    /// The signal mask that the caller of bryo had.
+    pub signals: SigSet,
+    /// The host's /proc, opened before anything of the container could be in its place.
+    pub proc: &'a OwnedFd,
+}
+
+/// The state that hooks get on their standard input, but for the pid, which nobody knows before the clone.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StateText {
+    pub before_pid: String,
+    pub after_pid: String,
+}
+
+impl StateText {
+    /// The whole text.
+    pub fn with_pid(&self, pid: i32) -> String {
+        [&self.before_pid, pid.to_string().as_str(), &self.after_pid].concat()
+    }
+}
+
+/// Why a step failed.
+#[derive(Debug)]
+struct Trouble {
+    errno: Errno,
+    detail: Vec<u8>,
+}
+
+impl From<Errno> for Trouble {
+    fn from(errno: Errno) -> Trouble {
+        Trouble { errno, detail: Vec::new() }
+    }
+}
+
+/// What init holds on to between steps.
+#[derive(Debug, Default)]
+struct Holding {
+    /// The root mount of the container.
+    root: Option<OwnedFd>,
+    /// One empty read-only tmpfs for all masked directories.
+    empty: Option<OwnedFd>,
+    /// The slave of the container's terminal.
+    terminal: Option<OwnedFd>,
+}
+
+impl Holding {
+    fn root(&self) -> Result<&OwnedFd, Errno> {
+        self.root.as_ref().ok_or(Errno::EBADF)
+    }
+}
+
+/// The child's life, from the clone to the program.
+pub fn live(orders: &Orders<'_>, channel: &Channel) -> Infallible {
+    let failed = match obey(orders, channel) {
+        Ok(never) => match never {},
+        Err(failed) => failed,
+    };
+    // Launch may be gone, and then there is nobody to tell.
+    let _ = channel.report(&FromInit::Failed(failed));
+    sys::process::exit_now(1)
+}
+
+fn obey(orders: &Orders<'_>, channel: &Channel) -> Result<Infallible, Failed> {
+    // Stay dumpable until mapped: newuidmap refuses a /proc/PID that it does not see as ours.
+    expect(channel, ToInit::Mapped)?;
+    let mut holding = Holding::default();
+    if let Some(namespaces) = orders.namespaces {
+        namespaces::isolate(namespaces, orders.root_inside)?;
+    } else {
+        namespaces::joined()?;
+    }
+    // What ps(1) shows until the program runs.
+    sys::process::set_name(c"bryo:init").map_err(process_failure(Act::Session))?;
+    // Modes are the configuration's, not our caller's umask's.
+    nix::sys::stat::umask(nix::sys::stat::Mode::empty());
+    for (n, step) in (0u16..).zip(orders.steps) {
+        take(n, step, orders, channel, &mut holding)?;
+    }
+    let program = process::become_it(orders, channel, &mut holding)?;
+    report(channel, &FromInit::Ready)?;
+    let caller = await_start(orders, channel)?;
+    let caller = caller.as_ref().unwrap_or(channel);
+    let result = exec::run(orders, &program);
+    // From here on whoever started us wants to know why not, and that may not be launch any more.
+    let _ = caller.report(&FromInit::Failed(result));
+    sys::process::exit_now(1)
+}
+
+/// Takes one step, by its other means where the kernel refuses the first.
+fn take(
+    n: u16,
+    step: &Step,
+    orders: &Orders<'_>,
+    channel: &Channel,
+    holding: &mut Holding,
+) -> Result<(), Failed> {
+    let failed =
+        |trouble: Trouble| Failed { place: Place::Step(n), errno: trouble.errno, detail: trouble.detail };
+    let trouble = match perform(&step.op, orders, channel, holding) {
+        Ok(()) => return Ok(()),
+        Err(trouble) => trouble,
+    };
+    match &step.or {
+        Some(other) if other.on.contains(&(trouble.errno as i32)) => {
+            perform(&other.op, orders, channel, holding).map_err(failed)?;
+            report(channel, &FromInit::FellBack { step: n })
+        }
+        _ => Err(failed(trouble)),
+    }
+}
+
+fn perform(op: &Op, orders: &Orders<'_>, channel: &Channel, holding: &mut Holding) -> Result<(), Trouble> {
+    match op {
+        Op::Propagation { flags } => sys::mount::mount(None, c"/", None, *flags, None)?,
+        Op::Root { path, nodev } => holding.root = Some(rootfs::open(path, *nodev)?),
+        Op::Filesystem(filesystem) => mounts::filesystem(holding.root()?, filesystem)?,
+        Op::Bind(bind) => mounts::bind(holding.root()?, bind)?,
+        Op::Remount { at, properties } => mounts::remount(holding.root()?, at, properties)?,
+        Op::Device { source, at, device, optional } => {
+            rootfs::device(holding.root()?, source, at, *device, *optional)?;
+        }
+        Op::Node { at, device, mode, uid, gid } => {
+            rootfs::node(holding.root()?, at, *device, *mode, (*uid, *gid))?;
+        }
+        Op::Symlink { at, target } => rootfs::symlink(holding.root()?, at, target)?,
+        Op::Mask { at } => rootfs::mask(holding, at)?,
+        Op::ReadOnly { at } => rootfs::read_only(holding.root()?, at)?,
+        Op::Directory { at } => rootfs::directory(holding.root()?, at)?,
+        Op::Console { rows, columns } => rootfs::console(holding, channel, (*rows, *columns))?,
+        Op::AwaitHooks => {
+            channel.report(&FromInit::Mounted)?;
+            match channel.told()? {
+                Some(ToInit::Provisioned) => {}
+                Some(_) => return Err(Errno::EBADMSG.into()),
+                // Launch gave up, and nobody is left to tell.
+                None => sys::process::exit_now(1),
+            }
+        }
+        Op::Hook(n) => {
+            let hook = orders.create_container.get(usize::from(*n)).ok_or(Errno::EINVAL)?;
+            run_hook(hook, orders.creating)?;
+        }
+        Op::Keyring(name) => sys::process::join_session_keyring(name)?,
+        Op::Nothing => {}
+        Op::Sysctl { at, value } => rootfs::sysctl(orders.proc, at, value)?,
+        Op::Hostname(name) => {
+            use std::os::unix::ffi::OsStrExt;
+            nix::unistd::sethostname(std::ffi::OsStr::from_bytes(name.to_bytes()))?;
+        }
+        Op::Domainname(name) => sys::process::set_domainname(name)?,
+        Op::RootReadOnly => rootfs::root_read_only(holding.root()?)?,
+        Op::Pivot => rootfs::pivot(holding.root()?)?,
+        Op::MoveRoot => rootfs::move_root(holding.root()?)?,
+        Op::RootPropagation { flags } => sys::mount::mount(None, c"/", None, *flags, None)?,
+    }
+    Ok(())
+}
+
+/// Runs a hook from inside; the pid in its state is our own as seen in here (config.md, "Hooks").
+fn run_hook(hook: &Hook, state: &StateText) -> Result<(), Trouble> {
+    let input = state.with_pid(nix::unistd::getpid().as_raw());
+    let outcome = Program::start(&hook.path, &hook.args, &hook.env, input.as_bytes(), hook.timeout)
+        .and_then(Program::finish)
+        .map_err(|error| match error.kind() {
+            std::io::ErrorKind::TimedOut => Errno::ETIMEDOUT,
+            _ => fds::io_errno(error),
+        })?;
+    if outcome.status.success() {
+        return Ok(());
+    }
+    // The detail begins with the status as wait(2) gives it: launch knows that for hooks it does.
+    use std::os::unix::process::ExitStatusExt;
+    let mut detail = outcome.status.into_raw().to_le_bytes().to_vec();
+    detail.extend(outcome.output);
+    Err(Trouble { errno: Errno::ECHILD, detail })
+}
+
+fn report(channel: &Channel, message: &FromInit) -> Result<(), Failed> {
+    channel.report(message).map_err(|errno| at(Place::Sync, errno))
+}
+
+fn expect(channel: &Channel, wanted: ToInit) -> Result<(), Failed> {
+    match channel.told() {
+        Ok(Some(message)) if message == wanted => Ok(()),
+        // Launch is gone: nothing of what was begun may stay.
+        Ok(None) => sys::process::exit_now(1),
+        Ok(Some(_)) => Err(at(Place::Sync, Errno::EBADMSG)),
+        Err(errno) => Err(at(Place::Sync, errno)),
+    }
+}
+
+fn at(place: Place, errno: Errno) -> Failed {
+    Failed { place, errno, detail: Vec::new() }
+}
+
+fn process_failure(act: Act) -> impl Fn(Errno) -> Failed {
+    move |errno| at(Place::Process(act), errno)
+}
+
+fn isolate_failure(what: Isolate) -> impl Fn(Errno) -> Failed {
+    move |errno| at(Place::Isolate(what), errno)
+}
+
+/// Waits until the program is to be run. Returns who has to be told of a failure: the connection of
+/// `start`, or `None` for launch.
+fn await_start(orders: &Orders<'_>, channel: &Channel) -> Result<Option<Channel>, Failed> {
+    let Some(socket) = orders.start_socket else {
+        expect(channel, ToInit::Start)?;
+        return Ok(None);
+    };
+    // Until the state is recorded, launch's death is ours; after it, launch may go.
+    expect(channel, ToInit::Recorded)?;
+    loop {
+        let mut ready = [PollFd::new(socket.as_fd(), PollFlags::POLLIN)];
+        match poll(&mut ready, PollTimeout::NONE) {
+            Ok(_) | Err(Errno::EINTR) => {}
+            Err(errno) => return Err(process_failure(Act::StartSocket)(errno)),
+        }
+        let connection = match fds::accept(socket.as_fd()) {
+            Ok(connection) => Channel::from(connection),
+            Err(Errno::EAGAIN | Errno::EINTR | Errno::ECONNABORTED) => continue,
+            Err(errno) => return Err(process_failure(Act::StartSocket)(errno)),
+        };
+        // Whoever connects and leaves without a word has changed its mind.
+        if let Ok(Some(ToInit::Start)) = connection.told() {
+            return Ok(Some(connection));
+        }
+    }
+}

@@ -1,0 +1,143 @@
+//! Mounts: made detached, given all their properties, then attached to a resolved place.
+
+use super::Trouble;
+use super::copy_up;
+use crate::plan::step::{Bind, Filesystem, Properties};
+use crate::sys::Errno;
+use crate::sys::mount::{
+    self, ATTR_ATIME, ATTR_NOATIME, ATTR_NODEV, ATTR_NODIRATIME, ATTR_NOEXEC, ATTR_NOSUID, ATTR_NOSYMFOLLOW,
+    ATTR_RDONLY, ATTR_STRICTATIME, Attr, Context,
+};
+use crate::sys::path::{self, Kind, Resolve};
+use nix::libc;
+use std::ffi::{CStr, CString};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+
+/// File systems whose superblock is never the mount's alone, or that have no use for a read-only one.
+const SHARED: [&CStr; 6] = [c"proc", c"sysfs", c"tmpfs", c"devpts", c"mqueue", c"cgroup2"];
+
+/// Mounts a new file system.
+pub fn filesystem(root: &OwnedFd, wanted: &Filesystem) -> Result<(), Trouble> {
+    let target = mount_point(root, &wanted.at, Kind::Directory, wanted.exact)?;
+    if let Some(flags) = wanted.legacy {
+        return Ok(by_mount(&target, root, wanted, flags)?);
+    }
+    let context = Context::open(&wanted.fstype)?;
+    context.string(c"source", &wanted.source)?;
+    for (key, value) in &wanted.options {
+        match value {
+            Some(value) => context.string(key, value)?,
+            None => context.flag(key)?,
+        }
+    }
+    let own = &wanted.properties.own;
+    if own.set & ATTR_RDONLY != 0 && !SHARED.contains(&wanted.fstype.as_c_str()) {
+        context.flag(c"ro")?;
+    }
+    let tree = if wanted.copy_up {
+        let tree = context.mount(own.set & !ATTR_RDONLY)?;
+        copy_up::copy(&target, &tree)?;
+        if own.set & ATTR_RDONLY != 0 {
+            mount::set_attr(tree.as_fd(), &Attr { set: ATTR_RDONLY, ..Attr::default() }, false)?;
+        }
+        tree
+    } else {
+        context.mount(own.set)?
+    };
+    // A new mount has nothing to clear, and nothing beneath it yet.
+    let all = Attr { clear: wanted.properties.all.clear & ATTR_ATIME, ..wanted.properties.all };
+    set(&tree, &all, true)?;
+    mount::attach(tree.as_fd(), target.as_fd())?;
+    propagate(&tree, &wanted.properties)?;
+    Ok(())
+}
+
+/// Shows a file or directory of the host.
+pub fn bind(root: &OwnedFd, wanted: &Bind) -> Result<(), Trouble> {
+    let tree = if wanted.nofollow {
+        let flags = nix::fcntl::OFlag::O_PATH | nix::fcntl::OFlag::O_NOFOLLOW | nix::fcntl::OFlag::O_CLOEXEC;
+        let link = nix::fcntl::open(wanted.source.as_c_str(), flags, nix::sys::stat::Mode::empty())?;
+        mount::clone_tree(link.as_fd(), c"", wanted.recursive)?
+    } else {
+        mount::clone_tree(mount::cwd(), &wanted.source, wanted.recursive)?
+    };
+    // The flags of the source that nobody mentions stay as they are, the locked ones among them.
+    set(&tree, &wanted.properties.all, true)?;
+    set(&tree, &wanted.properties.own, false)?;
+    let is_dir = nix::sys::stat::fstat(&tree)?.st_mode & libc::S_IFMT == libc::S_IFDIR;
+    let kind = if is_dir { Kind::Directory } else { Kind::File };
+    let target = mount_point(root, &wanted.at, kind, wanted.at.to_bytes().starts_with(b"/proc"))?;
+    mount::attach(tree.as_fd(), target.as_fd())?;
+    propagate(&tree, &wanted.properties)?;
+    Ok(())
+}
+
+/// Changes what is mounted at a place already.
+pub fn remount(root: &OwnedFd, at: &CStr, properties: &Properties) -> Result<(), Errno> {
+    let target = path::open(root.as_fd(), at, libc::O_PATH, Resolve::InRoot)?;
+    set(&target, &properties.all, true)?;
+    set(&target, &properties.own, false)?;
+    propagate(&target, properties)
+}
+
+/// Resolves a mount point, making what is missing of it. Unless the plan says that it belongs there, it
+/// may not turn out to be inside a proc: a link of the image could lead a volume over what masks hide.
+fn mount_point(root: &OwnedFd, at: &CStr, kind: Kind, exact: bool) -> Result<OwnedFd, Trouble> {
+    let resolve = if exact { Resolve::NoLinks } else { Resolve::InRoot };
+    let target = path::create(root.as_fd(), at, kind, resolve)?;
+    if !exact && mount::magic(target.as_fd())? == mount::PROC_SUPER_MAGIC {
+        return Err(Trouble { errno: Errno::EPERM, detail: b"the destination leads into /proc".to_vec() });
+    }
+    Ok(target)
+}
+
+fn set(mount: &OwnedFd, attr: &Attr, recursive: bool) -> Result<(), Errno> {
+    if attr.is_empty() { Ok(()) } else { mount::set_attr(mount.as_fd(), attr, recursive) }
+}
+
+fn propagate(tree: &OwnedFd, properties: &Properties) -> Result<(), Errno> {
+    for (propagation, recursive) in properties.propagation.iter().flatten() {
+        mount::set_attr(tree.as_fd(), &Attr { propagation: *propagation, ..Attr::default() }, *recursive)?;
+    }
+    Ok(())
+}
+
+/// By mount(2), for options that are too long for fsconfig(2). Its target is the resolved descriptor, by
+/// way of the host's /proc.
+fn by_mount(target: &OwnedFd, root: &OwnedFd, wanted: &Filesystem, flags: u64) -> Result<(), Errno> {
+    let mut data = Vec::new();
+    for (key, value) in &wanted.options {
+        if !data.is_empty() {
+            data.push(b',');
+        }
+        data.extend(key.to_bytes());
+        if let Some(value) = value {
+            data.push(b'=');
+            data.extend(value.to_bytes());
+        }
+    }
+    let data = CString::new(data).map_err(|_| Errno::EINVAL)?;
+    let place = CString::new(format!("/proc/self/fd/{}", target.as_raw_fd())).map_err(|_| Errno::EINVAL)?;
+    let flags = flags | mount_flags(wanted.properties.own.set);
+    mount::mount(Some(&wanted.source), &place, Some(&wanted.fstype), flags, Some(&data))?;
+    // The descriptor still means what is beneath; ask again for what is on top.
+    let mounted = path::open(root.as_fd(), &wanted.at, libc::O_PATH, Resolve::InRoot)?;
+    propagate(&mounted, &wanted.properties)
+}
+
+fn mount_flags(attr: u64) -> u64 {
+    [
+        (ATTR_RDONLY, libc::MS_RDONLY),
+        (ATTR_NOSUID, libc::MS_NOSUID),
+        (ATTR_NODEV, libc::MS_NODEV),
+        (ATTR_NOEXEC, libc::MS_NOEXEC),
+        (ATTR_NOATIME, libc::MS_NOATIME),
+        (ATTR_STRICTATIME, libc::MS_STRICTATIME),
+        (ATTR_NODIRATIME, libc::MS_NODIRATIME),
+        // MS_NOSYMFOLLOW (Linux 5.10).
+        (ATTR_NOSYMFOLLOW, 256),
+    ]
+    .iter()
+    .filter(|(bit, _)| attr & bit != 0)
+    .fold(0, |flags, (_, flag)| flags | flag)
+}

@@ -1,0 +1,49 @@
+//! Making the namespaces that belong to the container's user namespace.
+
+use super::isolate_failure;
+use crate::plan::namespaces::Namespaces;
+use crate::sync::{Failed, Isolate};
+use crate::sys::clone::{setns, time_namespace, unshare};
+use crate::sys::fds::io_errno;
+use crate::sys::{Errno, process};
+use std::fs::File;
+
+/// Becomes root inside, then makes what has to belong to that root.
+pub fn isolate(namespaces: &Namespaces, root_inside: bool) -> Result<(), Failed> {
+    let mut kinds = namespaces.by_init;
+    if let Some(offsets) = &namespaces.time_offsets {
+        time(offsets).map_err(isolate_failure(Isolate::Time))?;
+        kinds.remove(time_namespace());
+    }
+    // From here on nobody may look into us: we hold descriptors of the host, and a process of a joined pid
+    // namespace could see us (CVE-2016-9962). Not before the maps are written, see `obey`; not before the
+    // offsets are, since the files of /proc/self would be root's then.
+    process::set_undumpable().map_err(isolate_failure(Isolate::Root))?;
+    if root_inside {
+        process::set_gid(0).map_err(isolate_failure(Isolate::Root))?;
+        process::set_uid(0).map_err(isolate_failure(Isolate::Root))?;
+    }
+    unshare(kinds).map_err(isolate_failure(Isolate::Unshare))
+}
+
+/// The same for who has joined all of them: nothing is to be made.
+pub fn joined() -> Result<(), Failed> {
+    process::set_undumpable().map_err(isolate_failure(Isolate::Root))?;
+    // Which ids exist in a joined user namespace is not known; where root does, be root. Where it does
+    // not, we have its capabilities all the same.
+    for become_root in [process::set_gid as fn(u32) -> _, process::set_uid] {
+        match become_root(0) {
+            Ok(()) | Err(Errno::EINVAL) => {}
+            Err(errno) => return Err(isolate_failure(Isolate::Root)(errno)),
+        }
+    }
+    Ok(())
+}
+
+/// A time namespace takes effect for children only, but its maker may enter it: no fork is needed.
+fn time(offsets: &[u8]) -> Result<(), Errno> {
+    unshare(time_namespace())?;
+    std::fs::write("/proc/self/timens_offsets", offsets).map_err(io_errno)?;
+    let own = File::open("/proc/self/ns/time_for_children").map_err(io_errno)?;
+    setns(own, time_namespace())
+}

@@ -1,0 +1,223 @@
+//! Becoming the process that the configuration describes: session, terminal, limits, ids, capabilities.
+//!
+//! Everything is final after [`become_it`] but for what the last moments need: a seccomp filter without
+//! no_new_privs takes CAP_SYS_ADMIN to load, so that capability is kept until then.
+
+use super::{Failed, Holding, Orders, process_failure};
+use crate::plan::process::{Label, Process, Programs};
+use crate::seccomp::Filter;
+use crate::sync::{Act, Channel, Place};
+use crate::sys::caps::{self, Sets};
+use crate::sys::path::{self, Resolve};
+use crate::sys::{self, Errno, fds, process};
+use nix::fcntl::OFlag;
+use nix::libc;
+use nix::sys::stat::{Mode, fstat, umask};
+use std::ffi::CString;
+use std::fs::File;
+use std::io::Write;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
+
+/// What is left to do once the program may run.
+#[derive(Debug)]
+pub struct Program {
+    /// The program, found.
+    pub path: CString,
+    /// HOME, where the environment lacks it.
+    pub home: Option<CString>,
+}
+
+const SYS_ADMIN: u64 = 1 << crate::host::CAP_SYS_ADMIN;
+
+/// Whether loading the filter takes a capability that the process is not to have.
+fn keeps_admin(process: &Process, filter: Option<&Filter>) -> bool {
+    filter.is_some() && !process.no_new_privileges
+}
+
+/// Becomes the process, up to what [`super::exec`] does.
+pub fn become_it(orders: &Orders<'_>, channel: &Channel, holding: &mut Holding) -> Result<Program, Failed> {
+    let (process, filter) = (orders.process, orders.filter);
+    let failure = process_failure;
+    nix::unistd::setsid().map_err(failure(Act::Session))?;
+    terminal(process, channel, holding).map_err(failure(Act::Terminal))?;
+    if process.uid != 0 {
+        give_streams(process.uid);
+    }
+    if let Some(label) = &process.label {
+        set_label(orders.proc, label).map_err(failure(Act::Label))?;
+    }
+    for limit in &process.rlimits {
+        process::set_rlimit(limit).map_err(failure(Act::Rlimits))?;
+    }
+    umask(Mode::from_bits_truncate(process.umask.unwrap_or(0o022)));
+    let home = if process.find_home { Some(home_of(process.uid)) } else { None };
+    // As root first, who may enter what the user may not (runc, issue 2086); as the user otherwise.
+    let entered = enter(process);
+    caps::drop_bounding(process.capabilities.bounding).map_err(failure(Act::Bounding))?;
+    process::keep_caps(true).map_err(failure(Act::Capabilities))?;
+    if let Some(groups) = &process.groups {
+        process::set_groups(groups).map_err(failure(Act::Groups))?;
+    }
+    process::set_gid(process.gid).map_err(failure(Act::Gid))?;
+    process::set_uid(process.uid).map_err(failure(Act::Uid))?;
+    process::keep_caps(false).map_err(failure(Act::Capabilities))?;
+    let mut sets = process.capabilities;
+    if keeps_admin(process, filter) {
+        sets.effective |= SYS_ADMIN;
+        sets.permitted |= SYS_ADMIN;
+    }
+    caps::set(&sets).map_err(failure(Act::Capabilities))?;
+    // Changing ids cleared what was set before, and made us dumpable or not by rules of its own.
+    process::set_undumpable().map_err(failure(Act::Capabilities))?;
+    match entered {
+        Ok(()) => {}
+        Err(Errno::EACCES | Errno::EPERM) => enter(process).map_err(failure(Act::Cwd))?,
+        Err(errno) => return Err(failure(Act::Cwd)(errno)),
+    }
+    inside().map_err(failure(Act::CwdOutside))?;
+    let path = find(&process.programs)?;
+    Ok(Program { path, home })
+}
+
+/// The last moments: from here on only the exec, and a report of its failure, may follow.
+pub fn finish(process: &Process, filter: Option<&Filter>) -> Result<(), Failed> {
+    let failure = process_failure;
+    let settle = || {
+        if keeps_admin(process, filter) {
+            caps::set(&process.capabilities).map_err(failure(Act::Capabilities))?;
+        }
+        if process.capabilities.ambient != 0 || process.capabilities != Sets::default() {
+            caps::set_ambient(process.capabilities.ambient).map_err(failure(Act::Ambient))?;
+        }
+        Ok(())
+    };
+    let first_kept = 3 + process.preserved_fds as i32;
+    for fd in 3..first_kept {
+        fds::set_cloexec(fd, false).map_err(failure(Act::Descriptors))?;
+    }
+    fds::cloexec_from(first_kept).map_err(failure(Act::Descriptors))?;
+    let load = |filter: &Filter| {
+        sys::seccomp::load(&filter.instructions, filter.flags).map_err(failure(Act::Seccomp))
+    };
+    if process.no_new_privileges {
+        settle()?;
+        process::set_no_new_privs().map_err(failure(Act::NoNewPrivileges))?;
+        if let Some(filter) = filter {
+            load(filter)?;
+        }
+        return Ok(());
+    }
+    if let Some(filter) = filter {
+        load(filter)?;
+    }
+    settle()
+}
+
+/// Through the host's /proc, past nothing that could have been mounted over it (CVE-2025-52881).
+fn set_label(proc: &OwnedFd, label: &Label) -> Result<(), Errno> {
+    let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+    let own = nix::fcntl::openat(proc, c"self", flags, Mode::empty())?;
+    let file = path::open(own.as_fd(), &label.file, libc::O_WRONLY, Resolve::SameMount)?;
+    File::from(file).write_all(&label.text).map_err(fds::io_errno)
+}
+
+/// Makes the terminal ours and our standard streams.
+fn terminal(process: &Process, channel: &Channel, holding: &mut Holding) -> Result<(), Errno> {
+    if !process.terminal {
+        return Ok(());
+    }
+    let slave = match holding.terminal.take() {
+        Some(slave) => slave,
+        // exec: the terminal comes from the devpts of the container that we have entered.
+        None => {
+            let root = nix::fcntl::open(c"/", OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty())?;
+            let master = super::rootfs::open_master(&root)?;
+            let slave = sys::tty::open_peer(&master)?;
+            channel.report(&crate::sync::FromInit::Console(master))?;
+            slave
+        }
+    };
+    sys::tty::make_controlling(&slave)?;
+    if process.uid != 0 {
+        let uid = nix::unistd::Uid::from_raw(process.uid);
+        // Its owner may open it again by its name; where devpts belongs to somebody else it stays theirs.
+        match nix::unistd::fchown(&slave, Some(uid), None) {
+            Ok(()) | Err(Errno::EPERM | Errno::EINVAL) => {}
+            Err(errno) => return Err(errno),
+        }
+    }
+    for stream in 0..3 {
+        fds::install(slave.as_fd(), stream)?;
+    }
+    Ok(())
+}
+
+/// Gives the standard streams to the user, who otherwise could not open /dev/stdout again. What is not
+/// ours to give (EPERM, EINVAL for unmapped owners, EROFS), or is a device that others use, stays.
+fn give_streams(uid: u32) {
+    for fd in 0..3 {
+        let Some(stream) = fds::standard(fd) else { continue };
+        give(stream, uid);
+    }
+}
+
+fn give(stream: BorrowedFd<'_>, uid: u32) {
+    let Ok(stat) = fstat(stream) else { return };
+    let is_device = matches!(stat.st_mode & libc::S_IFMT, libc::S_IFCHR | libc::S_IFBLK);
+    if stat.st_uid == uid || (is_device && nix::unistd::isatty(stream) != Ok(true)) {
+        return;
+    }
+    // Ignored by intent, see give_streams.
+    let _ = nix::unistd::fchown(stream, Some(nix::unistd::Uid::from_raw(uid)), None);
+}
+
+fn enter(process: &Process) -> Result<(), Errno> {
+    nix::unistd::chdir(process.cwd.as_c_str())
+}
+
+/// A working directory outside of the root (by /proc/self/fd/N of a leaked descriptor, CVE-2024-21626) has
+/// no path inside it.
+fn inside() -> Result<(), Errno> {
+    let cwd = nix::unistd::getcwd()?;
+    if cwd.is_absolute() { Ok(()) } else { Err(Errno::ENOENT) }
+}
+
+/// The home of a uid by the container's own /etc/passwd, or `/`. The file is the image's: it may be
+/// anything, and is read only if it is a regular file of a sane size.
+fn home_of(uid: u32) -> CString {
+    let read = || -> Option<CString> {
+        let file = File::options().read(true).custom_flags(libc::O_NONBLOCK).open("/etc/passwd").ok()?;
+        let meta = file.metadata().ok()?;
+        if !meta.is_file() || meta.file_type().is_fifo() || meta.size() > 1 << 20 {
+            return None;
+        }
+        let text = std::io::read_to_string(file).ok()?;
+        let home = text.lines().find_map(|line| {
+            let mut fields = line.split(':');
+            (fields.nth(2)?.parse() == Ok(uid)).then(|| fields.nth(2)).flatten()
+        })?;
+        CString::new(home).ok().filter(|home| !home.is_empty())
+    };
+    read().unwrap_or(c"/".into())
+}
+
+/// Finds the program as Go's exec.LookPath does, whose words engines wait for.
+fn find(programs: &Programs) -> Result<CString, Failed> {
+    let lookup = |errno| super::at(Place::Lookup, errno);
+    match programs {
+        Programs::Path(path) => executable(path).map(|()| path.clone()).map_err(lookup),
+        Programs::Search(candidates) => {
+            let found = candidates.iter().find(|path| executable(path).is_ok());
+            found.cloned().ok_or(lookup(Errno::ENOENT))
+        }
+    }
+}
+
+fn executable(path: &std::ffi::CStr) -> Result<(), Errno> {
+    let stat = nix::sys::stat::stat(path)?;
+    if stat.st_mode & libc::S_IFMT == libc::S_IFDIR {
+        return Err(Errno::EISDIR);
+    }
+    process::may_execute(path)
+}

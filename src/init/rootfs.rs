@@ -1,0 +1,200 @@
+//! The root file system: its mount, its devices and links, its masks, its terminal, and the way in.
+
+use super::{Holding, Trouble};
+use crate::plan::step::Device;
+use crate::sync::{Channel, FromInit};
+use crate::sys::mount::{self, ATTR_NODEV, ATTR_RDONLY, Attr, Context};
+use crate::sys::path::{self, Kind, Resolve};
+use crate::sys::{Errno, tty};
+use nix::libc;
+use nix::sys::stat::{FileStat, fstat};
+use std::ffi::{CStr, CString};
+use std::fs::File;
+use std::io::Write;
+use std::os::fd::{AsFd, OwnedFd};
+
+/// Clones the root file system onto itself: pivot_root wants a mount, and what is done to the clone is
+/// not done to the original.
+pub fn open(path: &CStr, nodev: bool) -> Result<OwnedFd, Errno> {
+    let root = mount::clone_tree(mount::cwd(), path, true)?;
+    if nodev {
+        mount::set_attr(root.as_fd(), &Attr { set: ATTR_NODEV, ..Attr::default() }, true)?;
+    }
+    let place = open_host(path, libc::O_PATH | libc::O_DIRECTORY)?;
+    mount::attach(root.as_fd(), place.as_fd())?;
+    Ok(root)
+}
+
+/// Opens a path of the host, as the host sees it.
+fn open_host(path: &CStr, flags: i32) -> Result<OwnedFd, Errno> {
+    nix::fcntl::open(
+        path,
+        nix::fcntl::OFlag::from_bits_retain(flags | libc::O_CLOEXEC),
+        nix::sys::stat::Mode::empty(),
+    )
+}
+
+/// Shows a device of the host, after a look at what it really is.
+pub fn device(root: &OwnedFd, source: &CStr, at: &CStr, device: Device, optional: bool) -> Result<(), Errno> {
+    let tree = match mount::clone_tree(mount::cwd(), source, false) {
+        Err(Errno::ENOENT) if optional => return Ok(()),
+        other => other?,
+    };
+    if !is_device(&fstat(&tree)?, device) {
+        return Err(Errno::ENODEV);
+    }
+    let target = path::create(root.as_fd(), at, Kind::File, Resolve::InRoot)?;
+    mount::attach(tree.as_fd(), target.as_fd())
+}
+
+fn is_device(stat: &FileStat, device: Device) -> bool {
+    stat.st_mode & libc::S_IFMT == device.kind
+        && libc::major(stat.st_rdev) == device.major as u32
+        && libc::minor(stat.st_rdev) == device.minor as u32
+}
+
+/// Splits a path into the opened directory, made where it is missing, and the last name.
+fn parent(root: &OwnedFd, at: &CStr) -> Result<(OwnedFd, CString), Errno> {
+    let bytes = at.to_bytes();
+    let slash = bytes.iter().rposition(|&b| b == b'/').ok_or(Errno::EINVAL)?;
+    let dir = CString::new(if slash == 0 { b"/" } else { &bytes[..slash] }).map_err(|_| Errno::EINVAL)?;
+    let name = CString::new(&bytes[slash + 1..]).map_err(|_| Errno::EINVAL)?;
+    Ok((path::create(root.as_fd(), &dir, Kind::Directory, Resolve::InRoot)?, name))
+}
+
+/// Makes a device node, with exactly this mode and owner.
+pub fn node(root: &OwnedFd, at: &CStr, device: Device, mode: u32, owner: (u32, u32)) -> Result<(), Errno> {
+    use nix::sys::stat::{FchmodatFlags, Mode, SFlag, fchmodat, mknodat};
+    let (dir, name) = parent(root, at)?;
+    let kind = SFlag::from_bits_truncate(device.kind);
+    let mode = Mode::from_bits_truncate(mode);
+    mknodat(&dir, name.as_c_str(), kind, mode, libc::makedev(device.major as u32, device.minor as u32))?;
+    let (uid, gid) = (nix::unistd::Uid::from_raw(owner.0), nix::unistd::Gid::from_raw(owner.1));
+    nix::unistd::fchownat(
+        &dir,
+        name.as_c_str(),
+        Some(uid),
+        Some(gid),
+        nix::fcntl::AtFlags::AT_SYMLINK_NOFOLLOW,
+    )?;
+    // The owner changed, which may have cost mode bits. We have just made this node, and it is no link.
+    fchmodat(&dir, name.as_c_str(), mode, FchmodatFlags::FollowSymlink)
+}
+
+/// Makes a link. What the image has there already stays, but for ptmx: it has to lead to the container's
+/// own terminals. The directory is resolved inside the root (CVE-2026-41579).
+pub fn symlink(root: &OwnedFd, at: &CStr, target: &CStr) -> Result<(), Errno> {
+    let (dir, name) = parent(root, at)?;
+    match nix::unistd::symlinkat(target, &dir, name.as_c_str()) {
+        Err(Errno::EEXIST) if at == c"/dev/ptmx" => {
+            nix::unistd::unlinkat(&dir, name.as_c_str(), nix::unistd::UnlinkatFlags::NoRemoveDir)?;
+            nix::unistd::symlinkat(target, &dir, name.as_c_str())
+        }
+        Err(Errno::EEXIST) => Ok(()),
+        other => other,
+    }
+}
+
+/// Makes a directory where there is none.
+pub fn directory(root: &OwnedFd, at: &CStr) -> Result<(), Errno> {
+    path::create(root.as_fd(), at, Kind::Directory, Resolve::InRoot).map(drop)
+}
+
+/// Opens what is to be masked or made read-only; what does not exist needs neither.
+fn existing(root: &OwnedFd, at: &CStr) -> Result<Option<OwnedFd>, Errno> {
+    match path::open(root.as_fd(), at, libc::O_PATH, Resolve::InRoot) {
+        Ok(fd) => Ok(Some(fd)),
+        Err(Errno::ENOENT | Errno::ENOTDIR) => Ok(None),
+        Err(errno) => Err(errno),
+    }
+}
+
+/// Hides a path.
+pub fn mask(holding: &mut Holding, at: &CStr) -> Result<(), Errno> {
+    let Some(target) = existing(holding.root()?, at)? else { return Ok(()) };
+    if fstat(&target)?.st_mode & libc::S_IFMT != libc::S_IFDIR {
+        // The host's /dev/null, looked at: the container's could be anything (CVE-2025-31133).
+        let null = mount::clone_tree(mount::cwd(), c"/dev/null", false)?;
+        if !is_device(&fstat(&null)?, Device { kind: libc::S_IFCHR, major: 1, minor: 3 }) {
+            return Err(Errno::ENODEV);
+        }
+        return mount::attach(null.as_fd(), target.as_fd());
+    }
+    let tree = match &holding.empty {
+        Some(empty) => mount::clone_tree(empty.as_fd(), c"", false)?,
+        None => {
+            let context = Context::open(c"tmpfs")?;
+            context.string(c"source", c"tmpfs")?;
+            context.string(c"nr_blocks", c"1")?;
+            context.string(c"nr_inodes", c"1")?;
+            context.mount(ATTR_RDONLY)?
+        }
+    };
+    mount::attach(tree.as_fd(), target.as_fd())?;
+    // An attached mount can be cloned again, so one file system serves all masks.
+    holding.empty.get_or_insert(tree);
+    Ok(())
+}
+
+/// Makes a path read-only, and everything beneath it.
+pub fn read_only(root: &OwnedFd, at: &CStr) -> Result<(), Errno> {
+    let Some(target) = existing(root, at)? else { return Ok(()) };
+    let tree = mount::clone_tree(target.as_fd(), c"", true)?;
+    mount::set_attr(tree.as_fd(), &Attr { set: ATTR_RDONLY, ..Attr::default() }, true)?;
+    mount::attach(tree.as_fd(), target.as_fd())
+}
+
+/// Makes the root itself read-only, not what is mounted beneath it.
+pub fn root_read_only(root: &OwnedFd) -> Result<(), Errno> {
+    mount::set_attr(root.as_fd(), &Attr { set: ATTR_RDONLY, ..Attr::default() }, false)
+}
+
+/// Allocates the terminal from the container's own devpts, shows its slave as /dev/console and sends the
+/// master to launch.
+pub fn console(holding: &mut Holding, channel: &Channel, size: (u16, u16)) -> Result<(), Trouble> {
+    let root = holding.root()?;
+    let master = open_master(root)?;
+    let slave = tty::open_peer(&master)?;
+    let tree = mount::clone_tree(slave.as_fd(), c"", false)?;
+    let target = path::create(root.as_fd(), c"/dev/console", Kind::File, Resolve::NoLinks)?;
+    mount::attach(tree.as_fd(), target.as_fd())?;
+    if size != (0, 0) {
+        tty::set_size(&slave, tty::Size { rows: size.0, columns: size.1 })?;
+    }
+    channel.report(&FromInit::Console(master))?;
+    holding.terminal = Some(slave);
+    Ok(())
+}
+
+/// A new master of the devpts below `root`; that it is one is verified, not believed (CVE-2025-52565).
+pub fn open_master(root: &OwnedFd) -> Result<OwnedFd, Errno> {
+    let flags = libc::O_RDWR | libc::O_NOCTTY | libc::O_NONBLOCK;
+    let master = path::open(root.as_fd(), c"/dev/pts/ptmx", flags, Resolve::NoLinks)?;
+    let ptmx = Device { kind: libc::S_IFCHR, major: 5, minor: 2 };
+    if mount::magic(master.as_fd())? != mount::DEVPTS_SUPER_MAGIC || !is_device(&fstat(&master)?, ptmx) {
+        return Err(Errno::ENOTTY);
+    }
+    nix::fcntl::fcntl(&master, nix::fcntl::FcntlArg::F_SETFL(nix::fcntl::OFlag::O_RDWR))?;
+    Ok(master)
+}
+
+/// Writes a kernel parameter through the host's /proc/sys: the container's could be covered.
+pub fn sysctl(proc: &OwnedFd, at: &CStr, value: &CStr) -> Result<(), Errno> {
+    let sys = path::open(proc.as_fd(), c"sys", libc::O_PATH | libc::O_DIRECTORY, Resolve::SameMount)?;
+    let file = path::open(sys.as_fd(), at, libc::O_WRONLY, Resolve::SameMount)?;
+    File::from(file).write_all(value.to_bytes()).map_err(crate::sys::fds::io_errno)
+}
+
+/// Enters the root; the old one is gone afterwards.
+pub fn pivot(root: &OwnedFd) -> Result<(), Errno> {
+    nix::unistd::fchdir(root)?;
+    mount::pivot_to_cwd()
+}
+
+/// Enters the root where the old one is a ramdisk that cannot be pivoted away.
+pub fn move_root(root: &OwnedFd) -> Result<(), Errno> {
+    nix::unistd::fchdir(root)?;
+    mount::mount(Some(c"."), c"/", None, libc::MS_MOVE, None)?;
+    nix::unistd::chroot(c".")?;
+    nix::unistd::chdir(c"/")
+}

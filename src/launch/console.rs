@@ -1,0 +1,79 @@
+//! The master's side of a terminal: where it goes, and how it behaves.
+
+use crate::report::{Act, Failure};
+use crate::sys::{fds, tty};
+use nix::sys::termios::{OutputFlags, SetArg, tcgetattr, tcsetattr};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+
+/// Where the container's terminal goes.
+#[derive(Debug)]
+pub enum Console {
+    /// There is none.
+    None,
+    /// To our own terminal.
+    Ours,
+    /// To whoever listens there.
+    Socket(UnixStream, PathBuf),
+}
+
+/// Checks the three forms against each other, in runc's words, and connects the socket before anything is
+/// made that would have to be undone.
+///
+/// # Errors
+/// A detached terminal without a socket, a socket without use, a socket that nobody listens on.
+pub fn choose(terminal: bool, detach: bool, socket: Option<&Path>, act: &str) -> Result<Console, Failure> {
+    match (terminal, detach, socket) {
+        (true, true, None) => {
+            Err(Failure::new(act, "cannot allocate tty if runc will detach without setting console socket")
+                .fix("give --console-socket, or set process.terminal to false"))
+        }
+        (_, false, Some(_)) => {
+            Err(Failure::new(act, "cannot use console socket if runc will not detach or allocate tty")
+                .fix("drop --console-socket, or detach"))
+        }
+        (false, true, Some(_)) => {
+            Err(Failure::new(act, "cannot use console socket if runc will not detach or allocate tty")
+                .fix("drop --console-socket, or set process.terminal to true"))
+        }
+        (true, true, Some(path)) => {
+            let stream =
+                UnixStream::connect(path).act(|| format!("{act}: console socket {}", path.display()))?;
+            Ok(Console::Socket(stream, path.to_path_buf()))
+        }
+        (true, false, None) => Ok(Console::Ours),
+        (false, _, None) => Ok(Console::None),
+    }
+}
+
+/// Makes a new master as engines expect it: the size of our terminal unless it has one, and no newline
+/// translation on output, which the outer terminal does.
+///
+/// # Errors
+/// None that a pseudoterminal gives.
+pub fn prepare(master: &OwnedFd, console: &Console, container: &str) -> Result<(), Failure> {
+    let act = || format!("cannot set up the terminal of container {container}");
+    let mut settings = tcgetattr(master).act(act)?;
+    settings.output_flags.remove(OutputFlags::ONLCR);
+    tcsetattr(master, SetArg::TCSANOW, &settings).act(act)?;
+    let unset = tty::size(master).act(act)? == tty::Size { rows: 0, columns: 0 };
+    if let (Console::Ours, true) = (console, unset) {
+        // Without a terminal of ours there is no size to take.
+        if let Ok(size) = tty::size(std::io::stdin()) {
+            tty::set_size(master, size).act(act)?;
+        }
+    }
+    Ok(())
+}
+
+/// Sends the master to the socket, if that is where it goes; returns it otherwise.
+///
+/// # Errors
+/// A receiver that is gone.
+pub fn hand_over(master: OwnedFd, console: &Console, container: &str) -> Result<Option<OwnedFd>, Failure> {
+    let Console::Socket(stream, path) = console else { return Ok(Some(master)) };
+    fds::send(stream.as_fd(), b"/dev/ptmx", Some(master.as_fd()))
+        .act(|| format!("cannot send the terminal of container {container} to {}", path.display()))?;
+    Ok(None)
+}

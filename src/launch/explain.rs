@@ -1,0 +1,148 @@
+//! From a place and an errno to a sentence.
+
+use super::hooks::describe;
+use crate::plan::Plan;
+use crate::plan::step::Op;
+use crate::report::{Failure, errno_text, one_line};
+use crate::sync::{Act, Failed, Isolate, Place};
+use crate::sys::Errno;
+use std::os::unix::process::ExitStatusExt;
+use std::process::ExitStatus;
+
+/// What init reported, as who holds the plan says it.
+pub fn failure(failed: &Failed, plan: &Plan) -> Failure {
+    if let Place::Step(n) = failed.place {
+        if let Some(step) = plan.steps.get(usize::from(n)) {
+            return step_failure(failed, &step.op, plan);
+        }
+    }
+    let program =
+        plan.process.args.iter().next().map(|a| a.to_string_lossy().into_owned()).unwrap_or_default();
+    let cwd = plan.process.cwd.to_string_lossy();
+    late_failure(failed, &plan.id, &program, &cwd)
+}
+
+fn step_failure(failed: &Failed, op: &Op, plan: &Plan) -> Failure {
+    let act = format!("cannot {} in container {}", op.describe(), plan.id);
+    let text = errno_text(failed.errno);
+    if let Op::Hook(n) = op {
+        return hook_failure("createContainer", *n, failed, &plan.id);
+    }
+    let failure = if failed.detail.is_empty() {
+        Failure::new(act, text)
+    } else {
+        Failure::new(act, format!("{}: {text}", one_line(&String::from_utf8_lossy(&failed.detail))))
+    };
+    match (op, failed.errno) {
+        (Op::Filesystem(fs), Errno::EPERM) if fs.fstype.as_c_str() == c"proc" => failure
+            .code("PROC-MASKED")
+            .fix("unmask /proc of the outer container: docker --security-opt systempaths=unconfined, podman --security-opt unmask=ALL, Kubernetes procMount: Unmasked"),
+        (Op::Filesystem(_) | Op::Bind(_) | Op::Root { .. }, Errno::EPERM) => failure.code("MNT-DENIED").fix(
+            "mounts are refused here by a flag that is locked or an outer security policy; in an outer container, allow mount (docker --security-opt seccomp=unconfined --security-opt apparmor=unconfined)",
+        ),
+        (Op::Filesystem(_) | Op::Bind(_) | Op::Root { .. }, Errno::ENOSYS) => {
+            failure.code("MNT-API").fix("bryo needs the mount calls of Linux 5.12 or later; in an outer container, allow them")
+        }
+        (Op::Root { .. }, Errno::EACCES) => failure.code("FS-ACCESS").fix(format!(
+            "the container's root user has to be able to enter every directory of {}: chmod a+x what lies above it",
+            plan.rootfs.display()
+        )),
+        (Op::Device { .. }, Errno::ENOENT | Errno::ENODEV) => {
+            failure.code("DEV").fix("remove it from linux.devices, or have the host make it")
+        }
+        (Op::Filesystem(fs), Errno::ELOOP) if fs.exact => failure.fix("the image has a symbolic link there: replace it by a directory"),
+        (Op::Pivot, Errno::EINVAL) => failure.fix("on a ramdisk, use --no-pivot"),
+        _ => failure,
+    }
+}
+
+/// What init reported after it was ready, when nobody holds the plan any more.
+pub fn late_failure(failed: &Failed, container: &str, program: &str, cwd: &str) -> Failure {
+    let text = errno_text(failed.errno);
+    let act = |what: &str| format!("cannot {what} in container {container}");
+    match failed.place {
+        Place::Sync => Failure::new(format!("cannot talk to init of container {container}"), text),
+        Place::Isolate(what) => {
+            let what = match what {
+                Isolate::Root => "become root",
+                Isolate::Time => "set the time offsets",
+                Isolate::Unshare => "make namespaces",
+                Isolate::Proc => "open /proc of the host",
+            };
+            Failure::new(act(what), text)
+        }
+        Place::Step(n) => Failure::new(act(&format!("take step {n}")), text),
+        Place::StartHook(n) => hook_failure("startContainer", n, failed, container),
+        Place::Process(what) => process_failure(what, &act, &text, cwd),
+        Place::Lookup | Place::Exec => {
+            exec_failure(failed.errno, failed.place == Place::Lookup, program, &act("run the program"), &text)
+        }
+    }
+}
+
+/// The words are Go's and runc's: engines read 126 and 127 out of them.
+fn exec_failure(errno: Errno, lookup: bool, program: &str, act: &str, text: &str) -> Failure {
+    let cause = match errno {
+        Errno::ENOENT if lookup && !program.contains('/') => {
+            format!("exec: {program:?}: executable file not found in $PATH")
+        }
+        Errno::ENOENT | Errno::ENOTDIR if lookup => format!("exec: {program:?}: stat {program}: {text}"),
+        Errno::ENOENT => format!("exec: {program:?}: its interpreter is missing: {text}"),
+        _ => format!("exec: {program:?}: {text}"),
+    };
+    let failure = Failure::new(act, cause);
+    match errno {
+        Errno::ENOENT if lookup => failure.code("EXEC-NOTFOUND").fix("name a program that the root file system has"),
+        Errno::ENOENT => failure.code("EXEC-INTERPRETER").fix("add the interpreter or dynamic loader that the program names"),
+        Errno::EACCES | Errno::EISDIR => failure
+            .code("EXEC-DENIED")
+            .fix("it has to be an executable file that the user of the process may run, on a file system without noexec"),
+        Errno::ENOEXEC => failure.code("EXEC-FORMAT").fix("it is for another machine, or a script without #!"),
+        _ => failure,
+    }
+}
+
+fn process_failure(what: Act, act: &dyn Fn(&str) -> String, text: &str, cwd: &str) -> Failure {
+    let what = match what {
+        Act::Session => "make a session",
+        Act::Terminal => "set up the terminal",
+        Act::Keyring => "join a session keyring",
+        Act::Label => "set the security label",
+        Act::Rlimits => "set resource limits",
+        Act::Bounding | Act::Capabilities => "set capabilities",
+        Act::Ambient => "set ambient capabilities",
+        Act::Groups => "set groups",
+        Act::Gid => "set the gid",
+        Act::Uid => "set the uid",
+        Act::NoNewPrivileges => "set no_new_privs",
+        Act::Seccomp => "load the seccomp filter",
+        Act::Cwd => {
+            return Failure::new(act(&format!("change to directory {cwd}")), format!("chdir {cwd}: {text}"));
+        }
+        Act::CwdOutside => {
+            return Failure::new(
+                act(&format!("change to directory {cwd}")),
+                format!("current working directory is outside of container mount namespace root: {text}"),
+            );
+        }
+        Act::Descriptors => "pass on descriptors",
+        Act::StartSocket => "wait for the start",
+        Act::Signals => "restore signals",
+    };
+    Failure::new(act(what), text)
+}
+
+fn hook_failure(kind: &str, n: u16, failed: &Failed, container: &str) -> Failure {
+    // A hook that ran and failed puts its wait status in front of what it said.
+    let cause = match failed.detail.split_first_chunk::<4>() {
+        Some((status, said)) if failed.errno == Errno::ECHILD => {
+            describe(&ExitStatus::from_raw(i32::from_le_bytes(*status)).to_string(), said)
+        }
+        _ => errno_text(failed.errno),
+    };
+    Failure::new(
+        format!("cannot run {kind} hook #{n} of container {container}"),
+        format!("error running {kind} hook #{n}: {cause}"),
+    )
+    .code("HOOK")
+}

@@ -1,0 +1,287 @@
+//! Being the parent of a container in the foreground: signals go in, the terminal goes both ways, orphans
+//! are reaped, and the end is the container's.
+//!
+//! One poll loop over descriptors: a signalfd, the pidfd, and with a terminal its master and ours. Every
+//! way out puts our terminal back as it was.
+
+use crate::report::{Act, Failure};
+use crate::sys::clone::Child;
+use crate::sys::{Errno, pidfd, tty};
+use nix::libc;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::{SigSet, SigmaskHow, Signal};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+use nix::sys::termios::{OutputFlags, SetArg, Termios, cfmakeraw, tcgetattr, tcsetattr};
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::unistd::{Pid, read, write};
+use std::io::IsTerminal;
+use std::os::fd::{AsFd, OwnedFd};
+
+/// The signals that are the container's business, blocked before anything is made so that none is lost.
+#[derive(Debug)]
+pub struct Signals {
+    fd: SignalFd,
+    /// What the mask was: the container gets that.
+    pub before: SigSet,
+}
+
+impl Signals {
+    /// Blocks every signal but those that mean a fault of our own.
+    ///
+    /// # Errors
+    /// That of signalfd(2).
+    pub fn block() -> Result<Signals, Failure> {
+        let act = || "cannot take over signals";
+        let mut set = SigSet::all();
+        for fault in [
+            Signal::SIGSEGV,
+            Signal::SIGBUS,
+            Signal::SIGFPE,
+            Signal::SIGILL,
+            Signal::SIGABRT,
+            Signal::SIGTRAP,
+            Signal::SIGSYS,
+        ] {
+            set.remove(fault);
+        }
+        let before = set.thread_swap_mask(SigmaskHow::SIG_BLOCK).act(act)?;
+        let fd = SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK).act(act)?;
+        Ok(Signals { fd, before })
+    }
+}
+
+/// The signal mask of this process, for who takes nothing over.
+///
+/// # Errors
+/// None that is known.
+pub fn current_mask() -> Result<SigSet, Failure> {
+    SigSet::thread_get_mask().act(|| "cannot read the signal mask")
+}
+
+/// Our own terminal in raw mode; dropping puts it back.
+#[derive(Debug)]
+struct Raw(Termios);
+
+impl Raw {
+    fn enter() -> Option<Raw> {
+        let stdin = std::io::stdin();
+        if !stdin.is_terminal() {
+            return None;
+        }
+        let before = tcgetattr(&stdin).ok()?;
+        let mut raw = before.clone();
+        cfmakeraw(&mut raw);
+        // The container's side does not translate newlines (see console::prepare), so ours has to.
+        raw.output_flags.insert(OutputFlags::OPOST | OutputFlags::ONLCR);
+        tcsetattr(&stdin, SetArg::TCSANOW, &raw).ok()?;
+        Some(Raw(before))
+    }
+}
+
+impl Drop for Raw {
+    fn drop(&mut self) {
+        // A terminal that has gone away needs no mode.
+        let _ = tcsetattr(std::io::stdin(), SetArg::TCSADRAIN, &self.0);
+    }
+}
+
+/// Stays with the child until its end. Returns the exit code: the status, or 128+N for signal N.
+///
+/// # Errors
+/// That of poll(2) and wait(2).
+pub fn attend(child: &Child, signals: &Signals, master: Option<OwnedFd>, reap: bool) -> Result<i32, Failure> {
+    let raw = master.as_ref().and_then(|_| Raw::enter());
+    let mut relay = master.map(Relay::new);
+    let code = attend_until_end(child, signals, relay.as_mut(), reap);
+    if let Some(relay) = &mut relay {
+        relay.drain();
+    }
+    drop(raw);
+    code
+}
+
+fn attend_until_end(
+    child: &Child,
+    signals: &Signals,
+    mut relay: Option<&mut Relay>,
+    reap: bool,
+) -> Result<i32, Failure> {
+    let act = || "cannot wait for the container";
+    loop {
+        let stdin = std::io::stdin();
+        let (ended, signalled, input, output) = {
+            let mut polled = vec![
+                PollFd::new(child.pidfd.as_fd(), PollFlags::POLLIN),
+                PollFd::new(signals.fd.as_fd(), PollFlags::POLLIN),
+            ];
+            // A side that has hung up would wake us for ever: it is left out.
+            let (mut master_at, mut stdin_at) = (usize::MAX, usize::MAX);
+            if let Some(relay) = relay.as_ref().filter(|relay| relay.open) {
+                let room = relay.pending_in.is_empty();
+                let mut wanted = PollFlags::POLLIN;
+                wanted.set(PollFlags::POLLOUT, !room);
+                master_at = polled.len();
+                polled.push(PollFd::new(relay.master.as_fd(), wanted));
+                if relay.input && room {
+                    stdin_at = polled.len();
+                    polled.push(PollFd::new(stdin.as_fd(), PollFlags::POLLIN));
+                }
+            }
+            match poll(&mut polled, PollTimeout::NONE) {
+                Ok(_) => {}
+                Err(Errno::EINTR) => continue,
+                Err(errno) => return Err(Failure::errno(act(), errno)),
+            }
+            let events = |i: usize| polled.get(i).and_then(PollFd::revents).unwrap_or(PollFlags::empty());
+            (!events(0).is_empty(), !events(1).is_empty(), events(stdin_at), events(master_at))
+        };
+        if let Some(relay) = &mut relay {
+            relay.turn(input, output);
+        }
+        if signalled {
+            forward(child, signals, relay.as_deref());
+        }
+        if reap {
+            if let Some(code) = reap_all(child)? {
+                return Ok(code);
+            }
+        } else if ended {
+            return end_of(child);
+        }
+    }
+}
+
+/// Waits for the child itself.
+fn end_of(child: &Child) -> Result<i32, Failure> {
+    let status = crate::sys::retry(|| waitpid(Pid::from_raw(child.pid), None))
+        .act(|| "cannot wait for the container")?;
+    Ok(code(status).unwrap_or(1))
+}
+
+/// Reaps whatever has died: as the subreaper we inherit what the container leaves.
+fn reap_all(child: &Child) -> Result<Option<i32>, Failure> {
+    let mut found = None;
+    loop {
+        match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
+            Ok(WaitStatus::StillAlive) | Err(Errno::ECHILD) => return Ok(found),
+            Ok(status) if status.pid() == Some(Pid::from_raw(child.pid)) => found = code(status).or(found),
+            Ok(_) | Err(Errno::EINTR) => {}
+            Err(errno) => return Err(Failure::errno("cannot wait for the container", errno)),
+        }
+    }
+}
+
+fn code(status: WaitStatus) -> Option<i32> {
+    match status {
+        WaitStatus::Exited(_, code) => Some(code),
+        WaitStatus::Signaled(_, signal, _) => Some(128 + signal as i32),
+        _ => None,
+    }
+}
+
+fn forward(child: &Child, signals: &Signals, relay: Option<&Relay>) {
+    while let Ok(Some(info)) = signals.fd.read_signal() {
+        match info.ssi_signo as i32 {
+            // Ours to know: the loop reaps.
+            libc::SIGCHLD => {}
+            libc::SIGWINCH => {
+                if let (Some(relay), Ok(size)) = (relay, tty::size(std::io::stdin())) {
+                    // The terminal may be closed already.
+                    let _ = tty::set_size(&relay.master, size);
+                }
+            }
+            // Job control of our own terminal, and the runtime's own alarm clock.
+            libc::SIGURG => {}
+            signal => {
+                // It may have ended meanwhile (ESRCH), which the loop will see.
+                let _ = pidfd::signal(&child.pidfd, signal);
+            }
+        }
+    }
+}
+
+/// What goes between our terminal and the container's.
+#[derive(Debug)]
+struct Relay {
+    master: OwnedFd,
+    /// The master has not hung up.
+    open: bool,
+    /// Our standard input has not ended.
+    input: bool,
+    /// Read from us, not yet taken by the container.
+    pending_in: Vec<u8>,
+}
+
+impl Relay {
+    fn new(master: OwnedFd) -> Relay {
+        use nix::fcntl::{FcntlArg, OFlag, fcntl};
+        // Input that the container does not read must not stop its output: the master never blocks us.
+        let _ = fcntl(&master, FcntlArg::F_SETFL(OFlag::O_RDWR | OFlag::O_NONBLOCK));
+        Relay { master, open: true, input: true, pending_in: Vec::new() }
+    }
+
+    fn turn(&mut self, input: PollFlags, output: PollFlags) {
+        if output.intersects(PollFlags::POLLIN | PollFlags::POLLHUP | PollFlags::POLLERR) {
+            self.pump();
+        }
+        if self.input && input.intersects(PollFlags::POLLIN | PollFlags::POLLHUP | PollFlags::POLLERR) {
+            let mut buffer = [0; 4096];
+            match read(std::io::stdin(), &mut buffer) {
+                Ok(0) => {
+                    self.input = false;
+                    // End of input is a character on a terminal (^D).
+                    self.pending_in.push(4);
+                }
+                Ok(n) => self.pending_in.extend(&buffer[..n]),
+                Err(Errno::EINTR | Errno::EAGAIN) => {}
+                Err(_) => self.input = false,
+            }
+        }
+        if !self.pending_in.is_empty() {
+            match write(&self.master, &self.pending_in) {
+                Ok(n) => drop(self.pending_in.drain(..n)),
+                Err(Errno::EINTR | Errno::EAGAIN) => {}
+                Err(_) => self.pending_in.clear(),
+            }
+        }
+    }
+
+    /// Moves one chunk of output; `false` when there is none, or never will be.
+    fn pump(&mut self) -> bool {
+        let mut buffer = [0; 8192];
+        match read(&self.master, &mut buffer) {
+            Ok(n) if n > 0 => {
+                put(&buffer[..n]);
+                true
+            }
+            Err(Errno::EINTR) => true,
+            Err(Errno::EAGAIN) => false,
+            // EIO: the last holder of the other side is gone.
+            _ => {
+                self.open = false;
+                false
+            }
+        }
+    }
+
+    /// What the container wrote before its end.
+    fn drain(&mut self) {
+        while self.open && self.pump() {}
+    }
+}
+
+/// Writes all of it to our standard output; a reader that is gone loses it.
+fn put(mut bytes: &[u8]) {
+    while !bytes.is_empty() {
+        match write(std::io::stdout(), bytes) {
+            Ok(n) => bytes = &bytes[n..],
+            Err(Errno::EINTR) => {}
+            Err(Errno::EAGAIN) => {
+                let stdout = std::io::stdout();
+                let mut room = [PollFd::new(stdout.as_fd(), PollFlags::POLLOUT)];
+                let _ = poll(&mut room, PollTimeout::NONE);
+            }
+            Err(_) => return,
+        }
+    }
+}

@@ -1,0 +1,46 @@
+//! Hooks on the host's side.
+
+use crate::plan::hooks::Hook;
+use crate::report::{Failure, io_text, one_line};
+use crate::sys::program::Program;
+use std::io::ErrorKind;
+
+/// Runs hooks in order; the first that fails ends it.
+///
+/// # Errors
+/// The hook that failed, with its status and what it said.
+pub fn run_all(kind: &str, hooks: &[Hook], state: &str, container: &str) -> Result<(), Failure> {
+    for (n, hook) in hooks.iter().enumerate() {
+        run(hook, state).map_err(|cause| {
+            Failure::new(
+                format!("cannot run {kind} hook #{n} of container {container}"),
+                format!("error running {kind} hook #{n}: {cause}"),
+            )
+            .code("HOOK")
+        })?;
+    }
+    Ok(())
+}
+
+fn run(hook: &Hook, state: &str) -> Result<(), String> {
+    let outcome = Program::start(&hook.path, &hook.args, &hook.env, state.as_bytes(), hook.timeout)
+        .and_then(Program::finish);
+    match outcome {
+        Ok(outcome) if outcome.status.success() => Ok(()),
+        Ok(outcome) => Err(describe(&outcome.status.to_string(), &outcome.output)),
+        Err(error) if error.kind() == ErrorKind::TimedOut => {
+            let seconds = hook.timeout.unwrap_or_default().as_secs_f32();
+            Err(format!(
+                "{}: killed after its timeout of {seconds} s: connection timed out",
+                hook.path.display()
+            ))
+        }
+        Err(error) => Err(format!("{}: {}", hook.path.display(), io_text(&error))),
+    }
+}
+
+/// A status and what the hook wrote, on one line.
+pub fn describe(status: &str, output: &[u8]) -> String {
+    let said = one_line(&String::from_utf8_lossy(output));
+    if said.is_empty() { status.to_string() } else { format!("{status}, output: {said}") }
+}

@@ -1,0 +1,166 @@
+//! The parent's side of `exec`: a child that enters a running container.
+
+use super::{Guarded, explain, open_proc};
+use crate::init::{self, Orders, StateText};
+use crate::plan::degrade::Degradation;
+use crate::plan::process::Process;
+use crate::plan::step::Step;
+use crate::report::{Act, Failure};
+use crate::seccomp::Filter;
+use crate::sync::{self, Channel, FromInit, ToInit};
+use crate::sys;
+use crate::sys::clone::{self, Child, Join};
+use nix::sched::CloneFlags;
+use nix::sys::signal::SigSet;
+use std::os::fd::{AsFd, OwnedFd};
+
+/// What it takes.
+#[derive(Debug)]
+pub struct Joining<'a> {
+    pub container: &'a str,
+    /// The container's init: its namespaces are entered.
+    pub pidfd: &'a OwnedFd,
+    /// `CLONE_NEW*` bits of those that differ from ours.
+    pub namespaces: i32,
+    pub process: &'a Process,
+    pub steps: &'a [Step],
+    pub filter: Option<&'a Filter>,
+    pub signals: SigSet,
+    pub oom_score_adj: Option<i32>,
+}
+
+/// A process that is inside and waits.
+#[derive(Debug)]
+pub struct Joined<'a> {
+    joining: &'a Joining<'a>,
+    child: Guarded,
+    channel: Channel,
+    pub console: Option<OwnedFd>,
+    pub degradations: Vec<Degradation>,
+}
+
+/// Enters.
+///
+/// # Errors
+/// A namespace that does not let us in, or what the child reports.
+pub fn join<'a>(joining: &'a Joining<'a>) -> Result<Joined<'a>, Failure> {
+    let id = joining.container;
+    let act = || format!("cannot exec in container {id}");
+    let proc = open_proc()?;
+    let nothing = StateText { before_pid: String::new(), after_pid: String::new() };
+    let (ours, theirs) = sync::pair().act(act)?;
+    let orders = Orders {
+        namespaces: None,
+        root_inside: false,
+        steps: joining.steps,
+        process: joining.process,
+        filter: joining.filter,
+        create_container: &[],
+        start_container: &[],
+        creating: &nothing,
+        created: &nothing,
+        start_socket: None,
+        signals: joining.signals,
+        proc: &proc,
+    };
+    // From before the first namespace is entered: who is inside must find nothing of ours to look into
+    // (CVE-2016-9962).
+    sys::process::set_undumpable().act(act)?;
+    let kinds = CloneFlags::from_bits_retain(joining.namespaces);
+    let joins = [Join { fd: joining.pidfd.as_fd(), kinds }];
+    let child = clone::spawn(&joins, CloneFlags::empty(), None, &mut || {
+        sys::fds::abandon(ours.as_fd());
+        init::live(&orders, &theirs)
+    })
+    .map_err(|error| Failure::errno(format!("cannot join namespaces of container {id}"), error.errno))?;
+    let mut joined = Joined {
+        joining,
+        child: Guarded(Some(child)),
+        channel: ours,
+        console: None,
+        degradations: Vec::new(),
+    };
+    drop(theirs);
+    joined.come_up()?;
+    Ok(joined)
+}
+
+impl Joined<'_> {
+    fn come_up(&mut self) -> Result<(), Failure> {
+        let id = self.joining.container;
+        if let Some(score) = self.joining.oom_score_adj {
+            std::fs::write(format!("/proc/{}/oom_score_adj", self.pid()?), score.to_string())
+                .act(|| format!("cannot set oom_score_adj {score} in container {id}"))?;
+        }
+        self.tell(ToInit::Mapped)?;
+        loop {
+            match self.hear()? {
+                Some(FromInit::Ready) => return Ok(()),
+                Some(FromInit::Console(master)) => self.console = Some(master),
+                Some(FromInit::FellBack { step }) => {
+                    let other = self.joining.steps.get(usize::from(step)).and_then(|step| step.or.as_ref());
+                    self.degradations.extend(other.map(|other| other.cost.clone()));
+                }
+                Some(FromInit::Failed(failed)) => return Err(self.explain(&failed)),
+                Some(FromInit::Mounted) => {}
+                None => {
+                    return Err(Failure::new(
+                        format!("cannot exec in container {id}"),
+                        "the process died before it was ready",
+                    ));
+                }
+            }
+        }
+    }
+
+    fn hear(&self) -> Result<Option<FromInit>, Failure> {
+        self.channel
+            .reported()
+            .act(|| format!("cannot hear the process in container {}", self.joining.container))
+    }
+
+    fn tell(&self, message: ToInit) -> Result<(), Failure> {
+        match self.channel.tell(message) {
+            // Its end of file says the rest.
+            Ok(()) | Err(sys::Errno::EPIPE | sys::Errno::ECONNRESET) => Ok(()),
+            Err(errno) => Err(Failure::errno(
+                format!("cannot talk to the process in container {}", self.joining.container),
+                errno,
+            )),
+        }
+    }
+
+    fn explain(&self, failed: &crate::sync::Failed) -> Failure {
+        let process = self.joining.process;
+        let program =
+            process.args.iter().next().map(|a| a.to_string_lossy().into_owned()).unwrap_or_default();
+        explain::late_failure(failed, self.joining.container, &program, &process.cwd.to_string_lossy())
+    }
+
+    /// The pid of the process in our pid namespace.
+    ///
+    /// # Errors
+    /// None before it has started.
+    pub fn pid(&self) -> Result<i32, Failure> {
+        Ok(self.child.child()?.pid)
+    }
+
+    /// Has it run its program.
+    ///
+    /// # Errors
+    /// Why it does not.
+    pub fn start(mut self) -> Result<Child, Failure> {
+        self.tell(ToInit::Start)?;
+        loop {
+            match self.hear()? {
+                None => break,
+                Some(FromInit::Failed(failed)) => return Err(self.explain(&failed)),
+                Some(_) => {}
+            }
+        }
+        let gone = || {
+            Failure::new(format!("cannot exec in container {}", self.joining.container), "the child is gone")
+        };
+        self.child.0.take().ok_or_else(gone)
+    }
+}

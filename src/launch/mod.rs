@@ -1,0 +1,263 @@
+//! The parent: it makes init, gives it its ids, runs the host's hooks, and turns what init reports into
+//! sentences. No decisions are made here; an `if` about the host would be a missing field of the plan.
+//!
+//! The order is a type: a [`Launch`] is born, then mapped, then ready, and each step consumes the one
+//! before it. A launch that is dropped before it is handed over takes its init with it.
+
+pub mod console;
+mod explain;
+pub mod foreground;
+pub mod hooks;
+mod idmap;
+pub mod join;
+
+pub use explain::late_failure;
+
+use crate::host::namespaces as host_namespaces;
+use crate::init::{self, Orders, StateText};
+use crate::plan::Plan;
+use crate::plan::degrade::Degradation;
+use crate::report::{Act, Failure};
+use crate::seccomp::Filter;
+use crate::sync::{self, Channel, FromInit, ToInit};
+use crate::sys::clone::{self, Child, Join};
+use crate::sys::{self, Errno, pidfd};
+use nix::libc;
+use nix::sched::CloneFlags;
+use nix::sys::signal::SigSet;
+use std::fs::File;
+use std::os::fd::{AsFd, OwnedFd};
+
+/// What launch makes ready before the clone, besides the plan.
+#[derive(Debug)]
+pub struct Supplies {
+    pub filter: Option<Filter>,
+    pub creating: StateText,
+    pub created: StateText,
+    pub start_socket: Option<OwnedFd>,
+    /// Held by init until its exec; never read.
+    #[allow(dead_code)]
+    pub init_lock: Option<OwnedFd>,
+    /// The signal mask that our caller had.
+    pub signals: SigSet,
+    /// The host's /proc.
+    pub proc: OwnedFd,
+}
+
+/// Opens the host's /proc, through which init finds itself when the container's is not to be trusted.
+///
+/// # Errors
+/// That of open(2).
+pub fn open_proc() -> Result<OwnedFd, Failure> {
+    use nix::fcntl::{OFlag, open};
+    let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+    open(c"/proc", flags, nix::sys::stat::Mode::empty()).act(|| "cannot open /proc")
+}
+
+/// A child that ends with us unless it is released.
+#[derive(Debug)]
+struct Guarded(Option<Child>);
+
+impl Guarded {
+    fn child(&self) -> Result<&Child, Failure> {
+        self.0.as_ref().ok_or_else(|| Failure::new("cannot launch", "the child is gone"))
+    }
+}
+
+impl Drop for Guarded {
+    fn drop(&mut self) {
+        let Some(child) = self.0.take() else { return };
+        // Undo: nothing of what was begun may stay. It may be dead already (ESRCH), and then it still has
+        // to be waited for.
+        let _ = pidfd::signal(&child.pidfd, libc::SIGKILL);
+        let _ = sys::retry(|| nix::sys::wait::waitpid(nix::unistd::Pid::from_raw(child.pid), None));
+    }
+}
+
+/// A container on its way.
+#[derive(Debug)]
+pub struct Launch<Stage> {
+    child: Guarded,
+    channel: Channel,
+    stage: Stage,
+}
+
+/// Just cloned: init waits for its maps.
+#[derive(Debug)]
+pub struct Born;
+
+/// Init works.
+#[derive(Debug)]
+pub struct Mapped;
+
+/// Init waits for the word to run the program.
+#[derive(Debug)]
+pub struct Ready {
+    /// What only the kernel knew.
+    pub degradations: Vec<Degradation>,
+    /// The master of the terminal.
+    pub console: Option<OwnedFd>,
+}
+
+/// Clones init.
+///
+/// # Errors
+/// A namespace that cannot be joined, a clone that is refused (`NS-*`).
+pub fn spawn(plan: &Plan, supplies: &Supplies) -> Result<Launch<Born>, Failure> {
+    let act = || format!("cannot start container {}", plan.id);
+    let mut files = Vec::new();
+    for (kind, path) in &plan.namespaces.joined {
+        let file = File::open(path)
+            .act(|| format!("cannot join namespace {} of container {}", path.display(), plan.id))?;
+        files.push((*kind, file));
+    }
+    let joins: Vec<Join<'_>> =
+        files.iter().map(|(kinds, file)| Join { fd: file.as_fd(), kinds: *kinds }).collect();
+    let (ours, theirs) = sync::pair().act(act)?;
+    let orders = Orders {
+        namespaces: Some(&plan.namespaces),
+        root_inside: !joins_user(plan)
+            && plan.idmap.maps().is_some()
+            && plan.idmap.maps_uid(0)
+            && plan.idmap.maps_gid(0),
+        steps: &plan.steps,
+        process: &plan.process,
+        filter: supplies.filter.as_ref(),
+        create_container: &plan.hooks.create_container,
+        start_container: &plan.hooks.start_container,
+        creating: &supplies.creating,
+        created: &supplies.created,
+        start_socket: supplies.start_socket.as_ref(),
+        signals: supplies.signals,
+        proc: &supplies.proc,
+    };
+    if joins_user(plan) {
+        // Whoever is in that namespace already must not look into a process that joins it; and since no
+        // map is to be written, nobody has to see our files of /proc.
+        sys::process::set_undumpable().act(act)?;
+    }
+    let child = clone::spawn(&joins, plan.namespaces.at_clone, None, &mut || {
+        // Our copy of the parent's end would keep the conversation open after the parent's death.
+        sys::fds::abandon(ours.as_fd());
+        init::live(&orders, &theirs)
+    })
+    .map_err(|error| match error.join {
+        Some(n) => {
+            let path =
+                plan.namespaces.joined.get(n).map(|(_, path)| path.display().to_string()).unwrap_or_default();
+            Failure::errno(format!("cannot join namespace {path} of container {}", plan.id), error.errno)
+        }
+        None => host_namespaces::explain(act(), error.errno, &host_namespaces::obstacles()),
+    })?;
+    Ok(Launch { child: Guarded(Some(child)), channel: ours, stage: Born })
+}
+
+fn joins_user(plan: &Plan) -> bool {
+    plan.namespaces.joined.iter().any(|(kind, _)| *kind == CloneFlags::CLONE_NEWUSER)
+}
+
+impl Launch<Born> {
+    /// Writes the id maps, and what else needs init's /proc files while they are still ours.
+    ///
+    /// # Errors
+    /// `ID-RANGE` and its kin, with what the helpers said.
+    pub fn mapped(self, plan: &Plan) -> Result<Launch<Mapped>, Failure> {
+        let pid = self.child.child()?.pid;
+        if let Some(score) = plan.oom_score_adj {
+            std::fs::write(format!("/proc/{pid}/oom_score_adj"), score.to_string())
+                .act(|| format!("cannot set oom_score_adj {score} of container {}", plan.id))?;
+        }
+        idmap::write(&plan.idmap, pid, &plan.id)?;
+        self.tell(ToInit::Mapped, &plan.id)?;
+        Ok(Launch { child: self.child, channel: self.channel, stage: Mapped })
+    }
+}
+
+impl<Stage> Launch<Stage> {
+    fn tell(&self, message: ToInit, id: &str) -> Result<(), Failure> {
+        match self.channel.tell(message) {
+            // It died of something that it has reported, or that its end of file will say.
+            Ok(()) | Err(Errno::EPIPE | Errno::ECONNRESET) => Ok(()),
+            Err(errno) => Err(Failure::errno(format!("cannot talk to init of container {id}"), errno)),
+        }
+    }
+
+    /// The pid of init in our pid namespace.
+    ///
+    /// # Errors
+    /// None before it is released.
+    pub fn pid(&self) -> Result<i32, Failure> {
+        Ok(self.child.child()?.pid)
+    }
+}
+
+impl Launch<Mapped> {
+    /// Goes with init to where the program may run.
+    ///
+    /// # Errors
+    /// What init reports, as a sentence; the createRuntime hook that failed.
+    pub fn ready(self, plan: &Plan, supplies: &Supplies) -> Result<Launch<Ready>, Failure> {
+        let mut stage = Ready { degradations: Vec::new(), console: None };
+        loop {
+            let heard =
+                self.channel.reported().act(|| format!("cannot hear init of container {}", plan.id))?;
+            match heard {
+                Some(FromInit::Ready) => break,
+                Some(FromInit::FellBack { step }) => {
+                    let other = plan.steps.get(usize::from(step)).and_then(|step| step.or.as_ref());
+                    stage.degradations.extend(other.map(|other| other.cost.clone()));
+                }
+                Some(FromInit::Mounted) => {
+                    let state = supplies.creating.with_pid(self.child.child()?.pid);
+                    hooks::run_all("createRuntime", &plan.hooks.create_runtime, &state, &plan.id)?;
+                    self.tell(ToInit::Provisioned, &plan.id)?;
+                }
+                Some(FromInit::Console(master)) => stage.console = Some(master),
+                Some(FromInit::Failed(failed)) => return Err(explain::failure(&failed, plan)),
+                None => {
+                    return Err(Failure::new(
+                        format!("cannot start container {}", plan.id),
+                        "init died before it was ready: broken pipe",
+                    ));
+                }
+            }
+        }
+        Ok(Launch { child: self.child, channel: self.channel, stage })
+    }
+}
+
+impl Launch<Ready> {
+    /// What came to light on the way.
+    pub fn found(&mut self) -> &mut Ready {
+        &mut self.stage
+    }
+
+    /// Leaves init to whoever sends `start`; the state has to be on disk.
+    ///
+    /// # Errors
+    /// None that is known.
+    pub fn leave(mut self, id: &str) -> Result<(), Failure> {
+        self.tell(ToInit::Recorded, id)?;
+        self.child.0 = None;
+        Ok(())
+    }
+
+    /// Has init run the program, and returns the child once it does.
+    ///
+    /// # Errors
+    /// Why it does not.
+    pub fn start(mut self, plan: &Plan) -> Result<Child, Failure> {
+        self.tell(ToInit::Start, &plan.id)?;
+        loop {
+            match self.channel.reported().act(|| format!("cannot hear init of container {}", plan.id))? {
+                None => break,
+                Some(FromInit::Failed(failed)) => return Err(explain::failure(&failed, plan)),
+                Some(_) => {}
+            }
+        }
+        self.child
+            .0
+            .take()
+            .ok_or_else(|| Failure::new(format!("cannot start container {}", plan.id), "the child is gone"))
+    }
+}

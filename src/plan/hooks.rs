@@ -1,0 +1,94 @@
+//! The hooks, in the shape in which they are run.
+
+use crate::report::Failure;
+use oci_spec::runtime::{Hook as Spec, Hooks as SpecHooks};
+use serde::{Deserialize, Serialize};
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// A program to run at a point of the container's life (config.md, "POSIX-platform Hooks").
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hook {
+    pub path: PathBuf,
+    /// With the name it is called by first.
+    pub args: Vec<String>,
+    /// The whole environment: nothing is inherited (CVE-2025-23266).
+    pub env: Vec<(String, String)>,
+    /// Killed after this time; in seconds in the configuration.
+    pub timeout: Option<Duration>,
+}
+
+/// All of them by kind, in order.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hooks {
+    /// prestart and createRuntime: in the runtime's namespaces, before the pivot.
+    #[serde(skip)]
+    pub create_runtime: Vec<Hook>,
+    /// In the container's namespaces, before the pivot.
+    #[serde(skip)]
+    pub create_container: Vec<Hook>,
+    /// In the container, before the program.
+    #[serde(skip)]
+    pub start_container: Vec<Hook>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub poststart: Vec<Hook>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub poststop: Vec<Hook>,
+}
+
+impl Hooks {
+    /// Whether nothing is to be run once the container has started.
+    pub fn none_after_start(&self) -> bool {
+        self.poststart.is_empty() && self.poststop.is_empty()
+    }
+}
+
+/// Reads the hooks of a configuration.
+///
+/// # Errors
+/// A path that is not absolute, a timeout that is not positive, an environment entry without a value.
+pub fn decide(spec: Option<&SpecHooks>, container: &str) -> Result<Hooks, Failure> {
+    let Some(spec) = spec else { return Ok(Hooks::default()) };
+    let list = |kind: &str, hooks: &Option<Vec<Spec>>| {
+        let hook = |(i, hook)| {
+            read(hook).map_err(|cause| {
+                Failure::new(format!("cannot prepare {kind} hook #{i} of container {container}"), cause)
+            })
+        };
+        hooks.iter().flatten().enumerate().map(hook).collect::<Result<Vec<_>, _>>()
+    };
+    #[allow(deprecated)] // Docker puts a prestart hook on almost every container.
+    let mut create_runtime = list("prestart", spec.prestart())?;
+    create_runtime.extend(list("createRuntime", spec.create_runtime())?);
+    Ok(Hooks {
+        create_runtime,
+        create_container: list("createContainer", spec.create_container())?,
+        start_container: list("startContainer", spec.start_container())?,
+        poststart: list("poststart", spec.poststart())?,
+        poststop: list("poststop", spec.poststop())?,
+    })
+}
+
+fn read(hook: &Spec) -> Result<Hook, String> {
+    if !hook.path().is_absolute() {
+        return Err(format!("path {:?} is not absolute", hook.path()));
+    }
+    let timeout = match hook.timeout() {
+        None => None,
+        Some(seconds) => match u64::try_from(seconds) {
+            Ok(seconds) if seconds > 0 => Some(Duration::from_secs(seconds)),
+            _ => return Err(format!("timeout {seconds} is not greater than zero")),
+        },
+    };
+    let mut args = hook.args().clone().unwrap_or_default();
+    if args.is_empty() {
+        args.push(hook.path().to_string_lossy().into_owned());
+    }
+    let pair = |entry: &String| {
+        let (name, value) =
+            entry.split_once('=').ok_or(format!("env: {entry:?} is not of the form NAME=VALUE"))?;
+        Ok((name.to_string(), value.to_string()))
+    };
+    let env = hook.env().iter().flatten().map(pair).collect::<Result<_, String>>()?;
+    Ok(Hook { path: hook.path().clone(), args, env, timeout })
+}

@@ -1,0 +1,335 @@
+//! Which ids the container has, and who writes the maps.
+//!
+//! - Whoever may (root, or root inside somebody's user namespace) writes any number of lines.
+//! - A plain user may write one line of one id: the own one. The kernel wants setgroups(2) denied for it.
+//! - More than that is for newuidmap and newgidmap, where they are installed, work, and the ids belong to
+//!   the user. Where they are not, a map of the own id is a weaker means, taken only if nothing in the
+//!   configuration needs more.
+
+use super::degrade::Degradation;
+use crate::host::Facts;
+use crate::host::idmap::{Helper, IdRange, Subids, covers};
+use crate::report::Failure;
+use oci_spec::runtime::{LinuxIdMapping, User};
+use serde::{Deserialize, Serialize};
+use std::path::PathBuf;
+
+/// How the maps get written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Idmap {
+    /// There is no new user namespace.
+    None,
+    /// We write /proc/PID/uid_map and gid_map ourselves.
+    Direct { maps: Maps, deny_setgroups: bool },
+    /// newuidmap and newgidmap do.
+    Helpers { maps: Maps, newuidmap: PathBuf, newgidmap: PathBuf },
+}
+
+/// The lines of both maps.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Maps {
+    pub uids: Vec<Mapping>,
+    pub gids: Vec<Mapping>,
+}
+
+/// A line of a map (user_namespaces(7)).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Mapping {
+    pub inside: u32,
+    pub outside: u32,
+    pub count: u32,
+}
+
+impl Mapping {
+    fn host(self) -> IdRange {
+        IdRange { start: self.outside, count: self.count }
+    }
+
+    fn contains(self, id: u32) -> bool {
+        id >= self.inside && u64::from(id) < u64::from(self.inside) + u64::from(self.count)
+    }
+}
+
+/// Lines of a map as the kernel reads them.
+pub fn lines(map: &[Mapping]) -> String {
+    let line = |m: &Mapping| format!("{} {} {}\n", m.inside, m.outside, m.count);
+    map.iter().map(line).collect()
+}
+
+impl Idmap {
+    /// The maps of a new user namespace.
+    pub fn maps(&self) -> Option<&Maps> {
+        match self {
+            Idmap::None => None,
+            Idmap::Direct { maps, .. } | Idmap::Helpers { maps, .. } => Some(maps),
+        }
+    }
+
+    /// Whether setgroups(2) will work inside.
+    pub fn allows_setgroups(&self) -> bool {
+        !matches!(self, Idmap::Direct { deny_setgroups: true, .. })
+    }
+
+    /// Whether this gid exists inside; all do where there is no new user namespace.
+    pub fn maps_gid(&self, gid: u32) -> bool {
+        self.maps().is_none_or(|maps| maps.gids.iter().any(|m| m.contains(gid)))
+    }
+
+    /// Whether this uid exists inside, likewise.
+    pub fn maps_uid(&self, uid: u32) -> bool {
+        self.maps().is_none_or(|maps| maps.uids.iter().any(|m| m.contains(uid)))
+    }
+}
+
+/// What the configuration says about ids.
+#[derive(Debug, Clone, Copy)]
+pub struct Wanted<'a> {
+    pub container: &'a str,
+    pub uids: &'a [LinuxIdMapping],
+    pub gids: &'a [LinuxIdMapping],
+    pub user: &'a User,
+}
+
+/// Decides for a new user namespace.
+///
+/// # Errors
+/// `ID-RANGE`, `ID-UNMAPPED`, `ID-NOHELPER` and its kin, where the ids that are needed are not to be had.
+pub fn decide(
+    wanted: Wanted<'_>,
+    facts: &Facts,
+    degradations: &mut Vec<Degradation>,
+) -> Result<Idmap, Failure> {
+    let mut maps = Maps { uids: mappings(wanted.uids), gids: mappings(wanted.gids) };
+    let act = |what: &str| format!("cannot map {what} for container {}", wanted.container);
+    if maps.uids.is_empty() != maps.gids.is_empty() {
+        return Err(Failure::new(act("ids"), "uidMappings and gidMappings have to be given together"));
+    }
+    let unspecified = maps.uids.is_empty();
+    if unspecified {
+        if facts.maps_directly() {
+            return Err(Failure::new(act("ids"), "user namespaces enabled, but no uid mappings found")
+                .fix("add linux.uidMappings and linux.gidMappings to config.json"));
+        }
+        maps = all_of(facts);
+    }
+    for (what, map) in [("uids", &maps.uids), ("gids", &maps.gids)] {
+        check_lines(map).map_err(|cause| Failure::new(act(what), cause))?;
+    }
+    let idmap = if facts.maps_directly() {
+        for (what, map, own) in
+            [("uids", &maps.uids, &facts.own_ids.0), ("gids", &maps.gids, &facts.own_ids.1)]
+        {
+            check_owned(&act(what), map, own, 0, "our own user namespace")?;
+        }
+        Idmap::Direct { maps, deny_setgroups: false }
+    } else if is_own_id(&maps, facts) {
+        follow_user(&mut maps, wanted.user, degradations);
+        Idmap::Direct { maps, deny_setgroups: true }
+    } else {
+        by_helpers(wanted, maps, facts, degradations)?
+    };
+    let user = wanted.user;
+    let ids = user.additional_gids().iter().flatten().map(|gid| ("gid", *gid, idmap.maps_gid(*gid)));
+    let ids =
+        [("uid", user.uid(), idmap.maps_uid(user.uid())), ("gid", user.gid(), idmap.maps_gid(user.gid()))]
+            .into_iter()
+            .chain(ids);
+    for (kind, id, mapped) in ids {
+        // Where setgroups is denied, groups beyond the map have their own refusal (GRP-DENY).
+        if !mapped && (id == user.uid() || id == user.gid() || idmap.allows_setgroups()) {
+            return Err(Failure::new(
+                format!("cannot run as {kind} {id} in container {}", wanted.container),
+                format!("the container's map has no {kind} {id}: invalid argument"),
+            )
+            .code("ID-UNMAPPED")
+            .fix("map more ids in linux.uidMappings and linux.gidMappings (bryo spec --rootless --subids writes all that are yours)"));
+        }
+    }
+    Ok(idmap)
+}
+
+fn mappings(spec: &[LinuxIdMapping]) -> Vec<Mapping> {
+    let mapping =
+        |m: &LinuxIdMapping| Mapping { inside: m.container_id(), outside: m.host_id(), count: m.size() };
+    spec.iter().map(mapping).collect()
+}
+
+/// Everything that a plain user has: the own id as root, then all subordinate ids.
+fn all_of(facts: &Facts) -> Maps {
+    let stack = |own: u32, ranges: &[IdRange]| {
+        let mut map = vec![Mapping { inside: 0, outside: own, count: 1 }];
+        let mut inside: u32 = 1;
+        for range in ranges {
+            let Some(next) = inside.checked_add(range.count) else { break };
+            map.push(Mapping { inside, outside: range.start, count: range.count });
+            inside = next;
+        }
+        map
+    };
+    match &facts.subids {
+        Some(s) if usable(s).is_ok() && !s.uids.is_empty() && !s.gids.is_empty() => {
+            Maps { uids: stack(facts.euid, &s.uids), gids: stack(facts.egid, &s.gids) }
+        }
+        _ => Maps { uids: stack(facts.euid, &[]), gids: stack(facts.egid, &[]) },
+    }
+}
+
+/// The rules of user_namespaces(7) that a map can break by itself. The kernel's 340 lines are its own to
+/// enforce.
+fn check_lines(map: &[Mapping]) -> Result<(), String> {
+    for (i, m) in map.iter().enumerate() {
+        if m.count == 0 {
+            return Err(format!("mapping {i} has size 0"));
+        }
+        if m.inside.checked_add(m.count - 1).is_none() || m.outside.checked_add(m.count - 1).is_none() {
+            return Err(format!("mapping {i} goes beyond the last id"));
+        }
+    }
+    Ok(())
+}
+
+fn check_owned(act: &str, map: &[Mapping], own: &[IdRange], me: u32, owner: &str) -> Result<(), Failure> {
+    for m in map {
+        let is_me = m.count == 1 && m.outside == me;
+        if is_me || covers(own, m.host()) {
+            continue;
+        }
+        let list: Vec<_> = own.iter().map(|r| format!("{}+{}", r.start, r.count)).collect();
+        let list = if list.is_empty() { "none".into() } else { list.join(", ") };
+        return Err(Failure::new(
+            act.to_string(),
+            format!("the spec maps {}+{}, {owner} has {list}: operation not permitted", m.outside, m.count),
+        )
+        .code("ID-RANGE")
+        .fix("map only ids that are yours, or have more assigned in /etc/subuid and /etc/subgid"));
+    }
+    Ok(())
+}
+
+/// Whether the maps are those that a plain user may write alone.
+fn is_own_id(maps: &Maps, facts: &Facts) -> bool {
+    let single = |map: &[Mapping], own: u32| matches!(map, [m] if m.outside == own && m.count == 1);
+    single(&maps.uids, facts.euid) && single(&maps.gids, facts.egid)
+}
+
+/// With a single id, the process can only be that one: the map follows the process, whichever id that is.
+fn follow_user(maps: &mut Maps, user: &User, degradations: &mut Vec<Degradation>) {
+    for (kind, map, id) in [("uid", &mut maps.uids, user.uid()), ("gid", &mut maps.gids, user.gid())] {
+        if let [m] = map.as_mut_slice() {
+            if m.inside != id {
+                degradations.push(Degradation::same(
+                    "ID-UNMAPPED",
+                    format!("{kind} {} and {kind} {id} inside", m.inside),
+                    format!("{kind} {id} alone"),
+                    "there is a single id, and the process runs as it",
+                ));
+                m.inside = id;
+            }
+        }
+    }
+}
+
+/// Whether the helpers work here; the failing fact, its code and the way out otherwise.
+fn usable(subids: &Subids) -> Result<(PathBuf, PathBuf), (&'static str, String, String)> {
+    const INSTALL: &str = "install uidmap (Debian, Ubuntu) or shadow-utils (Fedora)";
+    if subids.no_new_privs {
+        return Err((
+            "ID-NNP",
+            "no_new_privs is set, so newuidmap cannot work".into(),
+            "start without it (Kubernetes: allowPrivilegeEscalation: true)".into(),
+        ));
+    }
+    let mut paths = Vec::new();
+    for (name, helper) in [("newuidmap", &subids.newuidmap), ("newgidmap", &subids.newgidmap)] {
+        match helper {
+            Helper::Usable(path) => paths.push(path.clone()),
+            Helper::Missing => {
+                return Err(("ID-NOHELPER", format!("{name} is not installed"), INSTALL.into()));
+            }
+            Helper::Powerless(path) => {
+                return Err((
+                    "ID-HELPERCAP",
+                    format!("{} has neither the setuid bit nor capabilities", path.display()),
+                    format!("sudo chmod u+s {}", path.display()),
+                ));
+            }
+            Helper::NoSuid(path) => {
+                return Err((
+                    "ID-NNP",
+                    format!("{} is on a file system mounted nosuid", path.display()),
+                    "put it on one that is mounted without nosuid".into(),
+                ));
+            }
+        }
+    }
+    match <[PathBuf; 2]>::try_from(paths) {
+        Ok([newuidmap, newgidmap]) => Ok((newuidmap, newgidmap)),
+        Err(_) => Err(("ID-NOHELPER", "the helpers are not installed".into(), INSTALL.into())),
+    }
+}
+
+fn by_helpers(
+    wanted: Wanted<'_>,
+    maps: Maps,
+    facts: &Facts,
+    degradations: &mut Vec<Degradation>,
+) -> Result<Idmap, Failure> {
+    let act = |what: &str| format!("cannot map {what} for container {}", wanted.container);
+    let Some(subids) = &facts.subids else {
+        return Err(Failure::new(act("ids"), "subordinate ids were not looked up"));
+    };
+    let obstacle = match usable(subids) {
+        Ok(_) if subids.uids.is_empty() || subids.gids.is_empty() => {
+            let file = if subids.uids.is_empty() { "/etc/subuid" } else { "/etc/subgid" };
+            (
+                "ID-NOSUBID",
+                format!("{file} has no range for {}", subids.user),
+                format!(
+                    "sudo usermod --add-subuids 100000-165535 --add-subgids 100000-165535 {}",
+                    subids.user
+                ),
+            )
+        }
+        Ok((newuidmap, newgidmap)) => {
+            check_owned(&act("uids"), &maps.uids, &subids.uids, facts.euid, &subids.user)?;
+            check_owned(&act("gids"), &maps.gids, &subids.gids, facts.egid, &subids.user)?;
+            return Ok(Idmap::Helpers { maps, newuidmap, newgidmap });
+        }
+        Err(obstacle) => obstacle,
+    };
+    // The process itself has to be the one id that there is. That files of other owners show as nobody's
+    // is the price, and said.
+    let (code, because, fix) = obstacle;
+    let user = wanted.user;
+    let needs_more = user.additional_gids().as_ref().is_some_and(|gids| !gids.is_empty())
+        || (user.uid() == 0) != (user.gid() == 0)
+        || !maps.uids.iter().any(|m| m.contains(user.uid()))
+        || !maps.gids.iter().any(|m| m.contains(user.gid()))
+        // Ids that are not the caller's own, asked for as the process's: a different identity on the host.
+        || !maps.uids.iter().any(|m| m.contains(user.uid()) && u64::from(facts.euid) == u64::from(m.outside) + u64::from(user.uid() - m.inside));
+    if needs_more {
+        return Err(Failure::new(
+            act("ids"),
+            format!("{because}, and the configuration needs more than one id: operation not permitted"),
+        )
+        .code(code)
+        .fix(fix));
+    }
+    let mut single = Maps {
+        uids: vec![Mapping { inside: 0, outside: facts.euid, count: 1 }],
+        gids: vec![Mapping { inside: 0, outside: facts.egid, count: 1 }],
+    };
+    single.uids[0].inside = user.uid();
+    single.gids[0].inside = user.gid();
+    let total: u64 = maps.uids.iter().map(|m| u64::from(m.count)).sum();
+    degradations.push(
+        Degradation::weaker(
+            code,
+            format!("{total} uids"),
+            format!("using a single-id map (only uid {} inside)", user.uid()),
+            because,
+        )
+        .fix(fix),
+    );
+    Ok(Idmap::Direct { maps: single, deny_setgroups: true })
+}

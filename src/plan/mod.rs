@@ -1,0 +1,232 @@
+//! What will be done. Pure: from the bundle, the facts and the flags to a plan, without I/O, clock or
+//! environment, so that the same three always give the same plan.
+
+pub mod degrade;
+pub mod hooks;
+pub mod idmap;
+mod mounts;
+pub mod namespaces;
+pub mod options;
+pub mod process;
+mod resources;
+mod rootfs;
+pub mod step;
+
+use crate::bundle::Bundle;
+use crate::host::{Facts, Needs};
+use crate::report::Failure;
+use crate::seccomp;
+use degrade::Degradation;
+use idmap::Idmap;
+use namespaces::Namespaces;
+use oci_spec::runtime::{LinuxNamespaceType, Spec};
+use std::ffi::{CString, OsStr};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use step::{Op, Step};
+
+/// What the caller's flags add to the bundle.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Request {
+    pub id: String,
+    pub no_pivot: bool,
+    pub no_new_keyring: bool,
+    pub preserve_fds: u32,
+    pub listen_fds: u32,
+    pub listen_names: Option<String>,
+}
+
+/// Everything that launch and init will do, decided.
+#[derive(Debug)]
+pub struct Plan {
+    pub id: String,
+    /// The absolute path of the root file system.
+    pub rootfs: PathBuf,
+    pub namespaces: Namespaces,
+    pub idmap: Idmap,
+    /// What init does, in order, up to being in its root.
+    pub steps: Vec<Step>,
+    pub process: process::Process,
+    /// As the configuration has it, for later execs.
+    pub spec_process: oci_spec::runtime::Process,
+    pub seccomp: Option<seccomp::Profile>,
+    pub hooks: hooks::Hooks,
+    /// Value for /proc/PID/oom_score_adj.
+    pub oom_score_adj: Option<i32>,
+    /// What is known now to become of another means.
+    pub degradations: Vec<Degradation>,
+}
+
+/// What the planners of single topics look at.
+#[derive(Debug, Clone, Copy)]
+pub struct Context<'a> {
+    pub container: &'a str,
+    pub bundle_dir: &'a Path,
+    pub rootfs: &'a Path,
+    pub namespaces: &'a Namespaces,
+    pub idmap: &'a Idmap,
+    pub facts: &'a Facts,
+    /// No device node of a mounted tree may be opened, since no device cgroup says which may.
+    pub nodev: bool,
+}
+
+/// Which facts this bundle makes worth reading.
+pub fn needs(spec: &Spec) -> Needs {
+    let linux = spec.linux().as_ref();
+    let listed = linux.and_then(|l| l.namespaces().as_ref()).into_iter().flatten();
+    let mut user = listed.filter(|n| n.typ() == LinuxNamespaceType::User);
+    let joins_user = user.next().is_some_and(|n| n.path().is_some());
+    let single = linux.is_some_and(|l| {
+        let one = |map: &Option<Vec<_>>| {
+            map.as_ref()
+                .is_some_and(|m: &Vec<oci_spec::runtime::LinuxIdMapping>| m.len() == 1 && m[0].size() == 1)
+        };
+        one(l.uid_mappings()) && one(l.gid_mappings())
+    });
+    let process = spec.process().as_ref();
+    Needs {
+        // A map of one id is nearly always the caller's own; that it is not shows in the refusal.
+        subids: !(joins_user || single && owns_single(spec)),
+        lsm: process.is_some_and(needs_lsm),
+        oom_score_adj: process.is_some_and(|p| p.oom_score_adj().is_some()),
+    }
+}
+
+/// Whether a process asks for something of a security module.
+pub fn needs_lsm(process: &oci_spec::runtime::Process) -> bool {
+    process.apparmor_profile().is_some() || process.selinux_label().is_some()
+}
+
+fn owns_single(spec: &Spec) -> bool {
+    let linux = spec.linux().as_ref();
+    let first = |map: Option<&Vec<oci_spec::runtime::LinuxIdMapping>>| {
+        map.and_then(|m| m.first()).map(|m| m.host_id())
+    };
+    first(linux.and_then(|l| l.uid_mappings().as_ref())) == Some(nix::unistd::geteuid().as_raw())
+        && first(linux.and_then(|l| l.gid_mappings().as_ref())) == Some(nix::unistd::getegid().as_raw())
+}
+
+/// Decides everything.
+///
+/// # Errors
+/// The first thing that is asked for and cannot be granted on this host.
+pub fn decide(bundle: &Bundle, facts: &Facts, request: &Request) -> Result<Plan, Failure> {
+    let id = request.id.as_str();
+    let act = || format!("cannot plan container {id}");
+    let spec = &bundle.spec;
+    let empty = oci_spec::runtime::LinuxBuilder::default();
+    let linux = match spec.linux() {
+        Some(linux) => linux.clone(),
+        None => empty.namespaces(Vec::new()).build().map_err(|e| Failure::new(act(), e.to_string()))?,
+    };
+    let spec_process =
+        spec.process().as_ref().ok_or_else(|| Failure::new(act(), "config.json: process is missing"))?;
+    let root = spec.root().as_ref().ok_or_else(|| Failure::new(act(), "config.json: root is missing"))?;
+    let rootfs = crate::bundle::clean(&bundle.dir.join(root.path()));
+    refuse_unsupported(&linux, &act)?;
+    let mut degradations = Vec::new();
+    let namespaces = namespaces::decide(id, &linux, facts)?;
+    let idmap = if namespaces.is_new(nix::sched::CloneFlags::CLONE_NEWUSER) {
+        let wanted = idmap::Wanted {
+            container: id,
+            uids: linux.uid_mappings().as_deref().unwrap_or_default(),
+            gids: linux.gid_mappings().as_deref().unwrap_or_default(),
+            user: spec_process.user(),
+        };
+        idmap::decide(wanted, facts, &mut degradations)?
+    } else {
+        Idmap::None
+    };
+    let mut context = Context {
+        container: id,
+        bundle_dir: &bundle.dir,
+        rootfs: &rootfs,
+        namespaces: &namespaces,
+        idmap: &idmap,
+        facts,
+        nodev: false,
+    };
+    context.nodev = resources::check(&linux, &context, mask_of(spec_process), &mut degradations)?;
+    let console = (spec_process.terminal() == Some(true)).then(|| {
+        let size = spec_process.console_size();
+        let cells = |n: Option<u64>| n.and_then(|n| u16::try_from(n).ok()).unwrap_or(0);
+        Op::Console { rows: cells(size.map(|s| s.height())), columns: cells(size.map(|s| s.width())) }
+    });
+    let mut steps = Vec::new();
+    if !request.no_new_keyring {
+        steps.push(process::keyring(id)?);
+    }
+    steps.extend(rootfs::steps(spec, &linux, &context, console, request.no_pivot, &mut degradations)?);
+    let process_request = process::Request {
+        container: id,
+        preserve_fds: request.preserve_fds,
+        listen_fds: request.listen_fds,
+        listen_names: request.listen_names.as_deref(),
+        init: namespaces.is_new(nix::sched::CloneFlags::CLONE_NEWPID),
+    };
+    let process = process::decide(spec_process, &idmap, facts, process_request, &mut degradations)?;
+    let seccomp = match linux.seccomp() {
+        Some(profile) => Some(seccomp::normalise(profile).map_err(|e| {
+            Failure::new(format!("cannot prepare seccomp of container {id}"), format!("{e:#}"))
+        })?),
+        None => None,
+    };
+    let oom_score_adj = spec_process.oom_score_adj().map(|wanted| oom(wanted, facts, &mut degradations));
+    Ok(Plan {
+        id: id.to_string(),
+        hooks: hooks::decide(spec.hooks().as_ref(), id)?,
+        rootfs: rootfs.clone(),
+        steps,
+        process,
+        spec_process: spec_process.clone(),
+        seccomp,
+        oom_score_adj,
+        namespaces,
+        idmap,
+        degradations,
+    })
+}
+
+fn mask_of(process: &oci_spec::runtime::Process) -> u64 {
+    process::mask(process.capabilities().as_ref().and_then(|c| c.bounding().as_ref()))
+}
+
+/// Lowering one's score takes CAP_SYS_RESOURCE on the host (proc_pid_oom_score_adj(5)).
+pub fn oom(wanted: i32, facts: &Facts, degradations: &mut Vec<Degradation>) -> i32 {
+    let lowest = facts.oom_score_adj;
+    if wanted >= lowest || (facts.is_host_root() && facts.capable(crate::host::CAP_SYS_RESOURCE)) {
+        return wanted;
+    }
+    degradations.push(Degradation::weaker(
+        "OOM",
+        format!("oom_score_adj {wanted}"),
+        format!("oom_score_adj {lowest}"),
+        "only root may lower it below the caller's own",
+    ));
+    lowest
+}
+
+/// What a later version fills in is refused by name until then.
+fn refuse_unsupported(linux: &oci_spec::runtime::Linux, act: &impl Fn() -> String) -> Result<(), Failure> {
+    let asked = [
+        ("netDevices", linux.net_devices().as_ref().is_some_and(|d| !d.is_empty())),
+        ("intelRdt", linux.intel_rdt().is_some()),
+        ("memoryPolicy", linux.memory_policy().is_some()),
+        ("personality", linux.personality().is_some()),
+        ("mountLabel", linux.mount_label().as_ref().is_some_and(|l| !l.is_empty())),
+    ];
+    match asked.iter().find(|(_, asked)| *asked) {
+        Some((name, _)) => {
+            Err(Failure::new(act(), format!("linux.{name} is not supported yet: operation not supported"))
+                .fix(format!("remove linux.{name}")))
+        }
+        None => Ok(()),
+    }
+}
+
+/// A C string of what has no zero byte in it.
+fn c(text: impl AsRef<OsStr>, act: impl Fn() -> String) -> Result<CString, Failure> {
+    let text = text.as_ref();
+    CString::new(text.as_bytes())
+        .map_err(|_| Failure::new(act(), format!("{text:?} contains a zero byte: invalid argument")))
+}

@@ -1,0 +1,300 @@
+//! The mounts of the configuration as steps, with what each becomes where a user namespace does not own
+//! what it shows.
+
+use super::degrade::Degradation;
+use super::idmap::Idmap;
+use super::namespaces::Namespaces;
+use super::options::{self, Options};
+use super::step::{ABSENT, Bind, Fallback, Filesystem, Op, Properties, REFUSED, Step};
+use super::{Context, c};
+use crate::bundle::clean;
+use crate::report::Failure;
+use crate::sys::mount::{ATTR_NODEV, ATTR_NOEXEC, ATTR_NOSUID, ATTR_RDONLY};
+use nix::libc;
+use nix::sched::CloneFlags;
+use oci_spec::runtime::Mount;
+use std::path::{Path, PathBuf};
+
+/// Everything that may be shown in place of a part of /proc (runc's list: these are what lxcfs provides).
+const PROC_FILES: &[&str] = &[
+    "/proc/cpuinfo",
+    "/proc/diskstats",
+    "/proc/loadavg",
+    "/proc/meminfo",
+    "/proc/net/dev",
+    "/proc/slabinfo",
+    "/proc/stat",
+    "/proc/swaps",
+    "/proc/sys/crypto/fips_enabled",
+    "/proc/sys/kernel/ns_last_pid",
+    "/proc/uptime",
+];
+
+/// The longest value that fsconfig(2) takes.
+const FSCONFIG_MAX: usize = 255;
+
+/// Plans the mounts in their order.
+///
+/// # Errors
+/// A destination or an option that is refused.
+pub fn steps(
+    mounts: &[Mount],
+    context: &Context<'_>,
+    degradations: &mut Vec<Degradation>,
+) -> Result<Vec<Step>, Failure> {
+    mounts.iter().map(|mount| step(mount, context, degradations)).collect()
+}
+
+/// Whether the configuration shows the host's /dev: then its nodes are there already.
+pub fn has_host_dev(mounts: &[Mount]) -> bool {
+    mounts.iter().any(|m| {
+        let words = m.options().as_deref().unwrap_or_default();
+        clean(m.destination()) == Path::new("/dev")
+            && (m.typ().as_deref() == Some("bind") || words.iter().any(|w| w == "bind" || w == "rbind"))
+    })
+}
+
+fn step(mount: &Mount, context: &Context<'_>, degradations: &mut Vec<Degradation>) -> Result<Step, Failure> {
+    let at = clean(&Path::new("/").join(mount.destination()));
+    let act = || format!("cannot mount {} in container {}", at.display(), context.container);
+    let words = mount.options().as_deref().unwrap_or_default();
+    let options = options::parse(words).map_err(|cause| Failure::new(act(), cause))?;
+    if at == Path::new("/") {
+        return Err(Failure::new(act(), "the destination is the root itself: invalid argument"));
+    }
+    let mapped = mount.uid_mappings().as_ref().is_some_and(|m| !m.is_empty())
+        || mount.gid_mappings().as_ref().is_some_and(|m| !m.is_empty());
+    if options.id_map || mapped {
+        return Err(Failure::new(act(), "idmapped mounts are not supported yet: operation not supported")
+            .code("MNT-IDMAP")
+            .fix("remove idmap, uidMappings and gidMappings of this mount"));
+    }
+    let bind = options.bind.is_some() || mount.typ().as_deref() == Some("bind");
+    let fstype = mount.typ().as_deref().unwrap_or(if bind { "bind" } else { "none" });
+    check_proc(&at, bind, fstype, mount.source().as_deref())
+        .map_err(|cause| Failure::new(act(), cause).fix("mount it elsewhere"))?;
+    if options.remount {
+        return Ok(Op::Remount { at: c(&at, act)?, properties: options.properties }.into());
+    }
+    if bind {
+        return bind_step(mount, &at, &options, context, act);
+    }
+    let planner = Planner { at: &at, options: &options, context, source: mount.source().as_deref() };
+    match fstype {
+        "proc" => planner.proc(degradations),
+        "sysfs" => planner.sysfs(degradations),
+        "mqueue" => planner.mqueue(degradations),
+        "cgroup" | "cgroup2" => planner.cgroup(degradations),
+        "devpts" => planner.devpts(degradations),
+        other => Ok(planner.filesystem(other)?.into()),
+    }
+}
+
+/// A volume on /proc, or a proc that is none, is how masks were escaped (CVE-2019-16884, CVE-2019-19921).
+fn check_proc(at: &Path, bind: bool, fstype: &str, source: Option<&Path>) -> Result<(), String> {
+    if at == Path::new("/proc") {
+        let is_proc = if bind { source.map(clean) == Some(PathBuf::from("/proc")) } else { fstype == "proc" };
+        return if is_proc { Ok(()) } else { Err("only proc itself may be mounted on /proc".into()) };
+    }
+    if at.starts_with("/proc") && !PROC_FILES.iter().any(|file| at == Path::new(file)) {
+        return Err("nothing may be mounted inside /proc".into());
+    }
+    Ok(())
+}
+
+fn bind_step(
+    mount: &Mount,
+    at: &Path,
+    options: &Options,
+    context: &Context<'_>,
+    act: impl Fn() -> String,
+) -> Result<Step, Failure> {
+    let source = mount.source().as_deref().filter(|s| !s.as_os_str().is_empty());
+    let source = source.ok_or_else(|| Failure::new(act(), "a bind mount needs a source"))?;
+    let source = if source.is_absolute() { source.to_path_buf() } else { context.bundle_dir.join(source) };
+    let mut properties = options.properties;
+    // Read-only /sys with a writable cgroup file system beneath it is CVE-2023-25809.
+    if clean(&source).starts_with("/sys") && properties.own.set & ATTR_RDONLY != 0 {
+        properties.all.set |= ATTR_RDONLY;
+    }
+    if context.nodev && properties.own.clear & ATTR_NODEV == 0 {
+        properties.all.set |= ATTR_NODEV;
+    }
+    Ok(Op::Bind(Bind {
+        source: c(&source, &act)?,
+        at: c(at, &act)?,
+        recursive: options.bind.unwrap_or(false),
+        properties,
+        nofollow: options.nofollow,
+    })
+    .into())
+}
+
+/// What the special file systems have in common.
+struct Planner<'a> {
+    at: &'a Path,
+    options: &'a Options,
+    context: &'a Context<'a>,
+    source: Option<&'a Path>,
+}
+
+impl Planner<'_> {
+    fn act(&self) -> String {
+        format!("cannot mount {} in container {}", self.at.display(), self.context.container)
+    }
+
+    fn namespaces(&self) -> &Namespaces {
+        self.context.namespaces
+    }
+
+    fn idmap(&self) -> &Idmap {
+        self.context.idmap
+    }
+
+    /// Whether what belongs to a namespace of this kind is certainly not ours: it was there before the
+    /// user namespace that the container gets or that we are in.
+    fn foreign(&self, kind: CloneFlags) -> bool {
+        let ns = self.namespaces();
+        let in_user = ns.has(CloneFlags::CLONE_NEWUSER) || self.context.facts.in_child_userns;
+        in_user && !ns.has(kind)
+    }
+
+    fn filesystem(&self, fstype: &str) -> Result<Op, Failure> {
+        self.filesystem_with(fstype, &self.options.data, self.options.properties)
+    }
+
+    fn filesystem_with(
+        &self,
+        fstype: &str,
+        data: &[(String, Option<String>)],
+        properties: Properties,
+    ) -> Result<Op, Failure> {
+        let act = || self.act();
+        let mut options = Vec::new();
+        for (key, value) in data {
+            let value = value.as_ref().map(|v| c(v, act)).transpose()?;
+            options.push((c(key, act)?, value));
+        }
+        let long = data.iter().any(|(_, v)| v.as_ref().is_some_and(|v| v.len() > FSCONFIG_MAX));
+        let source = self.source.filter(|s| !s.as_os_str().is_empty()).unwrap_or(Path::new(fstype));
+        Ok(Op::Filesystem(Filesystem {
+            fstype: c(fstype, act)?,
+            source: c(source, act)?,
+            at: c(self.at, act)?,
+            options,
+            properties,
+            copy_up: self.options.copy_up && fstype == "tmpfs",
+            exact: matches!(fstype, "proc" | "sysfs"),
+            legacy: (long || self.options.legacy != 0).then_some(self.options.legacy),
+        }))
+    }
+
+    fn show(&self, host: &str, read_only: bool) -> Result<Op, Failure> {
+        let act = || self.act();
+        let mut properties = self.options.properties;
+        let guard = ATTR_NOSUID | ATTR_NODEV | ATTR_NOEXEC;
+        properties.all.set |= if read_only { guard | ATTR_RDONLY } else { guard };
+        properties.own.clear = 0;
+        Ok(Op::Bind(Bind {
+            source: c(host, act)?,
+            at: c(self.at, act)?,
+            recursive: true,
+            properties,
+            nofollow: false,
+        }))
+    }
+
+    fn proc(&self, degradations: &mut Vec<Degradation>) -> Result<Step, Failure> {
+        if self.foreign(CloneFlags::CLONE_NEWPID) {
+            degradations.push(Degradation::same(
+                "MNT-PROC",
+                "a new proc",
+                "the host's proc, shown",
+                "the pid namespace is not the container's",
+            ));
+            return Ok(self.show("/proc", false)?.into());
+        }
+        Ok(self.filesystem("proc")?.into())
+    }
+
+    fn sysfs(&self, degradations: &mut Vec<Degradation>) -> Result<Step, Failure> {
+        let cost = Degradation::same(
+            "MNT-SYSFS",
+            "a new sysfs",
+            "the host's /sys, shown read-only",
+            "the network namespace is not the container's",
+        );
+        let shown = self.show("/sys", true)?;
+        if self.foreign(CloneFlags::CLONE_NEWNET) {
+            degradations.push(cost);
+            return Ok(shown.into());
+        }
+        // A joined network namespace may or may not belong to us.
+        Ok(Step { op: self.filesystem("sysfs")?, or: Some(Fallback { on: REFUSED, op: shown, cost }) })
+    }
+
+    fn mqueue(&self, degradations: &mut Vec<Degradation>) -> Result<Step, Failure> {
+        let nothing = Op::Directory { at: c(self.at, || self.act())? };
+        let cost = Degradation::weaker(
+            "MNT-MQUEUE",
+            "POSIX message queues",
+            "an empty directory",
+            "this kernel or ipc namespace has no mqueue file system for us",
+        );
+        if self.foreign(CloneFlags::CLONE_NEWIPC) {
+            degradations.push(Degradation::same(
+                "MNT-MQUEUE",
+                "a new mqueue",
+                "the host's /dev/mqueue, shown",
+                "the ipc namespace is not the container's",
+            ));
+            let absent = &[libc::ENOENT, libc::EINVAL];
+            return Ok(Step {
+                op: self.show("/dev/mqueue", false)?,
+                or: Some(Fallback { on: absent, op: nothing, cost }),
+            });
+        }
+        Ok(Step { op: self.filesystem("mqueue")?, or: Some(Fallback { on: ABSENT, op: nothing, cost }) })
+    }
+
+    /// The container sees the cgroup tree from its own root on, read-only unless it has a cgroup of its
+    /// own: the rest is not its to write.
+    fn cgroup(&self, degradations: &mut Vec<Degradation>) -> Result<Step, Failure> {
+        let cost = Degradation::same(
+            "MNT-CGROUP",
+            "a cgroup2 file system",
+            "the host's /sys/fs/cgroup, shown read-only",
+            "there is no cgroup namespace to root one in, or it may not be mounted",
+        );
+        let shown = self.show("/sys/fs/cgroup", true)?;
+        if !self.namespaces().has(CloneFlags::CLONE_NEWCGROUP) {
+            degradations.push(cost);
+            return Ok(shown.into());
+        }
+        let mut properties = self.options.properties;
+        properties.own.set |= ATTR_RDONLY;
+        properties.own.clear &= !ATTR_RDONLY;
+        Ok(Step {
+            op: self.filesystem_with("cgroup2", &[], properties)?,
+            or: Some(Fallback { on: REFUSED, op: shown, cost }),
+        })
+    }
+
+    fn devpts(&self, degradations: &mut Vec<Degradation>) -> Result<Step, Failure> {
+        let mut data = self.options.data.clone();
+        data.retain(|(key, value)| {
+            let gid = value.as_ref().and_then(|v| v.parse().ok());
+            let keep = key != "gid" || gid.is_none_or(|gid| self.idmap().maps_gid(gid));
+            if !keep {
+                degradations.push(Degradation::same(
+                    "MNT-DEVPTS",
+                    format!("terminals of group {}", gid.unwrap_or_default()),
+                    "terminals of the group that opens them",
+                    "the container's map does not have that gid",
+                ));
+            }
+            keep
+        });
+        Ok(self.filesystem_with("devpts", &data, self.options.properties)?.into())
+    }
+}

@@ -1,0 +1,359 @@
+//! The process: what it may, what it is called, what it runs. Everything is a number or a C string when
+//! this is through, so that the child has nothing left to work out.
+
+use super::c;
+use super::degrade::Degradation;
+use super::idmap::Idmap;
+use super::step::{Fallback, NO_KEY, Op, Step};
+use crate::host::{CAP_SYS_RESOURCE, Facts};
+use crate::report::Failure;
+use crate::sys::caps::Sets;
+use crate::sys::process::{Rlimit, Strings};
+use nix::libc;
+use oci_spec::runtime as oci;
+use oci_spec::runtime::{Capabilities, PosixRlimitType};
+use std::ffi::CString;
+use std::path::Path;
+use std::str::FromStr;
+
+/// What init becomes.
+#[derive(Debug)]
+pub struct Process {
+    pub uid: u32,
+    pub gid: u32,
+    /// The supplementary groups; `None` where setgroups(2) is denied, and none were asked for.
+    pub groups: Option<Vec<u32>>,
+    pub umask: Option<u32>,
+    pub cwd: CString,
+    pub capabilities: Sets,
+    pub rlimits: Vec<Rlimit>,
+    pub no_new_privileges: bool,
+    /// Text for /proc/self/attr/exec or its AppArmor sibling.
+    pub label: Option<Label>,
+    pub terminal: bool,
+    pub args: Strings,
+    pub env: Strings,
+    /// Where the program may be, best first.
+    pub programs: Programs,
+    /// HOME is not in the environment: take it from the container's /etc/passwd.
+    pub find_home: bool,
+    /// Descriptors from 3 on that the process gets.
+    pub preserved_fds: u32,
+}
+
+/// How the program is found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Programs {
+    /// It has a slash in it: this one.
+    Path(CString),
+    /// Each directory of the *container's* PATH.
+    Search(Vec<CString>),
+}
+
+/// What a security module is told before the exec.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Label {
+    /// Below /proc/self.
+    pub file: CString,
+    pub text: Vec<u8>,
+}
+
+/// What else decides about a process.
+#[derive(Debug, Clone, Copy)]
+pub struct Request<'a> {
+    pub container: &'a str,
+    /// `--preserve-fds`.
+    pub preserve_fds: u32,
+    /// The caller's LISTEN_FDS and LISTEN_FDNAMES (sd_listen_fds(3)).
+    pub listen_fds: u32,
+    pub listen_names: Option<&'a str>,
+    /// Whether the process gets pid 1, which LISTEN_PID has to name.
+    pub init: bool,
+}
+
+const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// Decides.
+///
+/// # Errors
+/// What is asked for and cannot be granted: groups (`GRP-DENY`), profiles (`LSM-*`), and what is not
+/// supported yet, by name.
+pub fn decide(
+    process: &oci::Process,
+    idmap: &Idmap,
+    facts: &Facts,
+    request: Request<'_>,
+    degradations: &mut Vec<Degradation>,
+) -> Result<Process, Failure> {
+    let container = request.container;
+    let act = || format!("cannot prepare the process of container {container}");
+    refuse_unsupported(process, &act)?;
+    let user = process.user();
+    let args = process.args().as_deref().unwrap_or_default();
+    let program = args.first().ok_or_else(|| Failure::new(act(), "process.args must not be empty"))?;
+    let mut env = environment(process.env().as_deref().unwrap_or_default());
+    let path = env.iter().rev().find_map(|e| e.strip_prefix("PATH=")).map_or(DEFAULT_PATH, |p| p).to_string();
+    let find_home = !env.iter().any(|e| e.starts_with("HOME="));
+    let fds = request.listen_fds;
+    if fds > 0 {
+        env.push(format!("LISTEN_FDS={fds}"));
+        if request.init {
+            env.push("LISTEN_PID=1".into());
+        }
+        env.extend(request.listen_names.map(|names| format!("LISTEN_FDNAMES={names}")));
+    }
+    let strings = |list: &[String]| -> Result<Strings, Failure> {
+        Ok(Strings::new(list.iter().map(|s| c(s, act)).collect::<Result<_, _>>()?))
+    };
+    Ok(Process {
+        uid: user.uid(),
+        gid: user.gid(),
+        groups: groups(user, idmap, facts, container)?,
+        umask: user.umask(),
+        cwd: c(process.cwd(), act)?,
+        capabilities: capabilities(process.capabilities().as_ref(), degradations),
+        rlimits: rlimits(process.rlimits().as_deref().unwrap_or_default(), facts, degradations),
+        no_new_privileges: process.no_new_privileges() == Some(true),
+        label: label(process, facts, container, degradations)?,
+        terminal: process.terminal() == Some(true),
+        programs: programs(program, &path, act)?,
+        args: strings(args)?,
+        env: strings(&env)?,
+        find_home,
+        preserved_fds: fds + request.preserve_fds,
+    })
+}
+
+/// The step that gives the container a session keyring of its own.
+///
+/// # Errors
+/// None that a valid id can cause.
+pub fn keyring(container: &str) -> Result<Step, Failure> {
+    let act = || format!("cannot prepare the process of container {container}");
+    Ok(Step {
+        op: Op::Keyring(c(format!("_ses.{container}"), act)?),
+        or: Some(Fallback {
+            on: NO_KEY,
+            op: Op::Nothing,
+            cost: Degradation::weaker(
+                "KEYRING",
+                "a session keyring of its own",
+                "the caller's session keyring",
+                "no key is to be had here, often because the quota of keys is used up",
+            )
+            .fix("sudo sysctl -w kernel.keys.maxkeys=20000, or --no-new-keyring"),
+        }),
+    })
+}
+
+/// What a later version fills in is refused by name until then: nothing is accepted and ignored.
+fn refuse_unsupported(process: &oci::Process, act: &impl Fn() -> String) -> Result<(), Failure> {
+    let asked = [
+        ("scheduler", process.scheduler().is_some()),
+        ("ioPriority", process.io_priority().is_some()),
+        ("execCPUAffinity", process.exec_cpu_affinity().is_some()),
+    ];
+    match asked.iter().find(|(_, asked)| *asked) {
+        Some((name, _)) => {
+            Err(Failure::new(act(), format!("process.{name} is not supported yet: operation not supported"))
+                .fix(format!("remove process.{name}")))
+        }
+        None => Ok(()),
+    }
+}
+
+/// The last value of a name wins and keeps the place of the first, as runc does since 1.3.
+fn environment(entries: &[String]) -> Vec<String> {
+    let name = |e: &str| e.split('=').next().unwrap_or_default().to_string();
+    let mut places = std::collections::HashMap::<String, usize>::new();
+    let mut out: Vec<String> = Vec::with_capacity(entries.len());
+    for entry in entries {
+        match places.entry(name(entry)) {
+            std::collections::hash_map::Entry::Occupied(place) => out[*place.get()].clone_from(entry),
+            std::collections::hash_map::Entry::Vacant(place) => {
+                place.insert(out.len());
+                out.push(entry.clone());
+            }
+        }
+    }
+    out
+}
+
+fn programs(program: &str, path: &str, act: impl Fn() -> String + Copy) -> Result<Programs, Failure> {
+    if program.contains('/') {
+        return Ok(Programs::Path(c(program, act)?));
+    }
+    let candidate = |dir: &str| c(Path::new(if dir.is_empty() { "." } else { dir }).join(program), act);
+    Ok(Programs::Search(path.split(':').map(candidate).collect::<Result<_, _>>()?))
+}
+
+fn groups(
+    user: &oci::User,
+    idmap: &Idmap,
+    facts: &Facts,
+    container: &str,
+) -> Result<Option<Vec<u32>>, Failure> {
+    let wanted = user.additional_gids().clone().unwrap_or_default();
+    let may = idmap.allows_setgroups() && (idmap.maps().is_some() || facts.capable(crate::host::CAP_SETGID));
+    if may {
+        return Ok(Some(wanted));
+    }
+    if wanted.is_empty() {
+        return Ok(None);
+    }
+    Err(Failure::new(
+        format!("cannot set additional groups {wanted:?} in container {container}"),
+        "setgroups is denied in a single-id user namespace: operation not permitted",
+    )
+    .code("GRP-DENY")
+    .fix("map gids through subordinate ids (bryo spec --rootless --subids), or remove process.user.additionalGids"))
+}
+
+/// A set of names as a mask.
+pub fn mask(set: Option<&Capabilities>) -> u64 {
+    set.into_iter()
+        .flatten()
+        .filter_map(|cap| caps::Capability::from_str(&cap.to_string()).ok())
+        .fold(0, |mask, cap| mask | cap.bitmask())
+}
+
+fn capabilities(wanted: Option<&oci::LinuxCapabilities>, degradations: &mut Vec<Degradation>) -> Sets {
+    let Some(wanted) = wanted else { return Sets::default() };
+    let mut sets = Sets {
+        bounding: mask(wanted.bounding().as_ref()),
+        effective: mask(wanted.effective().as_ref()),
+        permitted: mask(wanted.permitted().as_ref()),
+        inheritable: mask(wanted.inheritable().as_ref()),
+        ambient: mask(wanted.ambient().as_ref()),
+    };
+    let possible = sets.permitted & sets.inheritable;
+    if sets.ambient & !possible != 0 {
+        // Configurations that runc 1.1 wrote ask for this, and its users never had it.
+        degradations.push(Degradation::same(
+            "CAP-AMBIENT",
+            "all of the ambient capabilities asked for",
+            "those that are permitted and inheritable",
+            "the kernel knows no others (capabilities(7))",
+        ));
+        sets.ambient &= possible;
+    }
+    sets
+}
+
+fn resource(kind: PosixRlimitType) -> (u32, &'static str) {
+    use PosixRlimitType as R;
+    match kind {
+        R::RlimitCpu => (libc::RLIMIT_CPU, "RLIMIT_CPU"),
+        R::RlimitFsize => (libc::RLIMIT_FSIZE, "RLIMIT_FSIZE"),
+        R::RlimitData => (libc::RLIMIT_DATA, "RLIMIT_DATA"),
+        R::RlimitStack => (libc::RLIMIT_STACK, "RLIMIT_STACK"),
+        R::RlimitCore => (libc::RLIMIT_CORE, "RLIMIT_CORE"),
+        R::RlimitRss => (libc::RLIMIT_RSS, "RLIMIT_RSS"),
+        R::RlimitNproc => (libc::RLIMIT_NPROC, "RLIMIT_NPROC"),
+        R::RlimitNofile => (libc::RLIMIT_NOFILE, "RLIMIT_NOFILE"),
+        R::RlimitMemlock => (libc::RLIMIT_MEMLOCK, "RLIMIT_MEMLOCK"),
+        R::RlimitAs => (libc::RLIMIT_AS, "RLIMIT_AS"),
+        R::RlimitLocks => (libc::RLIMIT_LOCKS, "RLIMIT_LOCKS"),
+        R::RlimitSigpending => (libc::RLIMIT_SIGPENDING, "RLIMIT_SIGPENDING"),
+        R::RlimitMsgqueue => (libc::RLIMIT_MSGQUEUE, "RLIMIT_MSGQUEUE"),
+        R::RlimitNice => (libc::RLIMIT_NICE, "RLIMIT_NICE"),
+        R::RlimitRtprio => (libc::RLIMIT_RTPRIO, "RLIMIT_RTPRIO"),
+        R::RlimitRttime => (libc::RLIMIT_RTTIME, "RLIMIT_RTTIME"),
+    }
+}
+
+fn rlimits(wanted: &[oci::PosixRlimit], facts: &Facts, degradations: &mut Vec<Degradation>) -> Vec<Rlimit> {
+    // A capability of a child namespace does not count here (prlimit(2)).
+    let may_raise = facts.is_host_root() && facts.capable(CAP_SYS_RESOURCE);
+    let mut out = Vec::new();
+    for limit in wanted {
+        let (resource, name) = resource(limit.typ());
+        let most = facts.hard_limits[resource as usize];
+        let (mut soft, mut hard) = (limit.soft(), limit.hard());
+        if hard > most && !may_raise {
+            degradations.push(
+                Degradation::weaker(
+                    "RLIM",
+                    format!("{name} {}", amount(hard)),
+                    format!("{name} {}", amount(most)),
+                    format!("the caller's hard limit is {}", amount(most)),
+                )
+                .fix("raise the caller's limit (limits.conf, LimitNOFILE=), or lower process.rlimits"),
+            );
+            hard = most;
+            soft = soft.min(most);
+        }
+        out.push(Rlimit { resource, soft, hard });
+    }
+    out
+}
+
+fn amount(limit: u64) -> String {
+    if limit == u64::MAX { "unlimited".into() } else { limit.to_string() }
+}
+
+fn label(
+    process: &oci::Process,
+    facts: &Facts,
+    container: &str,
+    degradations: &mut Vec<Degradation>,
+) -> Result<Option<Label>, Failure> {
+    let set = |value: &Option<String>| value.clone().filter(|v| !v.is_empty());
+    if let Some(profile) = set(process.apparmor_profile()) {
+        let act = || format!("cannot confine container {container} by AppArmor profile {profile}");
+        if !facts.lsm.apparmor {
+            // runc says so too: a profile that cannot be applied is never silently dropped.
+            if profile == "unconfined" {
+                return Ok(None);
+            }
+            return Err(Failure::new(act(), "AppArmor is not enabled on this host: operation not supported")
+                .code("LSM-APPARMOR")
+                .fix("remove process.apparmorProfile, or enable AppArmor"));
+        }
+        return Ok(Some(Label {
+            file: c"attr/apparmor/exec".into(),
+            text: format!("exec {profile}").into_bytes(),
+        }));
+    }
+    if let Some(label) = set(process.selinux_label()) {
+        if !facts.lsm.selinux {
+            degradations.push(Degradation::weaker(
+                "LSM-SELINUX",
+                format!("the SELinux label {label}"),
+                "no label",
+                "SELinux is not enabled on this host",
+            ));
+            return Ok(None);
+        }
+        return Ok(Some(Label { file: c"attr/exec".into(), text: label.into_bytes() }));
+    }
+    Ok(None)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_value_of_a_variable_wins_in_the_place_of_the_first() {
+        let entries = ["A=1", "B=2", "A=3"].map(String::from);
+        assert_eq!(environment(&entries), ["A=3", "B=2"]);
+    }
+
+    #[test]
+    fn a_program_with_a_slash_is_not_searched() {
+        let act = || String::from("cannot");
+        assert_eq!(programs("./x", "/bin", act).unwrap(), Programs::Path(c"./x".into()));
+        assert_eq!(
+            programs("x", "/bin::/usr/bin", act).unwrap(),
+            Programs::Search(vec![c"/bin/x".into(), c"./x".into(), c"/usr/bin/x".into()])
+        );
+    }
+
+    #[test]
+    fn capability_names_become_the_kernels_numbers() {
+        let set: Capabilities =
+            [oci::Capability::Chown, oci::Capability::CheckpointRestore].into_iter().collect();
+        assert_eq!(mask(Some(&set)), 1 | 1 << 40);
+    }
+}

@@ -1,0 +1,283 @@
+//! The root file system around the mounts: devices, links, masks, parameters, and the way in.
+
+use super::degrade::Degradation;
+use super::mounts;
+use super::step::{Device, Op, Step};
+use super::{Context, c};
+use crate::bundle::clean;
+use crate::host::CAP_MKNOD;
+use crate::report::Failure;
+use nix::libc;
+use nix::sched::CloneFlags;
+use oci_spec::runtime::{Linux, LinuxDevice, LinuxDeviceType, Spec};
+use std::path::Path;
+
+/// The devices that every container has (config-linux.md, "Default Devices").
+const DEFAULT_DEVICES: [(&str, u64, u64); 6] = [
+    ("/dev/null", 1, 3),
+    ("/dev/zero", 1, 5),
+    ("/dev/full", 1, 7),
+    ("/dev/random", 1, 8),
+    ("/dev/urandom", 1, 9),
+    ("/dev/tty", 5, 0),
+];
+
+/// The links that every container has ("Dev symbolic links"), and the terminal multiplexer of its devpts.
+const LINKS: [(&str, &str); 6] = [
+    ("/dev/fd", "/proc/self/fd"),
+    ("/dev/stdin", "/proc/self/fd/0"),
+    ("/dev/stdout", "/proc/self/fd/1"),
+    ("/dev/stderr", "/proc/self/fd/2"),
+    ("/dev/core", "/proc/kcore"),
+    ("/dev/ptmx", "pts/ptmx"),
+];
+
+/// Plans everything from the first mount to the pivot.
+///
+/// # Errors
+/// What of the configuration cannot be done here, each with its reason.
+pub fn steps(
+    spec: &Spec,
+    linux: &Linux,
+    context: &Context<'_>,
+    console: Option<Op>,
+    no_pivot: bool,
+    degradations: &mut Vec<Degradation>,
+) -> Result<Vec<Step>, Failure> {
+    let act = || format!("cannot set up the root file system of container {}", context.container);
+    let root = spec.root().as_ref().ok_or_else(|| Failure::new(act(), "config.json: root is missing"))?;
+    let propagation = match linux.rootfs_propagation().as_deref() {
+        None | Some("") => None,
+        Some(word) => Some(propagation_flag(word).ok_or_else(|| {
+            Failure::new(act(), format!("rootfsPropagation {word:?} is unknown: invalid argument"))
+        })?),
+    };
+    let mut steps: Vec<Step> = Vec::new();
+    let mut push = |op: Op| steps.push(op.into());
+    push(Op::Propagation { flags: propagation.unwrap_or(libc::MS_SLAVE | libc::MS_REC) });
+    push(Op::Root { path: c(context.rootfs, act)?, nodev: context.nodev });
+    let mounts = spec.mounts().as_deref().unwrap_or_default();
+    steps.extend(mounts::steps(mounts, context, degradations)?);
+    if !mounts::has_host_dev(mounts) {
+        steps.extend(devices(linux, context)?);
+        for (at, target) in LINKS {
+            steps.push(Op::Symlink { at: c(at, act)?, target: c(target, act)? }.into());
+        }
+    }
+    steps.extend(console.map(Step::from));
+    let hooks = spec.hooks().as_ref();
+    #[allow(deprecated)] // Docker puts a prestart hook on almost every container.
+    let on_host = hooks.is_some_and(|h| {
+        [h.prestart(), h.create_runtime()].iter().any(|list| list.as_ref().is_some_and(|l| !l.is_empty()))
+    });
+    if on_host {
+        steps.push(Op::AwaitHooks.into());
+    }
+    let inside = hooks.and_then(|h| h.create_container().as_ref()).map_or(0, Vec::len);
+    steps.extend((0..inside).map(|n| Op::Hook(n as u16).into()));
+    steps.extend(sysctls(linux, context, degradations)?);
+    for (name, op) in [(spec.hostname(), Op::Hostname as fn(_) -> Op), (spec.domainname(), Op::Domainname)] {
+        let Some(name) = name.as_ref().filter(|n| !n.is_empty()) else { continue };
+        if !context.namespaces.has(CloneFlags::CLONE_NEWUTS) {
+            return Err(Failure::new(
+                act(),
+                "hostname and domainname need a private uts namespace: operation not permitted",
+            )
+            .fix("add {\"type\": \"uts\"} to linux.namespaces"));
+        }
+        steps.push(op(c(name, act)?).into());
+    }
+    let cwd = spec.process().as_ref().map(|p| clean(p.cwd()));
+    if let Some(cwd) = cwd.filter(|cwd| cwd != Path::new("/")) {
+        steps.push(Op::Directory { at: c(&cwd, act)? }.into());
+    }
+    for path in linux.readonly_paths().iter().flatten() {
+        steps.push(Op::ReadOnly { at: c(path, act)? }.into());
+    }
+    for path in linux.masked_paths().iter().flatten() {
+        steps.push(Op::Mask { at: c(path, act)? }.into());
+    }
+    if root.readonly() == Some(true) {
+        steps.push(Op::RootReadOnly.into());
+    }
+    steps.push(if no_pivot { Op::MoveRoot } else { Op::Pivot }.into());
+    if let Some(flags) = propagation {
+        steps.push(Op::RootPropagation { flags }.into());
+    }
+    Ok(steps)
+}
+
+fn propagation_flag(word: &str) -> Option<u64> {
+    Some(match word {
+        "shared" | "rshared" => libc::MS_SHARED | libc::MS_REC,
+        "slave" | "rslave" => libc::MS_SLAVE | libc::MS_REC,
+        "private" | "rprivate" => libc::MS_PRIVATE | libc::MS_REC,
+        "unbindable" | "runbindable" => libc::MS_UNBINDABLE | libc::MS_REC,
+        _ => return None,
+    })
+}
+
+fn devices(linux: &Linux, context: &Context<'_>) -> Result<Vec<Step>, Failure> {
+    // In a user namespace nodes cannot be made, but the host's can be shown.
+    let user = context.namespaces.has(CloneFlags::CLONE_NEWUSER) || context.facts.in_child_userns;
+    let can_make = !user && context.facts.capable(CAP_MKNOD);
+    let mut steps = Vec::new();
+    let wanted = linux.devices().as_deref().unwrap_or_default();
+    for (path, major, minor) in DEFAULT_DEVICES {
+        let device = Device { kind: libc::S_IFCHR, major, minor };
+        if wanted.iter().any(|d| clean(d.path()) == Path::new(path)) {
+            continue;
+        }
+        let act = || format!("cannot show device {path} in container {}", context.container);
+        steps.push(Op::Device { source: c(path, act)?, at: c(path, act)?, device, optional: true }.into());
+    }
+    for wanted in wanted {
+        steps.push(device(wanted, can_make, context)?.into());
+    }
+    Ok(steps)
+}
+
+fn device(wanted: &LinuxDevice, can_make: bool, context: &Context<'_>) -> Result<Op, Failure> {
+    let at = clean(&Path::new("/").join(wanted.path()));
+    let act = || format!("cannot show device {} in container {}", at.display(), context.container);
+    let kind = match wanted.typ() {
+        LinuxDeviceType::C | LinuxDeviceType::U => libc::S_IFCHR,
+        LinuxDeviceType::B => libc::S_IFBLK,
+        LinuxDeviceType::P => libc::S_IFIFO,
+        LinuxDeviceType::A => {
+            return Err(Failure::new(act(), "type a is for cgroup rules only: invalid argument").code("DEV"));
+        }
+    };
+    let number = |n: i64| {
+        u64::try_from(n)
+            .map_err(|_| Failure::new(act(), format!("{n} is no device number: invalid argument")))
+    };
+    let device = Device { kind, major: number(wanted.major())?, minor: number(wanted.minor())? };
+    if can_make || kind == libc::S_IFIFO {
+        return Ok(Op::Node {
+            at: c(&at, act)?,
+            device,
+            // Docker leaves the file type in the mode; only the permissions are ours to set.
+            mode: wanted.file_mode().unwrap_or(0o666) & 0o7777,
+            uid: wanted.uid().unwrap_or(0),
+            gid: wanted.gid().unwrap_or(0),
+        });
+    }
+    Ok(Op::Device { source: c(&at, act)?, at: c(&at, act)?, device, optional: false })
+}
+
+fn sysctls(
+    linux: &Linux,
+    context: &Context<'_>,
+    degradations: &mut Vec<Degradation>,
+) -> Result<Vec<Step>, Failure> {
+    let mut wanted: Vec<_> = linux.sysctl().iter().flatten().collect();
+    wanted.sort();
+    let mut steps = Vec::new();
+    for (key, value) in wanted {
+        let act = || format!("cannot set sysctl {key} in container {}", context.container);
+        let needs = sysctl_namespace(key).ok_or_else(|| {
+            Failure::new(act(), "it is not namespaced, so it would change the host: operation not permitted")
+                .fix("remove it from linux.sysctl, or set it on the host")
+        })?;
+        if !context.namespaces.has(needs.1) {
+            return Err(Failure::new(
+                act(),
+                format!("the container shares the host's {} namespace: operation not permitted", needs.0),
+            )
+            .fix(format!("add {{\"type\": \"{}\"}} to linux.namespaces", needs.0)));
+        }
+        let mut value = value.clone();
+        if key.replace('/', ".") == "net.ipv4.ping_group_range" {
+            clamp_ping(&mut value, context, degradations);
+        }
+        // As sysctl(8): the first separator of a key says which of the two it uses.
+        let path = if key.find('/').unwrap_or(usize::MAX) < key.find('.').unwrap_or(usize::MAX) {
+            key.clone()
+        } else {
+            key.chars()
+                .map(|ch| match ch {
+                    '.' => '/',
+                    '/' => '.',
+                    other => other,
+                })
+                .collect()
+        };
+        steps.push(Op::Sysctl { at: c(&path, act)?, value: c(&value, act)? }.into());
+    }
+    Ok(steps)
+}
+
+/// The namespace that a parameter belongs to; none means the whole machine (CVE-2022-0811).
+fn sysctl_namespace(key: &str) -> Option<(&'static str, CloneFlags)> {
+    const IPC: [&str; 8] = [
+        "kernel.msgmax",
+        "kernel.msgmnb",
+        "kernel.msgmni",
+        "kernel.sem",
+        "kernel.shmall",
+        "kernel.shmmax",
+        "kernel.shmmni",
+        "kernel.shm_rmid_forced",
+    ];
+    let dotted = key.replace('/', ".");
+    if dotted.split('.').any(|part| part.is_empty() || part == "..") {
+        return None;
+    }
+    if IPC.contains(&dotted.as_str()) || dotted.starts_with("fs.mqueue.") {
+        return Some(("ipc", CloneFlags::CLONE_NEWIPC));
+    }
+    if dotted.starts_with("net.") {
+        return Some(("network", CloneFlags::CLONE_NEWNET));
+    }
+    if dotted == "kernel.domainname" {
+        return Some(("uts", CloneFlags::CLONE_NEWUTS));
+    }
+    None
+}
+
+/// The kernel takes only gids of the map here, and engines ask for all there are.
+fn clamp_ping(value: &mut String, context: &Context<'_>, degradations: &mut Vec<Degradation>) {
+    let Some(maps) = context.idmap.maps() else { return };
+    let numbers: Vec<u32> = value.split_whitespace().filter_map(|n| n.parse().ok()).collect();
+    let [low, high] = numbers[..] else { return };
+    let last = maps.gids.iter().map(|m| m.inside.saturating_add(m.count - 1)).max();
+    if let Some(last) = last.filter(|last| high > *last && low <= *last) {
+        let clamped = format!("{low} {last}");
+        degradations.push(Degradation::same(
+            "NET-PING",
+            format!("net.ipv4.ping_group_range {value}"),
+            clamped.clone(),
+            "the container has no higher gid",
+        ));
+        *value = clamped;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_namespaced_parameters_are_let_through() {
+        assert_eq!(sysctl_namespace("net.core.somaxconn").unwrap().0, "network");
+        assert_eq!(sysctl_namespace("net/core/somaxconn").unwrap().0, "network");
+        assert_eq!(sysctl_namespace("kernel.shm_rmid_forced").unwrap().0, "ipc");
+        for key in [
+            "kernel.core_pattern",
+            "kernel.shm_rmid_forced1",
+            "vm.swappiness",
+            "net...kernel",
+            "net/../kernel/x",
+            "kernel.hostname",
+        ] {
+            assert_eq!(sysctl_namespace(key), None, "{key}");
+        }
+    }
+
+    #[test]
+    fn propagation_words_are_recursive_as_in_runc() {
+        assert_eq!(propagation_flag("shared"), Some(libc::MS_SHARED | libc::MS_REC));
+        assert_eq!(propagation_flag("none"), None);
+    }
+}

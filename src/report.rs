@@ -1,0 +1,144 @@
+//! From an errno, a step and the facts to one line that a person can act on.
+//!
+//! `act object: CODE: cause; fix: way out`. One line, because Podman shows only the first line that
+//! matches the words it knows; the cause ends in the errno's text, because those are the words.
+
+use nix::errno::Errno;
+use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// A failure that is complete: whoever gets it passes it on as it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failure {
+    act: String,
+    code: Option<&'static str>,
+    cause: String,
+    fix: Option<String>,
+}
+
+impl Failure {
+    /// `act` says what was tried and on what: `cannot map gids for container web`.
+    pub fn new(act: impl Into<String>, cause: impl Into<String>) -> Failure {
+        Failure { act: act.into(), code: None, cause: cause.into(), fix: None }
+    }
+
+    /// The same for a bare errno.
+    pub fn errno(act: impl Into<String>, errno: Errno) -> Failure {
+        Failure::new(act, errno_text(errno))
+    }
+
+    /// Adds the stable code of the degradation table.
+    #[must_use]
+    pub fn code(mut self, code: &'static str) -> Failure {
+        self.code = Some(code);
+        self
+    }
+
+    /// Adds the way out.
+    #[must_use]
+    pub fn fix(mut self, fix: impl Into<String>) -> Failure {
+        self.fix = Some(fix.into());
+        self
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: ", self.act)?;
+        if let Some(code) = self.code {
+            write!(f, "{code}: ")?;
+        }
+        f.write_str(&self.cause)?;
+        if let Some(fix) = &self.fix {
+            write!(f, "; fix: {fix}")?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for Failure {}
+
+/// The text of an errno as runc and Go write it: lower case, no number.
+pub fn errno_text(errno: Errno) -> String {
+    io_text(&std::io::Error::from(errno))
+}
+
+/// The text of an I/O error, likewise.
+pub fn io_text(error: &std::io::Error) -> String {
+    let text = error.to_string();
+    let text = text.rsplit_once(" (os error").map_or(text.as_str(), |(head, _)| head);
+    let mut chars = text.chars();
+    match chars.next() {
+        Some(first) => first.to_lowercase().chain(chars).collect(),
+        None => String::new(),
+    }
+}
+
+/// Says what was being done when a system call or an I/O operation failed.
+pub trait Act<T> {
+    /// Turns the error into a [`Failure`] whose act is `act()`.
+    ///
+    /// # Errors
+    /// The failure, where there was an error.
+    fn act<S: Into<String>>(self, act: impl FnOnce() -> S) -> Result<T, Failure>;
+}
+
+impl<T> Act<T> for Result<T, Errno> {
+    fn act<S: Into<String>>(self, act: impl FnOnce() -> S) -> Result<T, Failure> {
+        self.map_err(|errno| Failure::errno(act(), errno))
+    }
+}
+
+impl<T> Act<T> for std::io::Result<T> {
+    fn act<S: Into<String>>(self, act: impl FnOnce() -> S) -> Result<T, Failure> {
+        self.map_err(|error| Failure::new(act(), io_text(&error)))
+    }
+}
+
+static DEBUG: AtomicBool = AtomicBool::new(false);
+
+/// Turns [`debug`] on: `--debug`.
+pub fn set_debug() {
+    DEBUG.store(true, Ordering::Relaxed);
+}
+
+/// Says something to who debugs. It goes to stderr alone: engines read the log as one error. Never called by
+/// init, which says nothing.
+pub fn debug(line: impl FnOnce() -> String) {
+    if DEBUG.load(Ordering::Relaxed) {
+        eprintln!("bryo: debug: {}", line());
+    }
+}
+
+/// Everything on one line: what a helper or a parser says in several is joined by blanks.
+pub fn one_line(text: &str) -> String {
+    let words: Vec<&str> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+    words.join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failure_is_one_line_with_act_code_cause_and_fix() {
+        let failure = Failure::errno("cannot map gids for container web", Errno::EPERM)
+            .code("ID-RANGE")
+            .fix("add a range to /etc/subgid");
+        assert_eq!(
+            failure.to_string(),
+            "cannot map gids for container web: ID-RANGE: operation not permitted; fix: add a range to /etc/subgid"
+        );
+    }
+
+    #[test]
+    fn errnos_read_as_engines_expect_them() {
+        assert_eq!(errno_text(Errno::ENOENT), "no such file or directory");
+        assert_eq!(errno_text(Errno::EACCES), "permission denied");
+    }
+
+    #[test]
+    fn what_a_helper_says_in_lines_becomes_one() {
+        assert_eq!(one_line("newuidmap: bad\n  usage: x\n\n"), "newuidmap: bad usage: x");
+    }
+}

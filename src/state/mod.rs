@@ -1,0 +1,69 @@
+//! What happened: one directory a container, and what other commands need to know of it.
+//!
+//! ```text
+//! ROOT/ID/state.json    the record; written to a temporary name and renamed
+//! ROOT/ID/exec.json     what `exec` starts from, so that it need not read the configuration again
+//! ROOT/ID/seccomp.bpf   the compiled filter, likewise
+//! ROOT/ID/start.sock    where `start` reaches init; only while the container is created
+//! ROOT/ID/init.lock     locked by init until its exec: created, not yet running
+//! ```
+//!
+//! The directory itself is the lock (flock(2)) of those who change the container. Making it is the claim on
+//! the id, and the kernel lets only one make it.
+
+pub mod status;
+pub mod store;
+mod time;
+
+use crate::plan::degrade::Degradation;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+pub use status::Status;
+pub use time::now;
+
+/// The record of a container.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Record {
+    pub oci_version: String,
+    pub id: String,
+    /// The pid of init in our pid namespace.
+    pub pid: i32,
+    /// Its start time in ticks after boot.
+    pub start_time: u64,
+    /// The boot that both belong to.
+    pub boot_id: String,
+    pub bundle: PathBuf,
+    pub rootfs: PathBuf,
+    /// RFC 3339 with nanoseconds, UTC.
+    pub created: String,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub annotations: BTreeMap<String, String>,
+    /// The uid that made it.
+    pub owner: u32,
+    /// `CLONE_NEW*` bits of the namespaces that are not ours.
+    pub namespaces: i32,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub degraded: Vec<Degradation>,
+    #[serde(default, skip_serializing_if = "crate::plan::hooks::Hooks::none_after_start")]
+    pub hooks: crate::plan::hooks::Hooks,
+}
+
+impl Record {
+    /// The state as runtime.md, "State", defines it: what hooks read and `state` prints.
+    pub fn oci(&self, status: Status, pid: i32) -> serde_json::Value {
+        let mut state = serde_json::json!({
+            "ociVersion": self.oci_version,
+            "id": self.id,
+            "pid": pid,
+            "status": status,
+            "bundle": self.bundle,
+        });
+        if !self.annotations.is_empty() {
+            state["annotations"] = serde_json::json!(self.annotations);
+        }
+        state
+    }
+}

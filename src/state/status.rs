@@ -1,0 +1,108 @@
+//! Whether the process of a record lives, and is still the process that was recorded.
+
+use super::Record;
+use crate::sys::{Errno, pidfd};
+use serde::Serialize;
+use std::os::fd::OwnedFd;
+
+/// The states of runtime.md, and `paused`, which runc adds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Status {
+    Creating,
+    Created,
+    Running,
+    Stopped,
+}
+
+impl Status {
+    /// The word for it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Status::Creating => "creating",
+            Status::Created => "created",
+            Status::Running => "running",
+            Status::Stopped => "stopped",
+        }
+    }
+}
+
+/// What /proc/PID/stat says of a process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stat {
+    /// `Z` and `X` are dead.
+    pub state: u8,
+    /// Ticks after boot; with the pid it names a process for ever.
+    pub start_time: u64,
+}
+
+/// Reads it; `None` where there is no such process.
+pub fn stat(pid: i32) -> Option<Stat> {
+    parse(&std::fs::read(format!("/proc/{pid}/stat")).ok()?)
+}
+
+/// Fields 3 and 22 of proc_pid_stat(5). The name in field 2 may hold anything, parentheses too.
+fn parse(text: &[u8]) -> Option<Stat> {
+    let after = text.iter().rposition(|&b| b == b')')? + 1;
+    let mut fields = std::str::from_utf8(text.get(after..)?).ok()?.split_ascii_whitespace();
+    let state = *fields.next()?.as_bytes().first()?;
+    let start_time = fields.nth(18)?.parse().ok()?;
+    Some(Stat { state, start_time })
+}
+
+/// The id of this boot: after another one every pid means something else.
+pub fn boot_id() -> String {
+    std::fs::read_to_string("/proc/sys/kernel/random/boot_id")
+        .map(|s| s.trim().to_string())
+        .unwrap_or_default()
+}
+
+impl Record {
+    /// Whether the recorded process lives.
+    pub fn alive(&self) -> bool {
+        self.pid > 0
+            && self.boot_id == boot_id()
+            && stat(self.pid)
+                .is_some_and(|s| s.start_time == self.start_time && !matches!(s.state, b'Z' | b'X'))
+    }
+
+    /// A descriptor of the recorded process, `None` once it is gone. The start time is compared after the
+    /// descriptor is open, so a reused pid is never taken for it.
+    ///
+    /// # Errors
+    /// That of pidfd_open(2), but for `ESRCH`.
+    pub fn pidfd(&self) -> Result<Option<OwnedFd>, Errno> {
+        if self.pid <= 0 {
+            return Ok(None);
+        }
+        let fd = match pidfd::open(self.pid) {
+            Err(Errno::ESRCH | Errno::EINVAL) => return Ok(None),
+            other => other?,
+        };
+        Ok(self.alive().then_some(fd))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_with_parentheses_and_blanks_does_not_shift_the_fields() {
+        let text = b"42 (a) b) ) S 1 42 42 0 -1 4194560 1 0 0 0 0 0 0 0 20 0 1 0 98765 1 1 1";
+        assert_eq!(parse(text), Some(Stat { state: b'S', start_time: 98765 }));
+    }
+
+    #[test]
+    fn what_is_no_stat_is_none() {
+        for text in [&b""[..], b"1", b"1 (x) ", b"1 (x) S 1 2"] {
+            assert_eq!(parse(text), None);
+        }
+    }
+
+    #[test]
+    fn our_own_start_time_is_stable() {
+        let pid = std::process::id() as i32;
+        assert_eq!(stat(pid).unwrap().start_time, stat(pid).unwrap().start_time);
+    }
+}

@@ -1,0 +1,417 @@
+//! The directory of containers.
+
+use super::Record;
+use super::status::Status;
+use crate::report::{Act, Failure, errno_text, io_text};
+use crate::sys::Errno;
+use nix::fcntl::{Flock, FlockArg, OFlag, open, openat};
+use nix::sys::stat::Mode;
+use std::fs::File;
+use std::io::{Read, Write};
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::path::{Path, PathBuf};
+
+/// Where the states of all containers are.
+#[derive(Debug, Clone)]
+pub struct Store {
+    root: PathBuf,
+}
+
+/// The directory of one container.
+#[derive(Debug)]
+pub struct Entry {
+    id: String,
+    path: PathBuf,
+    dir: OwnedFd,
+    /// Held by those who change the container.
+    lock: Option<Flock<OwnedFd>>,
+}
+
+const STATE: &str = "state.json";
+const INIT_LOCK: &str = "init.lock";
+/// The socket that `start` connects to.
+pub const START_SOCKET: &str = "start.sock";
+
+/// Refuses names that are no ids: runc's alphabet, and nothing that is a directory already.
+///
+/// # Errors
+/// An id that is empty, `.`, `..`, too long for a file name, or has other characters.
+pub fn check_id(id: &str) -> Result<(), Failure> {
+    let fine = !id.is_empty()
+        && id != "."
+        && id != ".."
+        && id.len() <= 255
+        && id.bytes().all(|b| b.is_ascii_alphanumeric() || b"_+-.".contains(&b));
+    if fine {
+        return Ok(());
+    }
+    Err(Failure::new(format!("cannot use container id {id:?}"), "invalid container ID format")
+        .fix("use up to 255 letters, digits and _ + . -"))
+}
+
+/// What the default root depends on.
+#[derive(Debug, Clone)]
+pub struct Whereabouts {
+    pub euid: u32,
+    pub in_child_userns: bool,
+    /// $XDG_RUNTIME_DIR.
+    pub runtime_dir: Option<PathBuf>,
+}
+
+impl Store {
+    /// The store at an explicit `--root`.
+    pub fn at(root: PathBuf) -> Store {
+        Store { root }
+    }
+
+    /// The default store: /run/bryo for root, the user's runtime directory otherwise, and where there is
+    /// none a private directory in /tmp, which nobody else can have made for us.
+    ///
+    /// # Errors
+    /// `DIR-XDG` where /tmp/bryo-UID is there and not ours.
+    pub fn default(whereabouts: &Whereabouts) -> Result<Store, Failure> {
+        let uid = whereabouts.euid;
+        if uid == 0 && !whereabouts.in_child_userns {
+            return Ok(Store::at("/run/bryo".into()));
+        }
+        if let Some(dir) = whereabouts.runtime_dir.as_ref().filter(|dir| dir.is_absolute()) {
+            return Ok(Store::at(dir.join("bryo")));
+        }
+        let session = PathBuf::from(format!("/run/user/{uid}"));
+        if session.metadata().is_ok_and(|meta| meta.is_dir() && meta.uid() == uid) {
+            return Ok(Store::at(session.join("bryo")));
+        }
+        let private = PathBuf::from(format!("/tmp/bryo-{uid}"));
+        let act = || format!("cannot use state directory {}", private.display());
+        match std::fs::DirBuilder::new().mode(0o700).create(&private) {
+            Ok(()) => {}
+            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
+            Err(error) => {
+                return Err(Failure::new(act(), io_text(&error))
+                    .code("DIR-XDG")
+                    .fix("set XDG_RUNTIME_DIR, or give --root"));
+            }
+        }
+        let meta = private.symlink_metadata().act(act)?;
+        if !meta.is_dir() || meta.uid() != uid || meta.mode() & 0o077 != 0 {
+            return Err(Failure::new(
+                act(),
+                "it is not a directory of ours that only we can write: permission denied",
+            )
+            .code("DIR-XDG")
+            .fix("set XDG_RUNTIME_DIR, or give --root"));
+        }
+        Ok(Store::at(private))
+    }
+
+    /// Claims an id: makes its directory and locks it.
+    ///
+    /// # Errors
+    /// An id that is taken, or a directory that cannot be made.
+    pub fn claim(&self, id: &str) -> Result<Entry, Failure> {
+        check_id(id)?;
+        let act = || format!("cannot create container {id}");
+        let path = self.root.join(id);
+        let mkdir = || std::fs::DirBuilder::new().mode(0o711).create(&path);
+        let made = match mkdir() {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                std::fs::DirBuilder::new()
+                    .recursive(true)
+                    .mode(0o700)
+                    .create(&self.root)
+                    .map_err(|e| self.unusable(&e))?;
+                mkdir()
+            }
+            other => other,
+        };
+        let taken = || {
+            Failure::new(act(), "container with given ID already exists")
+                .fix(format!("choose another id, or bryo delete {id}"))
+        };
+        match made {
+            Ok(()) => {}
+            // It may be what a create that was killed has left: then nobody locks it, and it has no record.
+            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
+            Err(error) => return Err(self.unusable(&error)),
+        }
+        let mut entry = self.entry(id)?.ok_or_else(taken)?;
+        if !entry.try_lock()? || entry.has_record() {
+            return Err(taken());
+        }
+        entry.clear()?;
+        Ok(entry)
+    }
+
+    fn unusable(&self, error: &std::io::Error) -> Failure {
+        Failure::new(format!("cannot use state directory {}", self.root.display()), io_text(error))
+            .code("DIR-XDG")
+            .fix("give a directory that you can write with --root, or set XDG_RUNTIME_DIR")
+    }
+
+    /// Opens the directory of an id, recorded or not; `None` where there is none.
+    ///
+    /// # Errors
+    /// A bad id, or a directory that cannot be opened.
+    pub fn entry(&self, id: &str) -> Result<Option<Entry>, Failure> {
+        check_id(id)?;
+        let path = self.root.join(id);
+        match open(
+            &path,
+            OFlag::O_DIRECTORY | OFlag::O_RDONLY | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW,
+            Mode::empty(),
+        ) {
+            Ok(dir) => Ok(Some(Entry { id: id.to_string(), path, dir, lock: None })),
+            Err(Errno::ENOENT | Errno::ENOTDIR) => Ok(None),
+            Err(errno) => Err(Failure::errno(format!("cannot open state of container {id}"), errno)),
+        }
+    }
+
+    /// Opens a container that is recorded.
+    ///
+    /// # Errors
+    /// `container does not exist`.
+    pub fn open(&self, act: &str, id: &str) -> Result<(Entry, Record), Failure> {
+        let missing = || Failure::new(format!("cannot {act} container {id}"), "container does not exist");
+        let entry = self.entry(id)?.ok_or_else(missing)?;
+        let record = entry.record()?.ok_or_else(missing)?;
+        Ok((entry, record))
+    }
+
+    /// As [`Store::open`], and locked against other changes.
+    ///
+    /// # Errors
+    /// As [`Store::open`].
+    pub fn open_locked(&self, act: &str, id: &str) -> Result<(Entry, Record), Failure> {
+        let missing = || Failure::new(format!("cannot {act} container {id}"), "container does not exist");
+        let mut entry = self.entry(id)?.ok_or_else(missing)?;
+        entry.lock()?;
+        // While we waited it may have been deleted, and even made again.
+        let record = entry.record()?.ok_or_else(missing)?;
+        Ok((entry, record))
+    }
+
+    /// The ids of all entries, sorted.
+    ///
+    /// # Errors
+    /// A root that cannot be read; one that does not exist is empty.
+    pub fn ids(&self) -> Result<Vec<String>, Failure> {
+        let entries = match std::fs::read_dir(&self.root) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+            other => other.act(|| format!("cannot read state directory {}", self.root.display()))?,
+        };
+        let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+        let mut ids: Vec<_> = names.filter(|name| check_id(name).is_ok()).collect();
+        ids.sort();
+        Ok(ids)
+    }
+}
+
+impl Entry {
+    /// The directory.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    fn act(&self, what: &str) -> String {
+        format!("cannot {what} state of container {}", self.id)
+    }
+
+    fn duplicate(&self) -> Result<OwnedFd, Failure> {
+        // A description of its own, so that the lock is ours and not that of every copy.
+        let flags = OFlag::O_DIRECTORY | OFlag::O_RDONLY | OFlag::O_CLOEXEC;
+        openat(&self.dir, ".", flags, Mode::empty()).act(|| self.act("lock"))
+    }
+
+    fn lock(&mut self) -> Result<(), Failure> {
+        let fd = self.duplicate()?;
+        let lock = Flock::lock(fd, FlockArg::LockExclusive)
+            .map_err(|(_, errno)| Failure::errno(self.act("lock"), errno))?;
+        self.lock = Some(lock);
+        Ok(())
+    }
+
+    fn try_lock(&mut self) -> Result<bool, Failure> {
+        let fd = self.duplicate()?;
+        match Flock::lock(fd, FlockArg::LockExclusiveNonblock) {
+            Ok(lock) => {
+                self.lock = Some(lock);
+                Ok(true)
+            }
+            Err((_, Errno::EAGAIN)) => Ok(false),
+            Err((_, errno)) => Err(Failure::errno(self.act("lock"), errno)),
+        }
+    }
+
+    /// Locks an entry without a record, unless somebody is at work on it.
+    ///
+    /// # Errors
+    /// That of flock(2).
+    pub fn lock_abandoned(&mut self) -> Result<bool, Failure> {
+        self.try_lock()
+    }
+
+    fn has_record(&self) -> bool {
+        nix::sys::stat::fstatat(&self.dir, STATE, nix::fcntl::AtFlags::AT_SYMLINK_NOFOLLOW).is_ok()
+    }
+
+    /// The record; `None` where there is none (yet).
+    ///
+    /// # Errors
+    /// One that cannot be read or understood.
+    pub fn record(&self) -> Result<Option<Record>, Failure> {
+        let Some(text) = self.read(STATE)? else { return Ok(None) };
+        let record = serde_json::from_slice(&text);
+        record.map(Some).map_err(|error| {
+            Failure::new(self.act("read"), format!("{}: {error}", self.path.join(STATE).display()))
+                .fix(format!("bryo delete --force {}", self.id))
+        })
+    }
+
+    /// A file of the entry; `None` where there is none.
+    ///
+    /// # Errors
+    /// One that cannot be read.
+    pub fn read(&self, name: &str) -> Result<Option<Vec<u8>>, Failure> {
+        let file = match openat(
+            &self.dir,
+            name,
+            OFlag::O_RDONLY | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW,
+            Mode::empty(),
+        ) {
+            Err(Errno::ENOENT) => return Ok(None),
+            other => other.act(|| self.act("read"))?,
+        };
+        let mut text = Vec::new();
+        File::from(file).read_to_end(&mut text).act(|| self.act("read"))?;
+        Ok(Some(text))
+    }
+
+    /// Writes a file of the entry whole or not at all.
+    ///
+    /// # Errors
+    /// A full disk, say: then the old contents stay.
+    pub fn write(&self, name: &str, contents: &[u8]) -> Result<(), Failure> {
+        let act = || self.act("write");
+        let temporary = format!("{name}.new");
+        let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_TRUNC | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
+        let mode = Mode::S_IRUSR | Mode::S_IWUSR;
+        let file = openat(&self.dir, temporary.as_str(), flags, mode).act(act)?;
+        let written = File::from(file).write_all(contents).act(act);
+        let renamed = written
+            .and_then(|()| nix::fcntl::renameat(&self.dir, temporary.as_str(), &self.dir, name).act(act));
+        if renamed.is_err() {
+            // The error that counts is the first one.
+            let _ =
+                nix::unistd::unlinkat(&self.dir, temporary.as_str(), nix::unistd::UnlinkatFlags::NoRemoveDir);
+        }
+        renamed
+    }
+
+    /// Writes the record.
+    ///
+    /// # Errors
+    /// As [`Entry::write`].
+    pub fn save(&self, record: &Record) -> Result<(), Failure> {
+        let text = serde_json::to_vec(record).map_err(|e| Failure::new(self.act("write"), e.to_string()))?;
+        self.write(STATE, &text)
+    }
+
+    /// A path below this directory that fits into a socket address however long the directory's own is.
+    pub fn short_path(&self, name: &str) -> PathBuf {
+        PathBuf::from(format!("/proc/self/fd/{}/{name}", self.dir.as_raw_fd()))
+    }
+
+    /// Locks `init.lock` in a description that init inherits and its exec closes: while it is locked, the
+    /// container is created and not running.
+    ///
+    /// # Errors
+    /// That of open(2) and flock(2).
+    pub fn hold_init_lock(&self) -> Result<OwnedFd, Failure> {
+        let act = || self.act("lock");
+        let flags = OFlag::O_RDONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_CLOEXEC;
+        let file = openat(&self.dir, INIT_LOCK, flags, Mode::S_IRUSR | Mode::S_IWUSR).act(act)?;
+        crate::sys::fds::lock_description(&file).act(act)?;
+        Ok(file)
+    }
+
+    /// Whether init still waits for `start`.
+    fn init_waits(&self) -> bool {
+        let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
+        match openat(&self.dir, INIT_LOCK, flags, Mode::empty()) {
+            Ok(file) => matches!(Flock::lock(file, FlockArg::LockSharedNonblock), Err((_, Errno::EAGAIN))),
+            Err(_) => false,
+        }
+    }
+
+    /// The status of the container.
+    pub fn status(&self, record: &Record) -> Status {
+        if !record.alive() {
+            Status::Stopped
+        } else if self.init_waits() {
+            Status::Created
+        } else {
+            Status::Running
+        }
+    }
+
+    /// Removes what `start` needed, once it has.
+    pub fn forget_start(&self) {
+        for name in [START_SOCKET, INIT_LOCK] {
+            // Gone already is as good, and neither file means anything after the start.
+            let _ = nix::unistd::unlinkat(&self.dir, name, nix::unistd::UnlinkatFlags::NoRemoveDir);
+        }
+    }
+
+    /// Removes the files in the directory.
+    fn clear(&self) -> Result<(), Failure> {
+        let act = || self.act("delete");
+        for entry in std::fs::read_dir(&self.path).act(act)? {
+            let entry = entry.act(act)?;
+            std::fs::remove_file(entry.path()).act(act)?;
+        }
+        Ok(())
+    }
+
+    /// Removes the entry, the record first: without it the container does not exist any more.
+    ///
+    /// # Errors
+    /// What cannot be removed.
+    pub fn remove(self) -> Result<(), Failure> {
+        let act = || self.act("delete");
+        match nix::unistd::unlinkat(&self.dir, STATE, nix::unistd::UnlinkatFlags::NoRemoveDir) {
+            Ok(()) | Err(Errno::ENOENT) => {}
+            Err(errno) => return Err(Failure::new(act(), errno_text(errno))),
+        }
+        self.clear()?;
+        std::fs::remove_dir(&self.path).act(act)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_are_runcs() {
+        for id in ["web", "a.b", "..x", "x_+-.1", "-x"] {
+            assert!(check_id(id).is_ok(), "{id}");
+        }
+        let long = "x".repeat(256);
+        for id in ["", ".", "..", "a/b", "../x", "a b", "ä", "a\n", long.as_str()] {
+            assert!(check_id(id).is_err(), "{id}");
+        }
+    }
+
+    #[test]
+    fn the_root_follows_who_we_are() {
+        let root = |euid, in_child_userns, dir: Option<&str>| {
+            Store::default(&Whereabouts { euid, in_child_userns, runtime_dir: dir.map(PathBuf::from) })
+                .unwrap()
+                .root
+        };
+        assert_eq!(root(0, false, Some("/run/user/0")), Path::new("/run/bryo"));
+        assert_eq!(root(0, true, Some("/run/user/1000")), Path::new("/run/user/1000/bryo"));
+        assert_eq!(root(4_000_000, false, Some("/run/x")), Path::new("/run/x/bryo"));
+    }
+}

@@ -1,0 +1,160 @@
+//! Descriptors: what survives the exec, socket pairs, and descriptors sent through sockets.
+
+use super::{Errno, Result, check};
+use nix::sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, UnixAddr, recvmsg, sendmsg};
+use std::io::{IoSlice, IoSliceMut};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+
+const CLOSE_RANGE_CLOEXEC: u32 = 4;
+
+/// Marks every descriptor from `first` on close-on-exec, so that nothing which we or our caller left open
+/// reaches the container.
+///
+/// # Errors
+/// That of close_range(2); on kernels and in outer containers without it (`ENOSYS`, before Linux 5.11),
+/// /proc/self/fd is walked instead.
+pub fn cloexec_from(first: RawFd) -> Result<()> {
+    // SAFETY: only flags of descriptors change.
+    let ret = unsafe { libc::syscall(libc::SYS_close_range, first as u32, u32::MAX, CLOSE_RANGE_CLOEXEC) };
+    match check(ret) {
+        Err(Errno::ENOSYS | Errno::EINVAL | Errno::EPERM) => cloexec_by_proc(first),
+        other => other.map(drop),
+    }
+}
+
+fn cloexec_by_proc(first: RawFd) -> Result<()> {
+    let entries = std::fs::read_dir("/proc/self/fd").map_err(io_errno)?;
+    for entry in entries {
+        let entry = entry.map_err(io_errno)?;
+        let Some(fd) = entry.file_name().to_str().and_then(|n| n.parse::<RawFd>().ok()) else { continue };
+        if fd >= first {
+            set_cloexec(fd, true)?;
+        }
+    }
+    Ok(())
+}
+
+/// Sets or clears close-on-exec of a descriptor known by its number.
+///
+/// # Errors
+/// `EBADF` where it is not open.
+pub fn set_cloexec(fd: RawFd, on: bool) -> Result<()> {
+    let flag = if on { libc::FD_CLOEXEC } else { 0 };
+    // SAFETY: changes a flag; a number that is not open gives EBADF.
+    check(unsafe { libc::fcntl(fd, libc::F_SETFD, flag) })?;
+    Ok(())
+}
+
+/// Whether a descriptor of this number is open.
+pub fn is_open(fd: RawFd) -> bool {
+    // SAFETY: asks for a flag only.
+    unsafe { libc::fcntl(fd, libc::F_GETFD) >= 0 }
+}
+
+/// Makes the descriptor known as `target` a copy of `fd`; `target` is not close-on-exec after it.
+///
+/// # Errors
+/// That of dup2(2).
+pub fn install(fd: BorrowedFd<'_>, target: RawFd) -> Result<()> {
+    // SAFETY: whatever `target` was is closed by intent: it is a standard stream that we replace.
+    check(unsafe { libc::dup2(fd.as_raw_fd(), target) })?;
+    Ok(())
+}
+
+/// Sends one message with at most one descriptor.
+///
+/// # Errors
+/// `EPIPE` where the peer is gone; never a signal.
+pub fn send(socket: BorrowedFd<'_>, bytes: &[u8], fd: Option<BorrowedFd<'_>>) -> Result<()> {
+    let raw;
+    let control: &[ControlMessage<'_>] = match fd {
+        Some(fd) => {
+            raw = [fd.as_raw_fd()];
+            &[ControlMessage::ScmRights(&raw)]
+        }
+        None => &[],
+    };
+    let flags = MsgFlags::MSG_NOSIGNAL;
+    super::retry(|| sendmsg::<UnixAddr>(socket.as_raw_fd(), &[IoSlice::new(bytes)], control, flags, None))?;
+    Ok(())
+}
+
+/// Receives one message and the descriptor that came with it. No bytes mean that the peer is gone.
+///
+/// # Errors
+/// `EMSGSIZE` where the message did not fit: it is dropped, not cut.
+pub fn receive(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> Result<(usize, Option<OwnedFd>)> {
+    let mut control = nix::cmsg_space!([RawFd; 1]);
+    let mut parts = [IoSliceMut::new(buffer)];
+    let message = loop {
+        let flags = MsgFlags::MSG_CMSG_CLOEXEC;
+        match recvmsg::<UnixAddr>(socket.as_raw_fd(), &mut parts, Some(&mut control), flags) {
+            Err(Errno::EINTR) => {}
+            other => break other?,
+        }
+    };
+    let mut received = None;
+    for item in message.cmsgs()? {
+        if let ControlMessageOwned::ScmRights(fds) = item {
+            for fd in fds {
+                // SAFETY: the kernel has just put this descriptor into our table; dropping the previous
+                // one closes it.
+                received = Some(unsafe { OwnedFd::from_raw_fd(fd) });
+            }
+        }
+    }
+    if message.flags.intersects(MsgFlags::MSG_TRUNC | MsgFlags::MSG_CTRUNC) {
+        return Err(Errno::EMSGSIZE);
+    }
+    Ok((message.bytes, received))
+}
+
+/// Closes a child's copy of a descriptor that only its parent is to have. For a child that never returns to
+/// whoever owns the descriptor, so that it is not closed twice.
+pub fn abandon(fd: BorrowedFd<'_>) {
+    // SAFETY: the copy of the owner in this process is never used or dropped again.
+    unsafe { libc::close(fd.as_raw_fd()) };
+}
+
+/// flock(2), exclusive, without waiting. The lock belongs to the open file description: it stays until
+/// every copy of the descriptor is closed, those of children too.
+///
+/// # Errors
+/// `EAGAIN` where somebody else holds it.
+pub fn lock_description(fd: &OwnedFd) -> Result<()> {
+    // SAFETY: integers only.
+    check(unsafe { libc::flock(fd.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) })?;
+    Ok(())
+}
+
+/// A standard stream, if it is open.
+pub fn standard(fd: RawFd) -> Option<BorrowedFd<'static>> {
+    if !(0..3).contains(&fd) || !is_open(fd) {
+        return None;
+    }
+    // SAFETY: it is open, and nothing in this program closes a standard stream.
+    Some(unsafe { BorrowedFd::borrow_raw(fd) })
+}
+
+/// Accepts a connection.
+///
+/// # Errors
+/// That of accept4(2).
+pub fn accept(socket: BorrowedFd<'_>) -> Result<OwnedFd> {
+    let fd = nix::sys::socket::accept4(socket.as_raw_fd(), nix::sys::socket::SockFlag::SOCK_CLOEXEC)?;
+    // SAFETY: a new descriptor.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// The errno of an I/O error of std; `EIO` for those that have none.
+pub fn io_errno(error: std::io::Error) -> Errno {
+    error.raw_os_error().map_or(Errno::EIO, Errno::from_raw)
+}
+
+/// Whether a file has an extended attribute of this name.
+pub fn has_xattr(path: &std::path::Path, name: &std::ffi::CStr) -> bool {
+    use std::os::unix::ffi::OsStrExt;
+    let Ok(path) = std::ffi::CString::new(path.as_os_str().as_bytes()) else { return false };
+    // SAFETY: two C strings; a null buffer of size zero asks for the length only.
+    unsafe { libc::getxattr(path.as_ptr(), name.as_ptr(), std::ptr::null_mut(), 0) >= 0 }
+}

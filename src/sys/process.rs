@@ -1,0 +1,206 @@
+//! What a process changes about itself: identity, limits, attributes, and at last the program.
+
+use super::{Errno, Result, check};
+use std::ffi::{CStr, CString};
+
+/// setgroups(2).
+///
+/// # Errors
+/// `EPERM` where the user namespace denies it.
+pub fn set_groups(gids: &[u32]) -> Result<()> {
+    // SAFETY: the pointer and length are of one slice.
+    check(unsafe { libc::setgroups(gids.len(), gids.as_ptr()) })?;
+    Ok(())
+}
+
+/// setresuid(2) with one uid for all three, without the C library's broadcast to threads.
+///
+/// # Errors
+/// `EINVAL` for a uid that is not mapped.
+pub fn set_uid(uid: u32) -> Result<()> {
+    // SAFETY: integers only.
+    check(unsafe { libc::syscall(libc::SYS_setresuid, uid, uid, uid) })?;
+    Ok(())
+}
+
+/// setresgid(2), likewise.
+///
+/// # Errors
+/// `EINVAL` for a gid that is not mapped.
+pub fn set_gid(gid: u32) -> Result<()> {
+    // SAFETY: integers only.
+    check(unsafe { libc::syscall(libc::SYS_setresgid, gid, gid, gid) })?;
+    Ok(())
+}
+
+fn prctl(option: libc::c_int, value: libc::c_ulong) -> Result<()> {
+    // SAFETY: every option used here takes integers only.
+    check(unsafe { libc::prctl(option, value, 0 as libc::c_ulong, 0 as libc::c_ulong, 0 as libc::c_ulong) })?;
+    Ok(())
+}
+
+/// Hides this process's /proc files, memory and descriptors from everybody but the host's root.
+///
+/// # Errors
+/// None that is known.
+pub fn set_undumpable() -> Result<()> {
+    prctl(libc::PR_SET_DUMPABLE, 0)
+}
+
+/// PR_SET_NO_NEW_PRIVS.
+///
+/// # Errors
+/// None that is known.
+pub fn set_no_new_privs() -> Result<()> {
+    prctl(libc::PR_SET_NO_NEW_PRIVS, 1)
+}
+
+/// PR_SET_KEEPCAPS: permitted capabilities survive the next change of uid.
+///
+/// # Errors
+/// `EPERM` where securebits lock it.
+pub fn keep_caps(on: bool) -> Result<()> {
+    prctl(libc::PR_SET_KEEPCAPS, on.into())
+}
+
+/// PR_SET_CHILD_SUBREAPER.
+///
+/// # Errors
+/// None that is known.
+pub fn set_subreaper() -> Result<()> {
+    prctl(libc::PR_SET_CHILD_SUBREAPER, 1)
+}
+
+/// PR_SET_NAME: what ps(1) shows until the container's program runs.
+///
+/// # Errors
+/// None that is known.
+pub fn set_name(name: &CStr) -> Result<()> {
+    // SAFETY: a C string, of which the kernel copies 16 bytes at most.
+    check(unsafe { libc::prctl(libc::PR_SET_NAME, name.as_ptr(), 0, 0, 0) })?;
+    Ok(())
+}
+
+/// setdomainname(2).
+///
+/// # Errors
+/// `EPERM` in a uts namespace that is not ours, `EINVAL` for a name over 64 bytes.
+pub fn set_domainname(name: &CStr) -> Result<()> {
+    let bytes = name.to_bytes();
+    // SAFETY: the pointer and length are of one slice.
+    check(unsafe { libc::setdomainname(bytes.as_ptr().cast(), bytes.len()) })?;
+    Ok(())
+}
+
+/// A resource limit: `RLIMIT_*` number and the two values.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rlimit {
+    pub resource: u32,
+    pub soft: u64,
+    pub hard: u64,
+}
+
+/// The soft and hard limit of a resource of this process.
+///
+/// # Errors
+/// `EINVAL` for a number that is no resource.
+pub fn rlimit(resource: u32) -> Result<(u64, u64)> {
+    let mut limit = libc::rlimit64 { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: the kernel fills one rlimit64.
+    check(unsafe {
+        libc::syscall(libc::SYS_prlimit64, 0, resource, std::ptr::null::<u8>(), &raw mut limit)
+    })?;
+    Ok((limit.rlim_cur, limit.rlim_max))
+}
+
+/// Sets a resource limit of this process.
+///
+/// # Errors
+/// `EPERM` for a hard limit above the present one, `EINVAL` for a soft one above the hard one.
+pub fn set_rlimit(limit: &Rlimit) -> Result<()> {
+    let value = libc::rlimit64 { rlim_cur: limit.soft, rlim_max: limit.hard };
+    // SAFETY: the kernel reads one rlimit64.
+    check(unsafe {
+        libc::syscall(libc::SYS_prlimit64, 0, limit.resource, &raw const value, std::ptr::null::<u8>())
+    })?;
+    Ok(())
+}
+
+/// Joins a new session keyring of this name (keyctl(2), `KEYCTL_JOIN_SESSION_KEYRING`).
+///
+/// # Errors
+/// `EDQUOT` once the user has `kernel.keys.maxkeys` keys, `ENOSYS` or `EPERM` where keys are off limits.
+pub fn join_session_keyring(name: &CStr) -> Result<()> {
+    const KEYCTL_JOIN_SESSION_KEYRING: libc::c_ulong = 1;
+    // SAFETY: a C string that the kernel copies.
+    check(unsafe { libc::syscall(libc::SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, name.as_ptr()) })?;
+    Ok(())
+}
+
+/// A list of strings as execve(2) wants it.
+#[derive(Debug)]
+pub struct Strings {
+    /// Owns what the pointers point to.
+    strings: Vec<CString>,
+}
+
+impl Strings {
+    pub fn new(strings: Vec<CString>) -> Strings {
+        Strings { strings }
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = &CStr> {
+        self.strings.iter().map(CString::as_c_str)
+    }
+
+    fn pointers(&self) -> Vec<*const libc::c_char> {
+        let mut pointers: Vec<_> = self.strings.iter().map(|s| s.as_ptr()).collect();
+        pointers.push(std::ptr::null());
+        pointers
+    }
+}
+
+/// execve(2); returns only to say why not.
+pub fn exec(program: &CStr, args: &Strings, env: &Strings) -> Errno {
+    let (args, env) = (args.pointers(), env.pointers());
+    // SAFETY: a C string and two null-terminated arrays of C strings that outlive the call.
+    unsafe { libc::execve(program.as_ptr(), args.as_ptr(), env.as_ptr()) };
+    Errno::last()
+}
+
+/// Whether this process, with its effective ids, may execute the file (faccessat2(2), Linux 5.8).
+///
+/// # Errors
+/// `EACCES`, `ENOENT`.
+pub fn may_execute(path: &CStr) -> Result<()> {
+    // SAFETY: a C string and flags.
+    let ret = unsafe {
+        libc::syscall(libc::SYS_faccessat2, libc::AT_FDCWD, path.as_ptr(), libc::X_OK, libc::AT_EACCESS)
+    };
+    match check(ret) {
+        // The C library falls back to a check of the mode bits.
+        Err(Errno::ENOSYS) => {
+            // SAFETY: as above.
+            let ret = unsafe { libc::faccessat(libc::AT_FDCWD, path.as_ptr(), libc::X_OK, libc::AT_EACCESS) };
+            check(ret).map(drop)
+        }
+        other => other.map(drop),
+    }
+}
+
+/// Ends this process at once: no destructor runs, nothing is flushed.
+pub fn exit_now(status: i32) -> ! {
+    // SAFETY: ends the process.
+    unsafe { libc::_exit(status) }
+}
+
+/// Gives SIGPIPE back its default action, which Rust's start-up took, and the given signal mask.
+///
+/// # Errors
+/// None that is known.
+pub fn restore_signals(mask: &nix::sys::signal::SigSet) -> Result<()> {
+    use nix::sys::signal::{SigHandler, SigmaskHow, Signal, signal, sigprocmask};
+    // SAFETY: the default action runs no code of ours.
+    unsafe { signal(Signal::SIGPIPE, SigHandler::SigDfl) }?;
+    sigprocmask(SigmaskHow::SIG_SETMASK, Some(mask), None)
+}

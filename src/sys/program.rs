@@ -1,0 +1,178 @@
+//! Running another program of the host with a deadline: hooks and the id helpers.
+//!
+//! Its output is captured, since it belongs into our one line and not before it. We wait for the program,
+//! not for the end of its output: what it leaves running in the background may keep that open for ever.
+
+use super::{Errno, pidfd};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use std::ffi::OsStr;
+use std::fs::File;
+use std::io::{ErrorKind, Read, Write};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+/// A program that was started.
+#[derive(Debug)]
+pub struct Program {
+    child: Child,
+    pidfd: OwnedFd,
+    output: File,
+    deadline: Option<Instant>,
+}
+
+/// How it ended.
+#[derive(Debug)]
+pub struct Outcome {
+    pub status: ExitStatus,
+    /// The first of what it wrote, on both streams.
+    pub output: Vec<u8>,
+}
+
+/// As much of a program's output as is kept.
+const KEPT: usize = 4096;
+
+impl Program {
+    /// Starts a program with exactly this environment and nothing open but its standard streams; `args`
+    /// begins with the name that it is called by. `input` is all that it finds on its standard input.
+    ///
+    /// # Errors
+    /// That of fork, exec, or the pipes.
+    pub fn start<A: AsRef<OsStr>>(
+        path: &Path,
+        args: &[A],
+        env: &[(String, String)],
+        input: &[u8],
+        timeout: Option<Duration>,
+    ) -> std::io::Result<Program> {
+        let (output, writer) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC)?;
+        let mut command = Command::new(path);
+        if let Some((name, rest)) = args.split_first() {
+            command.arg0(name).args(rest);
+        }
+        command.env_clear().envs(env.iter().map(|(k, v)| (k, v)));
+        command.stdin(if input.is_empty() { Stdio::null() } else { Stdio::piped() });
+        command.stdout(writer.try_clone()?).stderr(writer);
+        let mut child = command.spawn()?;
+        if let Some(mut stdin) = child.stdin.take() {
+            match stdin.write_all(input) {
+                // It need not read what it does not care for.
+                Err(error) if error.kind() == ErrorKind::BrokenPipe => {}
+                other => other?,
+            }
+        }
+        let pidfd = pidfd::open(child.id() as i32)?;
+        let deadline = timeout.map(|t| Instant::now() + t);
+        Ok(Program { child, pidfd, output: output.into(), deadline })
+    }
+
+    /// Waits for its end; at the deadline it is killed.
+    ///
+    /// # Errors
+    /// `TimedOut` once the deadline has passed.
+    pub fn finish(mut self) -> std::io::Result<Outcome> {
+        let mut kept = Vec::new();
+        loop {
+            let timeout = match self.deadline {
+                None => PollTimeout::NONE,
+                Some(deadline) => {
+                    let left = deadline.saturating_duration_since(Instant::now());
+                    if left.is_zero() {
+                        self.child.kill()?;
+                        self.child.wait()?;
+                        return Err(ErrorKind::TimedOut.into());
+                    }
+                    PollTimeout::try_from(left + Duration::from_millis(1)).unwrap_or(PollTimeout::MAX)
+                }
+            };
+            let mut fds = [
+                PollFd::new(self.pidfd.as_fd(), PollFlags::POLLIN),
+                PollFd::new(self.output.as_fd(), PollFlags::POLLIN),
+            ];
+            match poll(&mut fds, timeout) {
+                Ok(_) | Err(Errno::EINTR) => {}
+                Err(errno) => return Err(errno.into()),
+            }
+            let ready = |fd: &PollFd<'_>| fd.revents().is_some_and(|r| !r.is_empty());
+            let (ended, output) =
+                (ready(&fds[0]), fds[1].revents().is_some_and(|r| r.contains(PollFlags::POLLIN)));
+            if output {
+                self.keep(&mut kept)?;
+            } else if ended {
+                let status = self.child.wait()?;
+                return Ok(Outcome { status, output: kept });
+            } else if ready(&fds[1]) {
+                // It closed its output and lives on.
+                let mut only = [PollFd::new(self.pidfd.as_fd(), PollFlags::POLLIN)];
+                match poll(&mut only, timeout) {
+                    Ok(_) | Err(Errno::EINTR) => {}
+                    Err(errno) => return Err(errno.into()),
+                }
+            }
+        }
+    }
+
+    fn keep(&mut self, kept: &mut Vec<u8>) -> std::io::Result<()> {
+        let mut buffer = [0; 1024];
+        let len = self.output.read(&mut buffer)?;
+        let room = KEPT.saturating_sub(kept.len());
+        kept.extend(buffer[..len].iter().take(room));
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn run(script: &str, input: &[u8], timeout: Option<Duration>) -> std::io::Result<Outcome> {
+        Program::start(Path::new("/bin/sh"), &["sh", "-c", script], &[], input, timeout)?.finish()
+    }
+
+    #[test]
+    fn output_of_both_streams_is_kept_and_the_status_is_the_programs() {
+        let outcome = run("echo out; echo err >&2; exit 3", b"", None).unwrap();
+        assert_eq!(outcome.status.code(), Some(3));
+        assert_eq!(outcome.output, b"out\nerr\n");
+    }
+
+    #[test]
+    fn input_arrives_and_may_be_left_unread() {
+        assert_eq!(run("cat", b"state", None).unwrap().output, b"state");
+        assert_eq!(run("true", &[b'x'; 1 << 16], None).unwrap().status.code(), Some(0));
+    }
+
+    #[test]
+    fn nothing_of_our_environment_is_inherited() {
+        assert_eq!(run("echo ${HOME-none}", b"", None).unwrap().output, b"none\n");
+    }
+
+    #[test]
+    fn a_program_that_hangs_is_killed_at_the_deadline() {
+        let error = run("exec sleep 60", b"", Some(Duration::from_millis(50))).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::TimedOut);
+    }
+
+    #[test]
+    fn a_daemon_that_keeps_the_output_open_does_not_keep_us() {
+        let outcome = run("sleep 30 & echo $!", b"", Some(Duration::from_secs(20))).unwrap();
+        assert_eq!(outcome.status.code(), Some(0));
+        let pid: i32 = String::from_utf8(outcome.output).unwrap().trim().parse().unwrap();
+        nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL).unwrap();
+    }
+
+    #[test]
+    fn a_program_that_closes_its_output_is_still_waited_for() {
+        let program = Program::start(
+            Path::new("/bin/sh"),
+            &["sh", "-c", "exec >&- 2>&-; sleep 0.05; exit 4"],
+            &[],
+            b"",
+            None,
+        )
+        .unwrap();
+        assert_eq!(program.finish().unwrap().status.code(), Some(4));
+    }
+}

@@ -1,0 +1,353 @@
+//! `create`, and what `run` shares with it: from a bundle to an init that waits for the word.
+
+use super::warn;
+use crate::bundle::{self, Bundle};
+use crate::cli::Create;
+use crate::host;
+use crate::init::StateText;
+use crate::launch::console::{self, Console};
+use crate::launch::{self, Launch, Ready, Supplies, foreground, hooks};
+use crate::plan::{self, Plan};
+use crate::report::{Act, Failure, debug, errno_text, io_text};
+use crate::seccomp::{self, Filter};
+use crate::state::store::{Entry, START_SOCKET, Store};
+use crate::state::{self, Record, Status, status};
+use crate::sys::fds;
+use nix::sys::signal::SigSet;
+use serde::{Deserialize, Serialize};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixListener;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+/// What `exec` starts from.
+pub const EXEC: &str = "exec.json";
+/// The compiled filter: four bytes of flags, then the program.
+pub const FILTER: &str = "seccomp.bpf";
+
+/// See [`EXEC`].
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Template {
+    /// The process of the configuration.
+    pub process: oci_spec::runtime::Process,
+    /// The maps of the container's own user namespace.
+    pub maps: Option<plan::idmap::Maps>,
+    pub deny_setgroups: bool,
+}
+
+/// A container that is made and waits.
+#[derive(Debug)]
+pub struct Made {
+    pub claim: Claim,
+    pub launch: Launch<Ready>,
+    pub plan: Plan,
+    pub record: Record,
+    pub console: Option<OwnedFd>,
+    pub pid_file: PidFile,
+}
+
+/// The directory of a container that is not complete yet: dropping it frees the id.
+#[derive(Debug)]
+pub struct Claim(Option<Entry>);
+
+impl Claim {
+    /// The directory.
+    pub fn entry(&self) -> Result<&Entry, Failure> {
+        self.0.as_ref().ok_or_else(|| Failure::new("cannot record the state", "its directory is gone"))
+    }
+
+    /// The container is complete.
+    pub fn keep(mut self) -> Option<Entry> {
+        self.0.take()
+    }
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        // Undo; the error that led here is the one to tell.
+        let _ = self.0.take().map(Entry::remove);
+    }
+}
+
+/// A pid file that is removed again unless it is kept.
+#[derive(Debug)]
+pub struct PidFile(Option<PathBuf>);
+
+impl PidFile {
+    /// Writes the pid where nobody sees it half written, without a newline.
+    ///
+    /// # Errors
+    /// A path that cannot be written.
+    pub fn write(path: Option<&Path>, pid: i32) -> Result<PidFile, Failure> {
+        let Some(path) = path else { return Ok(PidFile(None)) };
+        let act = || format!("cannot write pid file {}", path.display());
+        let name =
+            path.file_name().ok_or_else(|| Failure::new(act(), "it names no file: invalid argument"))?;
+        let temporary = path.with_file_name(format!(".{}.{pid}", name.to_string_lossy()));
+        std::fs::write(&temporary, pid.to_string()).act(act)?;
+        let renamed = std::fs::rename(&temporary, path).act(act);
+        if renamed.is_err() {
+            let _ = std::fs::remove_file(&temporary);
+        }
+        renamed.map(|()| PidFile(Some(path.to_path_buf())))
+    }
+
+    /// The process is there to stay.
+    pub fn keep(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for PidFile {
+    fn drop(&mut self) {
+        let _ = self.0.take().map(std::fs::remove_file);
+    }
+}
+
+/// How the container is going to be started.
+#[derive(Debug)]
+pub struct Manner {
+    /// By a later `start`, or by us.
+    pub by_start: bool,
+    /// Nobody stays with the container's terminal.
+    pub detached: bool,
+    pub signals: SigSet,
+}
+
+/// `bryo create`.
+pub fn create(store: &Store, flags: &Create) -> Result<ExitCode, Failure> {
+    let manner = Manner { by_start: true, detached: true, signals: foreground::current_mask()? };
+    let made = make(store, flags, &manner)?;
+    made.launch.leave(&flags.id)?;
+    made.pid_file.keep();
+    drop(made.claim.keep());
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Makes a container up to where its program may run.
+pub fn make(store: &Store, flags: &Create, manner: &Manner) -> Result<Made, Failure> {
+    let id = flags.id.as_str();
+    crate::state::store::check_id(id)?;
+    let bundle = bundle::load(&flags.bundle)?;
+    for remark in &bundle.remarks {
+        warn(remark);
+    }
+    let facts = host::read(plan::needs(&bundle.spec)).act(|| "cannot read facts of the host")?;
+    let request = request(flags)?;
+    let plan = plan::decide(&bundle, &facts, &request)?;
+    tell_plan(&plan);
+    check_rootfs(&plan.rootfs, id)?;
+    let console = console::choose(
+        plan.process.terminal,
+        manner.detached,
+        flags.console_socket.as_deref(),
+        &format!("cannot create container {id}"),
+    )?;
+    let filter = compile(&plan)?;
+    let claim = Claim(Some(store.claim(id)?));
+    let mut record = record(&bundle, &plan);
+    let supplies = supplies(claim.entry()?, &record, filter, manner)?;
+    let launched = bring_up(&plan, &supplies, &console, &mut record, claim.entry()?);
+    let (launch, master) = launched.inspect_err(|_| clean_up(&plan, &record))?;
+    let pid_file = PidFile::write(flags.pid_file.as_deref(), record.pid)?;
+    for degradation in &record.degraded {
+        if let Some(line) = degradation.warning() {
+            warn(&line);
+        }
+    }
+    Ok(Made { claim, launch, plan, record, console: master, pid_file })
+}
+
+/// For `--debug`: what has been decided, before any of it is done.
+fn tell_plan(plan: &Plan) {
+    debug(|| format!("namespaces of {}: {:?}", plan.id, plan.namespaces));
+    debug(|| format!("ids of {}: {:?}", plan.id, plan.idmap));
+    for step in &plan.steps {
+        debug(|| format!("step: {}", step.op.describe()));
+    }
+    for degradation in &plan.degradations {
+        debug(|| {
+            format!(
+                "{}: {} instead of {}: {}",
+                degradation.code, degradation.got, degradation.wanted, degradation.because
+            )
+        });
+    }
+}
+
+/// Has init come up, and records it.
+fn bring_up(
+    plan: &Plan,
+    supplies: &Supplies,
+    console: &Console,
+    record: &mut Record,
+    entry: &Entry,
+) -> Result<(Launch<Ready>, Option<OwnedFd>), Failure> {
+    let mut launch = launch::spawn(plan, supplies)?.mapped(plan)?.ready(plan, supplies)?;
+    let found = launch.found();
+    record.degraded.append(&mut found.degradations);
+    let master = match found.console.take() {
+        Some(master) => {
+            console::prepare(&master, console, &plan.id)?;
+            console::hand_over(master, console, &plan.id)?
+        }
+        None => None,
+    };
+    record.pid = launch.pid()?;
+    let gone =
+        || Failure::new(format!("cannot start container {}", plan.id), "init died before it was recorded");
+    record.start_time = status::stat(record.pid).ok_or_else(gone)?.start_time;
+    let spare = save_template(plan, record, supplies.filter.as_ref(), entry);
+    spare.and_then(|()| entry.save(record))?;
+    Ok((launch, master))
+}
+
+/// A container that came up in part has had its hooks run: those for its end are due as well (config.md,
+/// "Lifecycle", step 12).
+fn clean_up(plan: &Plan, record: &Record) {
+    let state = record.oci(Status::Stopped, 0).to_string();
+    if let Err(failure) = hooks::run_all("poststop", &plan.hooks.poststop, &state, &plan.id) {
+        warn(&failure.to_string());
+    }
+}
+
+fn request(flags: &Create) -> Result<plan::Request, Failure> {
+    let (listen_fds, listen_names) = listen_fds();
+    let request = plan::Request {
+        id: flags.id.clone(),
+        no_pivot: flags.no_pivot,
+        no_new_keyring: flags.no_new_keyring,
+        preserve_fds: flags.preserve_fds,
+        listen_fds,
+        listen_names,
+    };
+    check_fds(listen_fds.saturating_add(flags.preserve_fds), &flags.id)?;
+    Ok(request)
+}
+
+/// The sockets that systemd passed to us (sd_listen_fds(3)), if they are for us.
+pub fn listen_fds() -> (u32, Option<String>) {
+    let number = |name| std::env::var(name).ok().and_then(|v| v.parse::<u32>().ok());
+    if number("LISTEN_PID") != Some(std::process::id()) {
+        return (0, None);
+    }
+    (number("LISTEN_FDS").unwrap_or(0), std::env::var("LISTEN_FDNAMES").ok())
+}
+
+/// A descriptor that is to be passed on has to be there.
+pub fn check_fds(count: u32, id: &str) -> Result<(), Failure> {
+    match (3..3u32.saturating_add(count)).find(|fd| i32::try_from(*fd).map_or(true, |fd| !fds::is_open(fd))) {
+        None => Ok(()),
+        Some(fd) => Err(Failure::new(
+            format!("cannot pass descriptors to container {id}"),
+            format!("file descriptor {fd} is not open: {}", errno_text(nix::errno::Errno::EBADF)),
+        )
+        .fix("open it, or lower --preserve-fds")),
+    }
+}
+
+fn check_rootfs(rootfs: &Path, id: &str) -> Result<(), Failure> {
+    let act = || format!("cannot use root file system {} of container {id}", rootfs.display());
+    let meta = rootfs.symlink_metadata().map_err(|e| {
+        Failure::new(act(), io_text(&e))
+            .fix("unpack a root file system there, or correct root.path in config.json")
+    })?;
+    if meta.is_symlink() {
+        return Err(Failure::new(act(), "it is a symbolic link: not a directory")
+            .fix("name the directory itself in root.path"));
+    }
+    if !meta.is_dir() {
+        return Err(Failure::new(act(), "not a directory").fix("name a directory in root.path"));
+    }
+    Ok(())
+}
+
+fn compile(plan: &Plan) -> Result<Option<Filter>, Failure> {
+    let Some(profile) = &plan.seccomp else { return Ok(None) };
+    let filter = seccomp::compile(profile).map_err(|error| {
+        Failure::new(
+            format!("cannot compile the seccomp profile of container {}", plan.id),
+            format!("{error:#}"),
+        )
+    })?;
+    Ok(Some(filter))
+}
+
+fn record(bundle: &Bundle, plan: &Plan) -> Record {
+    Record {
+        oci_version: bundle.spec.version().clone(),
+        id: plan.id.clone(),
+        pid: 0,
+        start_time: 0,
+        boot_id: status::boot_id(),
+        bundle: bundle.dir.clone(),
+        rootfs: plan.rootfs.clone(),
+        created: state::now(),
+        annotations: bundle
+            .spec
+            .annotations()
+            .iter()
+            .flatten()
+            .map(|(k, v)| (k.clone(), v.clone()))
+            .collect(),
+        owner: nix::unistd::geteuid().as_raw(),
+        namespaces: plan.namespaces.all().bits(),
+        degraded: plan.degradations.clone(),
+        hooks: plan.hooks.clone(),
+    }
+}
+
+fn supplies(
+    entry: &Entry,
+    record: &Record,
+    filter: Option<Filter>,
+    manner: &Manner,
+) -> Result<Supplies, Failure> {
+    let (start_socket, init_lock) = if manner.by_start {
+        let act = || format!("cannot make the start socket of container {}", record.id);
+        let socket = UnixListener::bind(entry.short_path(START_SOCKET)).act(act)?;
+        (Some(OwnedFd::from(socket)), Some(entry.hold_init_lock()?))
+    } else {
+        (None, None)
+    };
+    Ok(Supplies {
+        filter,
+        creating: text(record, Status::Creating),
+        created: text(record, Status::Created),
+        start_socket,
+        init_lock,
+        signals: manner.signals,
+        proc: launch::open_proc()?,
+    })
+}
+
+/// The state for hooks, split where the pid goes.
+fn text(record: &Record, status: Status) -> StateText {
+    // No value of the state can hold this by itself: a quote in a JSON string is escaped.
+    const MARK: i32 = i32::MIN;
+    let mark = format!("\"pid\":{MARK}");
+    let whole = record.oci(status, MARK).to_string();
+    let (before, after) = whole.split_once(&mark).unwrap_or((&whole, ""));
+    StateText { before_pid: format!("{before}\"pid\":"), after_pid: after.to_string() }
+}
+
+fn save_template(
+    plan: &Plan,
+    record: &Record,
+    filter: Option<&Filter>,
+    entry: &Entry,
+) -> Result<(), Failure> {
+    let act = || format!("cannot write state of container {}", record.id);
+    let template = Template {
+        process: plan.spec_process.clone(),
+        maps: plan.idmap.maps().cloned(),
+        deny_setgroups: !plan.idmap.allows_setgroups(),
+    };
+    let text = serde_json::to_vec(&template).map_err(|e| Failure::new(act(), e.to_string()))?;
+    entry.write(EXEC, &text)?;
+    if let Some(filter) = filter {
+        let bytes = [&filter.flags.to_le_bytes()[..], &filter.instructions].concat();
+        entry.write(FILTER, &bytes)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,79 @@
+//! `delete`: the end of a container, and of what it may have left.
+
+use super::{kill, warn};
+use crate::launch::hooks;
+use crate::report::Failure;
+use crate::state::store::{Entry, Store};
+use crate::state::{Record, Status};
+use crate::sys::{Errno, pidfd, retry};
+use nix::libc;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use std::os::fd::AsFd;
+use std::process::ExitCode;
+
+/// How long a killed process may take to go: uninterruptible sleep ends with its I/O.
+const PATIENCE_MS: u16 = 10_000;
+
+/// `bryo delete`.
+pub fn delete(store: &Store, id: &str, force: bool) -> Result<ExitCode, Failure> {
+    let (entry, record) = match store.open_locked("delete", id) {
+        Ok(found) => found,
+        Err(_) if force => return forget(store, id),
+        Err(failure) => return Err(failure),
+    };
+    match entry.status(&record) {
+        Status::Stopped => {}
+        Status::Created => end(&record)?,
+        _ if force => end(&record)?,
+        status => {
+            return Err(Failure::new(
+                format!("cannot delete container {id} that is not stopped"),
+                status.word(),
+            )
+            .fix(format!("bryo kill {id} KILL first, or bryo delete --force {id}")));
+        }
+    }
+    finish(entry, &record)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// With --force, a container that does not exist is as good as deleted, and one whose record is damaged or
+/// was never written is removed.
+fn forget(store: &Store, id: &str) -> Result<ExitCode, Failure> {
+    if let Some(mut entry) = store.entry(id)? {
+        if !entry.lock_abandoned()? {
+            return Err(Failure::new(
+                format!("cannot delete container {id}"),
+                "another command is at work on it: resource temporarily unavailable",
+            ));
+        }
+        entry.remove()?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Kills what lives and waits until init is gone.
+fn end(record: &Record) -> Result<(), Failure> {
+    let act = || format!("cannot delete container {}", record.id);
+    let Some(pidfd) = record.pidfd().map_err(|errno| Failure::errno(act(), errno))? else { return Ok(()) };
+    kill::sweep(record);
+    match pidfd::signal(&pidfd, libc::SIGKILL) {
+        Ok(()) | Err(Errno::ESRCH) => {}
+        Err(errno) => return Err(Failure::errno(act(), errno)),
+    }
+    let mut ended = [PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)];
+    match retry(|| poll(&mut ended, PollTimeout::from(PATIENCE_MS))) {
+        Ok(0) => Err(Failure::new(act(), "its init does not die: connection timed out")),
+        Ok(_) => Ok(()),
+        Err(errno) => Err(Failure::errno(act(), errno)),
+    }
+}
+
+fn finish(entry: Entry, record: &Record) -> Result<(), Failure> {
+    let state = record.oci(Status::Stopped, 0).to_string();
+    // A failing poststop hook is told and does not stop the deletion (runtime.md, "Lifecycle").
+    if let Err(failure) = hooks::run_all("poststop", &record.hooks.poststop, &state, &record.id) {
+        warn(&failure.to_string());
+    }
+    entry.remove()
+}

@@ -1,0 +1,252 @@
+//! `exec`: another process in a running container.
+
+use super::create::{EXEC, FILTER, PidFile, Template, check_fds, listen_fds};
+use super::warn;
+use crate::bundle;
+use crate::cli::Exec;
+use crate::host::{self, Needs};
+use crate::launch::console::{self, Console};
+use crate::launch::foreground::{self, Signals};
+use crate::launch::join::{self, Joining};
+use crate::plan::idmap::Idmap;
+use crate::plan::{self, process};
+use crate::report::{Act, Failure, io_text};
+use crate::seccomp::Filter;
+use crate::state::store::{Entry, Store};
+use crate::state::{Record, Status};
+use oci_spec::runtime as oci;
+use std::process::ExitCode;
+
+/// `bryo exec`.
+pub fn exec(store: &Store, flags: &Exec) -> Result<ExitCode, Failure> {
+    let id = flags.id.as_str();
+    let (entry, record) = store.open("exec in", id)?;
+    let act = || format!("cannot exec in container {id}");
+    if entry.status(&record) == Status::Stopped {
+        return Err(Failure::new(act(), "container not running"));
+    }
+    if !flags.cgroup.is_empty() {
+        return Err(
+            Failure::new(act(), "--cgroup is not supported yet: operation not supported").fix("leave it out")
+        );
+    }
+    let pidfd = record.pidfd().act(act)?.ok_or_else(|| Failure::new(act(), "container not running"))?;
+    let template = template(&entry, &record)?;
+    let process = wanted(flags, &template.process)?;
+    let plan = plan_process(flags, &template, &process)?;
+    let console =
+        console::choose(plan.process.terminal, flags.detach, flags.console_socket.as_deref(), &act())?;
+    let filter = filter(&entry)?;
+
+    let signals = if flags.detach { None } else { Some(Signals::block()?) };
+    let before = match &signals {
+        Some(signals) => signals.before,
+        None => foreground::current_mask()?,
+    };
+    let joining = Joining {
+        container: id,
+        pidfd: &pidfd,
+        namespaces: record.namespaces,
+        process: &plan.process,
+        steps: &plan.steps,
+        filter: filter.as_ref(),
+        signals: before,
+        oom_score_adj: plan.oom_score_adj,
+    };
+    let mut joined = join::join(&joining)?;
+    let master = match joined.console.take() {
+        Some(master) => {
+            if let Some(size) = process.console_size().filter(|size| size.height() != 0) {
+                let cells = |n: u64| u16::try_from(n).unwrap_or(0);
+                let size = crate::sys::tty::Size { rows: cells(size.height()), columns: cells(size.width()) };
+                crate::sys::tty::set_size(&master, size).act(act)?;
+            }
+            console::prepare(&master, &console, id)?;
+            console::hand_over(master, &console, id)?
+        }
+        None => None,
+    };
+    for line in
+        plan.degradations.iter().chain(&joined.degradations).filter_map(plan::degrade::Degradation::warning)
+    {
+        warn(&line);
+    }
+    let pid_file = PidFile::write(flags.pid_file.as_deref(), joined.pid()?)?;
+    let child = joined.start()?;
+    pid_file.keep();
+    let Some(signals) = signals else { return Ok(ExitCode::SUCCESS) };
+    debug_assert!(!matches!(console, Console::Socket(..)) || master.is_none());
+    let code = foreground::attend(&child, &signals, master, false)?;
+    Ok(ExitCode::from(u8::try_from(code).unwrap_or(1)))
+}
+
+/// What `create` left for us.
+fn template(entry: &Entry, record: &Record) -> Result<Template, Failure> {
+    let act = || format!("cannot exec in container {}", record.id);
+    let text = entry.read(EXEC)?.ok_or_else(|| Failure::new(act(), "container does not exist"))?;
+    serde_json::from_slice(&text)
+        .map_err(|e| Failure::new(act(), format!("{}: {e}", entry.path().join(EXEC).display())))
+}
+
+fn filter(entry: &Entry) -> Result<Option<Filter>, Failure> {
+    let Some(bytes) = entry.read(FILTER)? else { return Ok(None) };
+    match bytes.split_first_chunk::<4>() {
+        Some((flags, program)) => {
+            Ok(Some(Filter { flags: u32::from_le_bytes(*flags), instructions: program.to_vec() }))
+        }
+        // Going on without a filter would be weaker isolation.
+        None => Err(Failure::new(
+            "cannot exec",
+            format!("{}: it is cut off", entry.path().join(FILTER).display()),
+        )),
+    }
+}
+
+/// The process: a file replaces it whole, the flags change that of the configuration.
+fn wanted(flags: &Exec, configured: &oci::Process) -> Result<oci::Process, Failure> {
+    let act = || format!("cannot exec in container {}", flags.id);
+    let mut process = match &flags.process {
+        Some(path) => {
+            let text = std::fs::read(path)
+                .map_err(|e| Failure::new(act(), format!("{}: {}", path.display(), io_text(&e))))?;
+            let (process, remarks) = bundle::parse_process(&text)
+                .map_err(|cause| Failure::new(act(), format!("{}: {cause}", path.display())))?;
+            remarks.iter().for_each(|remark| warn(remark));
+            process
+        }
+        None => from_flags(flags, configured)?,
+    };
+    if flags.tty {
+        process.set_terminal(Some(true));
+    }
+    bundle::check_process(&process).map_err(|cause| Failure::new(act(), cause))?;
+    Ok(process)
+}
+
+fn from_flags(flags: &Exec, configured: &oci::Process) -> Result<oci::Process, Failure> {
+    let act = || format!("cannot exec in container {}", flags.id);
+    if flags.command.is_empty() {
+        return Err(Failure::new(act(), "no command given")
+            .fix("name a command after the container's id, or give --process"));
+    }
+    let mut process = configured.clone();
+    process.set_args(Some(flags.command.clone()));
+    process.set_terminal(Some(flags.tty));
+    // The size is that of the configuration's terminal, which this is not.
+    process.set_console_size(None);
+    if let Some(cwd) = &flags.cwd {
+        process.set_cwd(cwd.into());
+    }
+    let mut env = process.env().clone().unwrap_or_default();
+    env.extend(flags.env.iter().cloned());
+    process.set_env(Some(env));
+    if let Some((uid, gid)) = flags.user {
+        process.user_mut().set_uid(uid);
+        if let Some(gid) = gid {
+            process.user_mut().set_gid(gid);
+        }
+    }
+    if !flags.additional_gids.is_empty() {
+        let mut gids = process.user().additional_gids().clone().unwrap_or_default();
+        gids.extend(&flags.additional_gids);
+        process.user_mut().set_additional_gids(Some(gids));
+    }
+    if flags.no_new_privs {
+        process.set_no_new_privileges(Some(true));
+    }
+    if let Some(label) = &flags.process_label {
+        process.set_selinux_label(Some(label.clone()));
+    }
+    if let Some(profile) = &flags.apparmor {
+        process.set_apparmor_profile(Some(profile.clone()));
+    }
+    if !flags.caps.is_empty() {
+        let sets = add_caps(process.capabilities().as_ref(), &flags.caps)?;
+        process.set_capabilities(Some(sets));
+    }
+    Ok(process)
+}
+
+/// `--cap` adds to bounding, effective and permitted. Ambient takes inheritable as well, so it is given
+/// only where that is set already (CVE-2022-29162).
+fn add_caps(
+    configured: Option<&oci::LinuxCapabilities>,
+    names: &[String],
+) -> Result<oci::LinuxCapabilities, Failure> {
+    let mut added = oci::Capabilities::new();
+    for name in names {
+        match serde_json::from_value::<oci::Capability>(name.as_str().into()) {
+            Ok(cap) => drop(added.insert(cap)),
+            Err(_) => warn(&format!("ignoring unknown capability {name:?}")),
+        }
+    }
+    let set = |current: Option<&oci::Capabilities>| {
+        Some(current.into_iter().flatten().chain(&added).copied().collect())
+    };
+    let mut sets = match configured {
+        Some(sets) => sets.clone(),
+        None => serde_json::from_value(serde_json::json!({}))
+            .map_err(|e| Failure::new("cannot add capabilities", e.to_string()))?,
+    };
+    sets.set_bounding(set(sets.bounding().as_ref()));
+    sets.set_effective(set(sets.effective().as_ref()));
+    sets.set_permitted(set(sets.permitted().as_ref()));
+    let inheritable = sets.inheritable().clone().unwrap_or_default();
+    let ambient = sets.ambient().iter().flatten().copied();
+    sets.set_ambient(Some(
+        ambient.chain(added.into_iter().filter(|cap| inheritable.contains(cap))).collect(),
+    ));
+    Ok(sets)
+}
+
+/// A process that joins, planned.
+struct Planned {
+    process: process::Process,
+    steps: Vec<plan::step::Step>,
+    oom_score_adj: Option<i32>,
+    degradations: Vec<plan::degrade::Degradation>,
+}
+
+fn plan_process(flags: &Exec, template: &Template, wanted: &oci::Process) -> Result<Planned, Failure> {
+    let act = || format!("cannot exec in container {}", flags.id);
+    let needs = Needs {
+        subids: false,
+        lsm: plan::needs_lsm(wanted),
+        oom_score_adj: wanted.oom_score_adj().is_some(),
+    };
+    let facts = host::read(needs).act(|| "cannot read facts of the host")?;
+    let (listen_fds, listen_names) = listen_fds();
+    check_fds(listen_fds.saturating_add(flags.preserve_fds), &flags.id)?;
+    let idmap = match &template.maps {
+        None => Idmap::None,
+        Some(maps) => Idmap::Direct { maps: maps.clone(), deny_setgroups: template.deny_setgroups },
+    };
+    let user = wanted.user();
+    if !idmap.maps_uid(user.uid()) || !idmap.maps_gid(user.gid()) {
+        return Err(Failure::new(
+            act(),
+            format!(
+                "the container's map has no uid {} or no gid {}: invalid argument",
+                user.uid(),
+                user.gid()
+            ),
+        )
+        .code("ID-UNMAPPED")
+        .fix("use an id that is mapped (see /proc/self/uid_map inside)"));
+    }
+    let request = process::Request {
+        container: &flags.id,
+        preserve_fds: flags.preserve_fds,
+        listen_fds,
+        listen_names: listen_names.as_deref(),
+        init: false,
+    };
+    let mut degradations = Vec::new();
+    let process = process::decide(wanted, &idmap, &facts, request, &mut degradations)?;
+    Ok(Planned {
+        process,
+        steps: vec![process::keyring(&flags.id)?],
+        oom_score_adj: wanted.oom_score_adj().map(|score| plan::oom(score, &facts, &mut degradations)),
+        degradations,
+    })
+}

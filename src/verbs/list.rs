@@ -1,0 +1,65 @@
+//! `list`: all containers below the root directory.
+
+use super::state::View;
+use super::{print, warn};
+use crate::host::idmap::user_name;
+use crate::report::Failure;
+use crate::state::store::Store;
+use std::process::ExitCode;
+
+/// `bryo list`.
+pub fn list(store: &Store, quiet: bool, json: bool) -> Result<ExitCode, Failure> {
+    let mut rows = Vec::new();
+    for id in store.ids()? {
+        let Some(entry) = store.entry(&id)? else { continue };
+        match entry.record() {
+            Ok(Some(record)) => rows.push((entry, record)),
+            // Being made, or deleted meanwhile.
+            Ok(None) => {}
+            Err(failure) => warn(&failure.to_string()),
+        }
+    }
+    if quiet {
+        return Ok(print(&rows.iter().map(|(_, record)| format!("{}\n", record.id)).collect::<String>()));
+    }
+    let views: Vec<View<'_>> = rows
+        .iter()
+        .map(|(entry, record)| View {
+            owner: Some(user_name(record.owner).unwrap_or_else(|| format!("#{}", record.owner))),
+            ..View::new(entry, record)
+        })
+        .collect();
+    if json {
+        let text = serde_json::to_string(&views)
+            .map_err(|e| Failure::new("cannot list containers", e.to_string()))?;
+        return Ok(print(&format!("{text}\n")));
+    }
+    Ok(print(&table(&views)))
+}
+
+/// Columns as Go's tabwriter makes them for runc: at least 12 wide, 3 blanks between.
+fn table(views: &[View<'_>]) -> String {
+    let mut rows = vec![["ID", "PID", "STATUS", "BUNDLE", "CREATED", "OWNER"].map(String::from)];
+    rows.extend(views.iter().map(|v| {
+        [
+            v.id.to_string(),
+            v.pid.to_string(),
+            v.status.word().to_string(),
+            v.bundle.display().to_string(),
+            v.created.to_string(),
+            v.owner.clone().unwrap_or_default(),
+        ]
+    }));
+    let width =
+        |column: usize| rows.iter().map(|row| row[column].chars().count() + 3).max().unwrap_or(0).max(12);
+    let widths: Vec<usize> = (0..5).map(width).collect();
+    let mut out = String::new();
+    for row in &rows {
+        for (cell, width) in row.iter().zip(&widths) {
+            out.push_str(&format!("{cell:width$}"));
+        }
+        out.push_str(&row[5]);
+        out.push('\n');
+    }
+    out
+}

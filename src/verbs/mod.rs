@@ -1,0 +1,123 @@
+//! The verbs, one file each, each told as a story.
+
+mod create;
+mod delete;
+mod exec;
+mod kill;
+mod list;
+mod ps;
+mod run;
+mod start;
+mod state;
+
+use crate::cli::{Global, Verb};
+use crate::host;
+use crate::report::Failure;
+use crate::state::store::{Store, Whereabouts};
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// The exit code of an exec that failed itself (runc; Podman tells it from the program's own).
+const EXEC_FAILED: u8 = 255;
+
+/// Runs a verb to its exit code. Errors are told here and nowhere else.
+pub fn call(global: &Global, verb: Verb) -> ExitCode {
+    if global.debug {
+        crate::report::set_debug();
+    }
+    let failed = if matches!(verb, Verb::Exec(_)) { EXEC_FAILED } else { 1 };
+    match check(global, &verb).and_then(|()| dispatch(global, verb)) {
+        Ok(code) => code,
+        Err(failure) => {
+            tell(global, &failure.to_string());
+            ExitCode::from(failed)
+        }
+    }
+}
+
+fn dispatch(global: &Global, verb: Verb) -> Result<ExitCode, Failure> {
+    let store = || store(global);
+    match verb {
+        Verb::Create(flags) => create::create(&store()?, &flags),
+        Verb::Run(flags) => run::run(&store()?, &flags),
+        Verb::Start { id } => start::start(&store()?, &id),
+        Verb::State { id } => state::state(&store()?, &id),
+        Verb::Kill { id, signal, all } => kill::kill(&store()?, &id, &signal, all),
+        Verb::Delete { id, force } => delete::delete(&store()?, &id, force),
+        Verb::List { quiet, json } => list::list(&store()?, quiet, json),
+        Verb::Ps { id, json, args } => ps::ps(&store()?, &id, json, &args),
+        Verb::Exec(flags) => exec::exec(&store()?, &flags),
+        Verb::Spec { .. } | Verb::Features => {
+            Err(Failure::new("cannot do that", "not supported yet: operation not supported"))
+        }
+        Verb::Unsupported(name) => {
+            Err(Failure::new(format!("cannot {name}"), "not supported yet: operation not supported"))
+        }
+    }
+}
+
+/// What is not there yet is refused by name, and never ignored.
+fn check(global: &Global, verb: &Verb) -> Result<(), Failure> {
+    // Docker's shim leaves the flag out when it cleans up, and others leave it in when they only look.
+    let makes_cgroups = matches!(verb, Verb::Create(_) | Verb::Run(_));
+    let asked = if global.systemd_cgroup { Some("systemd") } else { global.cgroup_manager.as_deref() };
+    match asked {
+        Some(manager) if makes_cgroups && manager != "disabled" => Err(Failure::new(
+            "cannot make cgroups",
+            format!("the {manager} cgroup manager is not supported yet: operation not supported"),
+        )
+        .code("CG-NODELEG")
+        .fix("use --cgroup-manager disabled")),
+        _ => Ok(()),
+    }
+}
+
+fn store(global: &Global) -> Result<Store, Failure> {
+    if let Some(root) = &global.root {
+        let root = std::path::absolute(root).map_err(|e| {
+            Failure::new(format!("cannot use state directory {}", root.display()), crate::report::io_text(&e))
+        })?;
+        return Ok(Store::at(root));
+    }
+    Store::default(&Whereabouts {
+        euid: nix::unistd::geteuid().as_raw(),
+        in_child_userns: host::namespaces::in_child_userns(),
+        runtime_dir: std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from),
+    })
+}
+
+/// Prints what was asked for. A reader that has seen enough (`bryo list | head -1`) is no error.
+pub fn print(text: &str) -> ExitCode {
+    match std::io::stdout().write_all(text.as_bytes()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("bryo: cannot write output: {}", crate::report::io_text(&error));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Tells the error: on stderr, and once in the log. Podman reads the whole log as one JSON object, and
+/// containerd the last error line.
+fn tell(global: &Global, line: &str) {
+    // Nobody may be listening.
+    let _ = writeln!(std::io::stderr(), "bryo: {line}");
+    let Some(path) = &global.log else { return };
+    let now = crate::state::now();
+    let entry = if global.json_log {
+        serde_json::json!({"level": "error", "msg": line, "time": now}).to_string()
+    } else {
+        format!("time={now:?} level=error msg={line:?}")
+    };
+    let file = std::fs::File::options().append(true).create(true).open(path);
+    if let Err(error) = file.and_then(|mut file| writeln!(file, "{entry}")) {
+        eprintln!("bryo: cannot write log {}: {}", path.display(), crate::report::io_text(&error));
+    }
+}
+
+/// Warns of what goes on with weaker means or without a part: one line each, on stderr only.
+fn warn(line: &str) {
+    let _ = writeln!(std::io::stderr(), "bryo: warning: {line}");
+}

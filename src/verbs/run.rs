@@ -1,0 +1,56 @@
+//! `run`: create, start, and in the foreground stay until the end.
+
+use super::create::{self, Made, Manner};
+use super::{start, warn};
+use crate::cli::Run;
+use crate::launch::foreground::{self, Signals};
+use crate::launch::hooks;
+use crate::report::{Act, Failure};
+use crate::state::store::{Entry, Store};
+use crate::state::{Record, Status};
+use crate::sys;
+use std::process::ExitCode;
+
+/// `bryo run`.
+pub fn run(store: &Store, flags: &Run) -> Result<ExitCode, Failure> {
+    let id = flags.create.id.as_str();
+    // Before there is anything that a signal could be for.
+    let signals = if flags.detach { None } else { Some(Signals::block()?) };
+    let before = match &signals {
+        Some(signals) => signals.before,
+        None => foreground::current_mask()?,
+    };
+    let reap = signals.is_some() && !flags.no_subreaper;
+    if reap {
+        sys::process::set_subreaper().act(|| format!("cannot run container {id}"))?;
+    }
+    let manner = Manner { by_start: false, detached: flags.detach, signals: before };
+    let made = create::make(store, &flags.create, &manner)?;
+    let Made { claim, launch, plan, record, console, pid_file } = made;
+    let child = launch.start(&plan)?;
+    pid_file.keep();
+    let entry = claim.keep();
+    if let Err(failure) = start::poststart(&record) {
+        let _ = sys::pidfd::signal(&child.pidfd, nix::libc::SIGKILL);
+        let _ = nix::sys::wait::waitpid(nix::unistd::Pid::from_raw(child.pid), None);
+        end(entry, &record, flags.keep);
+        return Err(failure);
+    }
+    let Some(signals) = signals else { return Ok(ExitCode::SUCCESS) };
+    let code = foreground::attend(&child, &signals, console, reap);
+    end(entry, &record, flags.keep);
+    // 128+N stays below 256: signals end at 64.
+    Ok(ExitCode::from(u8::try_from(code?).unwrap_or(1)))
+}
+
+/// The container has ended: its hooks run, and unless it is kept it is forgotten.
+fn end(entry: Option<Entry>, record: &Record, keep: bool) {
+    let Some(entry) = entry.filter(|_| !keep) else { return };
+    let state = record.oci(Status::Stopped, 0).to_string();
+    if let Err(failure) = hooks::run_all("poststop", &record.hooks.poststop, &state, &record.id) {
+        warn(&failure.to_string());
+    }
+    if let Err(failure) = entry.remove() {
+        warn(&failure.to_string());
+    }
+}

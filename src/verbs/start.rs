@@ -1,0 +1,68 @@
+//! `start`: has a created container run its program, and comes back once it does.
+
+use super::create::{EXEC, Template};
+use crate::launch::{hooks, late_failure};
+use crate::report::{Act, Failure};
+use crate::state::store::{Entry, START_SOCKET, Store};
+use crate::state::{Record, Status};
+use crate::sync::{Channel, FromInit, ToInit};
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, socket};
+use std::os::fd::AsRawFd;
+use std::process::ExitCode;
+
+/// `bryo start`.
+pub fn start(store: &Store, id: &str) -> Result<ExitCode, Failure> {
+    let (entry, record) = store.open_locked("start", id)?;
+    let act = || format!("cannot start container {id}");
+    match entry.status(&record) {
+        Status::Created => {}
+        Status::Stopped => return Err(Failure::new(act(), "cannot start a container that has stopped")),
+        _ => return Err(Failure::new(act(), "cannot start an already running container")),
+    }
+    let channel = reach_init(&entry, id)?;
+    channel.tell(ToInit::Start).act(act)?;
+    loop {
+        match channel.reported().act(act)? {
+            // The socket is close-on-exec: this is the program's first moment, or init's last.
+            None => break,
+            Some(FromInit::Failed(failed)) => {
+                let template = template(&entry);
+                let args = template.as_ref().and_then(|t| t.process.args().clone()).unwrap_or_default();
+                let cwd = template.map(|t| t.process.cwd().display().to_string()).unwrap_or_default();
+                return Err(late_failure(&failed, id, args.first().map_or("", String::as_str), &cwd));
+            }
+            Some(_) => {}
+        }
+    }
+    entry.forget_start();
+    if let Err(failure) = poststart(&record) {
+        // Since 1.3 a container whose poststart hooks fail is stopped (runtime.md, "Lifecycle").
+        super::kill::all(&record, nix::libc::SIGKILL);
+        return Err(failure);
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn template(entry: &Entry) -> Option<Template> {
+    serde_json::from_slice(&entry.read(EXEC).ok()??).ok()
+}
+
+fn reach_init(entry: &Entry, id: &str) -> Result<Channel, Failure> {
+    let act = || format!("cannot reach init of container {id}");
+    let socket = socket(AddressFamily::Unix, SockType::SeqPacket, SockFlag::SOCK_CLOEXEC, None).act(act)?;
+    let address = UnixAddr::new(&entry.short_path(START_SOCKET)).act(act)?;
+    connect(socket.as_raw_fd(), &address).act(act)?;
+    Ok(Channel::from(socket))
+}
+
+/// Runs the poststart hooks: the container is running by then.
+///
+/// # Errors
+/// The hook that failed.
+pub fn poststart(record: &Record) -> Result<(), Failure> {
+    if record.hooks.poststart.is_empty() {
+        return Ok(());
+    }
+    let state = record.oci(Status::Running, record.pid).to_string();
+    hooks::run_all("poststart", &record.hooks.poststart, &state, &record.id)
+}
