@@ -276,6 +276,25 @@ fn a_condition_that_always_holds_is_none() {
 }
 
 #[test]
+fn a_rule_whose_conditions_always_hold_wins_like_one_without() {
+    let rule = |action: &str, op: &str, value: u64| {
+        json!({
+            "names": ["prctl"],
+            "action": action,
+            "args": [{"index": 0, "value": value, "op": op}],
+        })
+    };
+    let filter = filter(&json!({
+        "defaultAction": "SCMP_ACT_ALLOW",
+        "syscalls": [
+            rule("SCMP_ACT_TRAP", "SCMP_CMP_EQ", 5),
+            rule("SCMP_ACT_ERRNO", "SCMP_CMP_MASKED_EQ", 0),
+        ],
+    }));
+    assert_eq!(native(&filter, "prctl", &[5]), EPERM);
+}
+
+#[test]
 fn rules_that_say_what_the_default_says_are_dropped() {
     let filter = filter(&json!({
         "defaultAction": "SCMP_ACT_ERRNO",
@@ -610,6 +629,59 @@ fn jumps_reach_over_more_than_255_instructions() {
     }
     assert_eq!(native(&filter, "getpid", &[]), ALLOW);
     assert_eq!(native(&filter, "getppid", &[]), EPERM);
+}
+
+/// The ends of jumps move over the limit one instruction at a time: a comparison takes four of
+/// them, a masked one three.
+#[test]
+#[cfg(target_arch = "x86_64")]
+fn jumps_reach_at_and_around_255_instructions() {
+    // All below prctl but open: one comparison behind the tests of prctl has to reach the return
+    // on the far side of them, and needs a return of its own in between.
+    let below: Vec<_> = (0..157)
+        .filter(|number| *number != 2)
+        .map(|number| ScmpSyscall::from(number).get_name().unwrap())
+        .collect();
+    let below = json!({"names": below, "action": "SCMP_ACT_ALLOW"});
+    let rule = |action: &str, op: &str, value: u64| {
+        json!({
+            "names": ["prctl"],
+            "action": action,
+            "args": [{"index": 1, "value": value, "valueTwo": value, "op": op}],
+        })
+    };
+    for masked in 0..4u64 {
+        for plain in 50..75u64 {
+            let rules: Vec<_> = [below.clone(), rule("SCMP_ACT_LOG", "SCMP_CMP_EQ", 1 << 40)]
+                .into_iter()
+                .chain((1..=masked).map(|n| rule("SCMP_ACT_TRAP", "SCMP_CMP_MASKED_EQ", n << 16)))
+                .chain((1..=plain).map(|n| rule("SCMP_ACT_TRAP", "SCMP_CMP_EQ", n)))
+                .collect();
+            let filter = filter(&json!({"defaultAction": "SCMP_ACT_ERRNO", "syscalls": rules}));
+            let case = format!("{masked} masked, {plain} plain");
+            for (name, action) in [("open", EPERM), ("write", ALLOW), ("sysinfo", ALLOW)] {
+                assert_eq!(native(&filter, name, &[]), action, "{case}");
+            }
+            assert_eq!(native(&filter, "prctl", &[0, 1 << 40]), RET_LOG, "{case}");
+            for value in [1, plain / 2, plain]
+                .into_iter()
+                .chain((1..=masked).map(|n| n << 16))
+            {
+                assert_eq!(
+                    native(&filter, "prctl", &[0, value]),
+                    RET_TRAP,
+                    "{case}, {value:#x}"
+                );
+            }
+            for value in [0, plain + 1, 1 << 41, 1 << 40 | 1] {
+                assert_eq!(
+                    native(&filter, "prctl", &[0, value]),
+                    EPERM,
+                    "{case}, {value:#x}"
+                );
+            }
+        }
+    }
 }
 
 #[test]
@@ -1034,7 +1106,7 @@ fn profiles_at_random_mean_what_libseccomp_makes_of_them() {
     let actions: Vec<_> = ACTIONS.into_iter().filter(|a| !no.contains(a)).collect();
     let mut dice = Dice(0x5eed);
     let mut compared = 0;
-    for _ in 0..60 {
+    for _ in 0..40 {
         let default = *dice.pick(&actions);
         let mut syscalls = Vec::new();
         for _ in 0..dice.throw(12) {
@@ -1083,5 +1155,5 @@ fn profiles_at_random_mean_what_libseccomp_makes_of_them() {
         compared += usize::from(assert_same(&profile, &tokens, &mut dice).is_ok());
     }
     // the rest are refused by libseccomp, or compiled wrongly
-    assert!(compared > 50, "{compared}");
+    assert!(compared > 30, "{compared}");
 }
