@@ -23,6 +23,8 @@ mod plan;
 mod report;
 #[allow(dead_code)] // features will print its tables
 mod seccomp;
+#[allow(dead_code)] // until the verb is wired
+mod spec;
 mod state;
 mod sync;
 #[allow(unsafe_code)]

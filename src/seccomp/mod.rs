@@ -43,6 +43,8 @@ mod table;
 #[cfg(test)]
 mod interpreter;
 #[cfg(test)]
+pub mod testing;
+#[cfg(test)]
 mod tests;
 
 use std::path::{Path, PathBuf};

@@ -663,22 +663,11 @@ fn jumps_reach_at_and_around_255_instructions() {
                 assert_eq!(native(&filter, name, &[]), action, "{case}");
             }
             assert_eq!(native(&filter, "prctl", &[0, 1 << 40]), RET_LOG, "{case}");
-            for value in [1, plain / 2, plain]
-                .into_iter()
-                .chain((1..=masked).map(|n| n << 16))
-            {
-                assert_eq!(
-                    native(&filter, "prctl", &[0, value]),
-                    RET_TRAP,
-                    "{case}, {value:#x}"
-                );
+            for value in [1, plain / 2, plain].into_iter().chain((1..=masked).map(|n| n << 16)) {
+                assert_eq!(native(&filter, "prctl", &[0, value]), RET_TRAP, "{case}, {value:#x}");
             }
             for value in [0, plain + 1, 1 << 41, 1 << 40 | 1] {
-                assert_eq!(
-                    native(&filter, "prctl", &[0, value]),
-                    EPERM,
-                    "{case}, {value:#x}"
-                );
+                assert_eq!(native(&filter, "prctl", &[0, value]), EPERM, "{case}, {value:#x}");
             }
         }
     }

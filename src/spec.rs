@@ -1,0 +1,506 @@
+//! The config.json that `bryo spec` writes: what runc's does, and a seccomp profile.
+//!
+//! The structs are here for the order of the keys, which is the order of the runtime specification:
+//! the file is read and edited by people.
+
+use crate::OCI_VERSION;
+use crate::host::idmap::IdRange;
+use serde::Serialize;
+
+/// Whose ids the container runs with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SpecKind {
+    /// `spec`: those of the host.
+    Root,
+    /// `spec --rootless`: one user and one group, these.
+    Rootless { uid: u32, gid: u32 },
+    /// `spec --rootless --subids`: these, then every subordinate id.
+    Subids { uid: u32, gid: u32, subuids: Vec<IdRange>, subgids: Vec<IdRange> },
+}
+
+/// The file, as text. `cgroup2`: the host has the unified cgroup hierarchy, and with it the
+/// container gets a cgroup namespace.
+pub fn text(kind: &SpecKind, cgroup2: bool) -> serde_json::Result<String> {
+    let mut text = Vec::new();
+    let tabs = serde_json::ser::PrettyFormatter::with_indent(b"\t");
+    let mut serializer = serde_json::Serializer::with_formatter(&mut text, tabs);
+    default_spec(kind, cgroup2).serialize(&mut serializer)?;
+    text.push(b'\n');
+    String::from_utf8(text).map_err(serde::ser::Error::custom)
+}
+
+/// The same, as data.
+pub fn default_spec(kind: &SpecKind, cgroup2: bool) -> impl Serialize {
+    let (uid_mappings, gid_mappings) = match kind {
+        SpecKind::Root => (Vec::new(), Vec::new()),
+        SpecKind::Rootless { uid, gid } => (mappings(*uid, &[]), mappings(*gid, &[])),
+        SpecKind::Subids { uid, gid, subuids, subgids } => (mappings(*uid, subuids), mappings(*gid, subgids)),
+    };
+    let rootless = *kind != SpecKind::Root;
+
+    Spec {
+        oci_version: OCI_VERSION,
+        process: Process {
+            terminal: true,
+            user: User { uid: 0, gid: 0 },
+            args: ["sh"],
+            env: ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "TERM=xterm"],
+            cwd: "/",
+            capabilities: Capabilities {
+                bounding: CAPABILITIES,
+                effective: CAPABILITIES,
+                permitted: CAPABILITIES,
+            },
+            rlimits: [Rlimit { resource: "RLIMIT_NOFILE", hard: 1024, soft: 1024 }],
+            no_new_privileges: true,
+        },
+        root: Root { path: "rootfs", readonly: true },
+        hostname: "bryo",
+        mounts: mounts(rootless, &gid_mappings),
+        linux: Linux {
+            // without root there is no delegation to count on, and no device to decide about
+            resources: (!rootless)
+                .then_some(Resources { devices: [DeviceRule { allow: false, access: "rwm" }] }),
+            namespaces: namespaces(rootless, cgroup2),
+            seccomp: Seccomp::default(),
+            masked_paths: [
+                "/proc/acpi",
+                "/proc/asound",
+                "/proc/kcore",
+                "/proc/keys",
+                "/proc/latency_stats",
+                "/proc/timer_list",
+                "/proc/timer_stats",
+                "/proc/sched_debug",
+                "/sys/firmware",
+                "/proc/scsi",
+            ],
+            readonly_paths: ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"],
+            uid_mappings,
+            gid_mappings,
+        },
+    }
+}
+
+const CAPABILITIES: [&str; 3] = ["CAP_AUDIT_WRITE", "CAP_KILL", "CAP_NET_BIND_SERVICE"];
+
+fn mounts(rootless: bool, gid_mappings: &[Mapping]) -> Vec<Mount> {
+    let mount = |destination, kind, source, options: &[&'static str]| Mount {
+        destination,
+        kind,
+        source,
+        options: options.to_vec(),
+    };
+    let mut pts = vec!["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620"];
+    // the group tty, where there is one
+    const TTY: u32 = 5;
+    let has_tty = |mapping: &Mapping| mapping.container_id + (mapping.size - 1) >= TTY;
+    if !rootless || gid_mappings.iter().any(has_tty) {
+        pts.push("gid=5");
+    }
+    let sys_options = ["nosuid", "noexec", "nodev", "ro"];
+    vec![
+        mount("/proc", "proc", "proc", &[]),
+        mount("/dev", "tmpfs", "tmpfs", &["nosuid", "strictatime", "mode=755", "size=65536k"]),
+        mount("/dev/pts", "devpts", "devpts", &pts),
+        mount("/dev/shm", "tmpfs", "shm", &["nosuid", "noexec", "nodev", "mode=1777", "size=65536k"]),
+        mount("/dev/mqueue", "mqueue", "mqueue", &["nosuid", "noexec", "nodev"]),
+        if rootless {
+            // sysfs belongs to the owner of the network namespace, which stays the host's
+            mount("/sys", "none", "/sys", &[&["rbind"], &sys_options[..]].concat())
+        } else {
+            mount("/sys", "sysfs", "sysfs", &sys_options)
+        },
+        mount("/sys/fs/cgroup", "cgroup", "cgroup", &["nosuid", "noexec", "nodev", "relatime", "ro"]),
+    ]
+}
+
+fn namespaces(rootless: bool, cgroup2: bool) -> Vec<Namespace> {
+    let mut kinds = vec!["pid"];
+    if !rootless {
+        // without root nothing would connect it to anything
+        kinds.push("network");
+    }
+    kinds.extend(["ipc", "uts", "mount"]);
+    if cgroup2 {
+        kinds.push("cgroup");
+    }
+    if rootless {
+        kinds.push("user");
+    }
+    kinds.into_iter().map(|kind| Namespace { kind }).collect()
+}
+
+/// 0 is the caller, and 1 and up are the subordinate ids, in their order. Every host id comes once:
+/// the kernel refuses a map where two lines overlap.
+fn mappings(own: u32, subordinate: &[IdRange]) -> Vec<Mapping> {
+    let mut mappings = Vec::new();
+    let mut taken: Vec<(u64, u64)> = Vec::new(); // from, to: the first after
+    let mut next = 0;
+    for range in std::iter::once(&IdRange { start: own, count: 1 }).chain(subordinate) {
+        let mut from = u64::from(range.start);
+        let to = (from + u64::from(range.count)).min(IDS);
+        taken.sort_unstable();
+        for (taken_from, taken_to) in taken.clone().into_iter().chain([(to, to)]) {
+            // what is free before this one, less what has no id left inside
+            let size = taken_from.min(to).saturating_sub(from).min(IDS - next);
+            if size > 0 {
+                mappings.push(Mapping {
+                    container_id: next as u32, // the casts are below IDS
+                    host_id: from as u32,
+                    size: size as u32,
+                });
+                taken.push((from, from + size));
+                next += size;
+            }
+            from = from.max(taken_to);
+        }
+    }
+    mappings
+}
+
+/// 2³²-1 is no id: it means "unchanged" to the system calls.
+const IDS: u64 = u32::MAX as u64;
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Spec {
+    oci_version: &'static str,
+    process: Process,
+    root: Root,
+    hostname: &'static str,
+    mounts: Vec<Mount>,
+    linux: Linux,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Process {
+    terminal: bool,
+    user: User,
+    args: [&'static str; 1],
+    env: [&'static str; 2],
+    cwd: &'static str,
+    capabilities: Capabilities,
+    rlimits: [Rlimit; 1],
+    no_new_privileges: bool,
+}
+
+#[derive(Serialize)]
+struct User {
+    uid: u32,
+    gid: u32,
+}
+
+#[derive(Serialize)]
+struct Capabilities {
+    bounding: [&'static str; 3],
+    effective: [&'static str; 3],
+    permitted: [&'static str; 3],
+}
+
+#[derive(Serialize)]
+struct Rlimit {
+    #[serde(rename = "type")]
+    resource: &'static str,
+    hard: u64,
+    soft: u64,
+}
+
+#[derive(Serialize)]
+struct Root {
+    path: &'static str,
+    readonly: bool,
+}
+
+#[derive(Serialize)]
+struct Mount {
+    destination: &'static str,
+    #[serde(rename = "type")]
+    kind: &'static str,
+    source: &'static str,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    options: Vec<&'static str>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Linux {
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    uid_mappings: Vec<Mapping>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    gid_mappings: Vec<Mapping>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    resources: Option<Resources>,
+    namespaces: Vec<Namespace>,
+    seccomp: Seccomp,
+    masked_paths: [&'static str; 10],
+    readonly_paths: [&'static str; 5],
+}
+
+#[derive(Serialize)]
+struct Mapping {
+    #[serde(rename = "containerID")]
+    container_id: u32,
+    #[serde(rename = "hostID")]
+    host_id: u32,
+    size: u32,
+}
+
+#[derive(Serialize)]
+struct Resources {
+    devices: [DeviceRule; 1],
+}
+
+#[derive(Serialize)]
+struct DeviceRule {
+    allow: bool,
+    access: &'static str,
+}
+
+#[derive(Serialize)]
+struct Namespace {
+    #[serde(rename = "type")]
+    kind: &'static str,
+}
+
+/// Everything is allowed but socket(AF_ALG, …), the door to the page-cache write of CVE-2026-31431,
+/// which nothing but disk encryption tools and benchmarks goes through. runc's file has no profile.
+///
+/// What it cannot do: socketcall(2), by which 32-bit programs make their sockets, has the family in
+/// memory, which no filter can read. Denying it breaks the network of 32-bit programs, so the
+/// profile says that it stays. Against a program that makes 32-bit calls, or sockets by io_uring,
+/// only a fixed kernel helps, or a security module: AppArmor's `deny network alg`.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Seccomp {
+    default_action: &'static str,
+    architectures: &'static [&'static str],
+    syscalls: [SeccompRule; 2],
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct SeccompRule {
+    names: [&'static str; 1],
+    action: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    errno_ret: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    args: Option<[SeccompArg; 1]>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct SeccompArg {
+    index: u32,
+    value: u64,
+    value_two: u64,
+    op: &'static str,
+}
+
+impl Default for Seccomp {
+    fn default() -> Self {
+        Seccomp {
+            default_action: "SCMP_ACT_ALLOW",
+            // an architecture that is not named is killed
+            architectures: if cfg!(target_arch = "x86_64") {
+                &["SCMP_ARCH_X86_64", "SCMP_ARCH_X86", "SCMP_ARCH_X32"]
+            } else if cfg!(target_arch = "aarch64") {
+                &["SCMP_ARCH_AARCH64", "SCMP_ARCH_ARM"]
+            } else if cfg!(target_arch = "s390x") {
+                &["SCMP_ARCH_S390X", "SCMP_ARCH_S390"]
+            } else {
+                &["SCMP_ARCH_NATIVE"]
+            },
+            syscalls: [
+                SeccompRule { names: ["socketcall"], action: "SCMP_ACT_ALLOW", errno_ret: None, args: None },
+                SeccompRule {
+                    names: ["socket"],
+                    action: "SCMP_ACT_ERRNO",
+                    errno_ret: Some(libc::EPERM as u32),
+                    // masked: the kernel takes the low half of the register, so an EQ on all of it
+                    // would let 0x1_0000_0026 pass
+                    args: Some([SeccompArg {
+                        index: 0,
+                        value: 0xffff_ffff,
+                        value_two: libc::AF_ALG as u64,
+                        op: "SCMP_CMP_MASKED_EQ",
+                    }]),
+                },
+            ],
+        }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use serde_json::{Value, json};
+
+    fn value(kind: &SpecKind) -> Value {
+        serde_json::to_value(default_spec(kind, true)).unwrap()
+    }
+
+    const ME: SpecKind = SpecKind::Rootless { uid: 1000, gid: 100 };
+
+    fn ranges(ranges: &[(u32, u32)]) -> Vec<IdRange> {
+        ranges.iter().map(|(start, count)| IdRange { start: *start, count: *count }).collect()
+    }
+
+    fn with_subids(subuids: &[(u32, u32)], subgids: &[(u32, u32)]) -> SpecKind {
+        SpecKind::Subids { uid: 1000, gid: 100, subuids: ranges(subuids), subgids: ranges(subgids) }
+    }
+
+    fn namespaces_of(spec: &Value) -> Vec<&str> {
+        let namespaces = spec["linux"]["namespaces"].as_array().unwrap();
+        namespaces.iter().map(|ns| ns["type"].as_str().unwrap()).collect()
+    }
+
+    fn mount_at<'a>(spec: &'a Value, destination: &str) -> &'a Value {
+        let mounts = spec["mounts"].as_array().unwrap();
+        mounts.iter().find(|mount| mount["destination"] == destination).unwrap()
+    }
+
+    #[test]
+    fn the_text_is_indented_by_tabs_in_the_order_of_the_specification() {
+        let text = text(&SpecKind::Root, true).unwrap();
+        assert!(
+            text.starts_with("{\n\t\"ociVersion\": \"1.3.0\",\n\t\"process\": {\n\t\t\"terminal\": true,")
+        );
+        assert!(text.ends_with("\n}\n"));
+        let places: Vec<_> = ["ociVersion", "process", "root", "hostname", "mounts", "linux"]
+            .iter()
+            .map(|key| text.find(&format!("\n\t\"{key}\": ")).unwrap())
+            .collect();
+        assert!(places.is_sorted());
+        let parsed: Value = serde_json::from_str(&text).unwrap();
+        assert_eq!(parsed, value(&SpecKind::Root));
+    }
+
+    #[test]
+    fn the_spec_crate_reads_all_of_it() {
+        for kind in [SpecKind::Root, ME, with_subids(&[(100_000, 65536)], &[(100_000, 65536)])] {
+            let spec: oci_spec::runtime::Spec = serde_json::from_str(&text(&kind, true).unwrap()).unwrap();
+            assert_eq!(spec.hostname().as_deref(), Some("bryo"));
+        }
+    }
+
+    #[test]
+    fn root_gets_what_runc_writes() {
+        let spec = value(&SpecKind::Root);
+        assert_eq!(namespaces_of(&spec), ["pid", "network", "ipc", "uts", "mount", "cgroup"]);
+        assert_eq!(spec["linux"]["resources"], json!({"devices": [{"allow": false, "access": "rwm"}]}));
+        assert_eq!(spec["linux"].get("uidMappings"), None);
+        assert_eq!(mount_at(&spec, "/sys")["type"], "sysfs");
+        assert_eq!(
+            mount_at(&spec, "/proc"),
+            &json!({"destination": "/proc", "type": "proc", "source": "proc"})
+        );
+        assert_eq!(mount_at(&spec, "/dev/pts")["options"][5], "gid=5");
+        let capabilities = spec["process"]["capabilities"].as_object().unwrap();
+        let sets: Vec<_> = capabilities.keys().map(String::as_str).collect();
+        assert_eq!(sets, ["bounding", "effective", "permitted"]);
+    }
+
+    #[test]
+    fn without_the_unified_hierarchy_there_is_no_cgroup_namespace() {
+        let spec = serde_json::to_value(default_spec(&ME, false)).unwrap();
+        assert_eq!(namespaces_of(&spec), ["pid", "ipc", "uts", "mount", "user"]);
+    }
+
+    #[test]
+    fn rootless_maps_the_caller_alone_and_binds_sys() {
+        let spec = value(&ME);
+        assert_eq!(namespaces_of(&spec), ["pid", "ipc", "uts", "mount", "cgroup", "user"]);
+        assert_eq!(spec["linux"]["uidMappings"], json!([{"containerID": 0, "hostID": 1000, "size": 1}]));
+        assert_eq!(spec["linux"]["gidMappings"], json!([{"containerID": 0, "hostID": 100, "size": 1}]));
+        assert_eq!(spec["linux"].get("resources"), None);
+        assert_eq!(
+            mount_at(&spec, "/sys"),
+            &json!({
+                "destination": "/sys", "type": "none", "source": "/sys",
+                "options": ["rbind", "nosuid", "noexec", "nodev", "ro"],
+            })
+        );
+        for mount in spec["mounts"].as_array().unwrap() {
+            let options = mount["options"].to_string();
+            assert!(!options.contains("gid=") && !options.contains("uid="), "{options}");
+        }
+    }
+
+    #[test]
+    fn subids_are_mapped_from_1_up() {
+        let spec = value(&with_subids(&[(100_000, 65536), (300_000, 10)], &[(200_000, 65536)]));
+        assert_eq!(
+            spec["linux"]["uidMappings"],
+            json!([
+                {"containerID": 0, "hostID": 1000, "size": 1},
+                {"containerID": 1, "hostID": 100_000, "size": 65536},
+                {"containerID": 65537, "hostID": 300_000, "size": 10},
+            ])
+        );
+        assert_eq!(
+            spec["linux"]["gidMappings"],
+            json!([
+                {"containerID": 0, "hostID": 100, "size": 1},
+                {"containerID": 1, "hostID": 200_000, "size": 65536},
+            ])
+        );
+        assert_eq!(mount_at(&spec, "/dev/pts")["options"][5], "gid=5");
+        // the group tty is 5, and here are 0 to 4
+        let few = value(&with_subids(&[], &[(200_000, 4)]));
+        assert_eq!(mount_at(&few, "/dev/pts")["options"].get(5), None);
+        assert_eq!(few["linux"]["uidMappings"], value(&ME)["linux"]["uidMappings"]);
+    }
+
+    #[test]
+    fn no_host_id_is_mapped_twice() {
+        let lines = |own, ranges: &[(u32, u32)]| {
+            let lines = mappings(own, &self::ranges(ranges));
+            lines.iter().map(|m| (m.container_id, m.host_id, m.size)).collect::<Vec<_>>()
+        };
+        // the caller's own id in the middle, at the start, at the end
+        assert_eq!(lines(105, &[(100, 10)]), [(0, 105, 1), (1, 100, 5), (6, 106, 4)]);
+        assert_eq!(lines(100, &[(100, 10)]), [(0, 100, 1), (1, 101, 9)]);
+        assert_eq!(lines(109, &[(100, 10)]), [(0, 109, 1), (1, 100, 9)]);
+        // ranges that overlap, repeat, hold nothing, or lie around what is there
+        assert_eq!(lines(7, &[(100, 10), (105, 10)]), [(0, 7, 1), (1, 100, 10), (11, 110, 5)]);
+        assert_eq!(lines(7, &[(100, 10), (100, 10), (50, 0)]), [(0, 7, 1), (1, 100, 10)]);
+        assert_eq!(lines(7, &[(100, 10), (90, 30)]), [(0, 7, 1), (1, 100, 10), (11, 90, 10), (21, 110, 10)]);
+        // as many as there are
+        let all = lines(0, &[(0, u32::MAX)]);
+        assert_eq!(all, [(0, 0, 1), (1, 1, u32::MAX - 1)]);
+        let end = lines(u32::MAX - 1, &[(u32::MAX - 2, 5)]);
+        assert_eq!(end, [(0, u32::MAX - 1, 1), (1, u32::MAX - 2, 1)]);
+    }
+
+    #[test]
+    #[cfg(target_arch = "x86_64")]
+    fn the_profile_denies_af_alg_and_nothing_else() {
+        use crate::seccomp::testing::action;
+        let profile = value(&SpecKind::Root)["linux"]["seccomp"].clone();
+        const ALLOW: u32 = 0x7fff_0000;
+        const EPERM: u32 = 0x0005_0001;
+        const X86_64: u32 = 0xc000_003e;
+        const X86: u32 = 0x4000_0003;
+        const X32: u32 = 0x4000_0000;
+        for (token, socket) in [(X86_64, 41), (X86_64, X32 | 41), (X86, 359)] {
+            assert_eq!(action(&profile, token, socket, 38), EPERM);
+            assert_eq!(action(&profile, token, socket, 0x1_0000_0026), EPERM, "the low half counts");
+            for family in (0..64).filter(|family| *family != 38) {
+                assert_eq!(action(&profile, token, socket, family), ALLOW, "{family}");
+            }
+        }
+        // 32-bit programs make their sockets with socketcall(SYS_SOCKET)
+        assert_eq!(action(&profile, X86, 102, 1), ALLOW);
+        for number in (0..600).filter(|number| *number != 41) {
+            assert_eq!(action(&profile, X86_64, number, 38), ALLOW, "{number}");
+            assert_eq!(action(&profile, X86_64, X32 | number, 38), ALLOW, "x32 {number}");
+        }
+        for number in (0..600).filter(|number| *number != 359) {
+            assert_eq!(action(&profile, X86, number, 38), ALLOW, "x86 {number}");
+        }
+    }
+}
