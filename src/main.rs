@@ -16,6 +16,8 @@
 
 mod bundle;
 mod cli;
+#[allow(dead_code)] // until the verb is wired
+mod features;
 mod host;
 mod init;
 mod launch;
