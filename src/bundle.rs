@@ -36,9 +36,17 @@ pub fn load(dir: &Path) -> Result<Bundle, Failure> {
     let act = || format!("cannot load bundle {}", dir.display());
     let absolute = std::path::absolute(dir).map_err(|e| Failure::new(act(), io_text(&e)))?;
     let dir = clean(&absolute);
+    if dir.to_str().is_none() {
+        return Err(Failure::new(
+            act(),
+            "its path is not UTF-8, which the state could not hold: invalid argument",
+        )
+        .fix("rename the directory"));
+    }
     let path = dir.join("config.json");
     let text = read(&path).map_err(|error| {
-        let cause = if error.kind() == std::io::ErrorKind::NotFound {
+        // Without the directory itself, the errno's own words say it.
+        let cause = if error.kind() == std::io::ErrorKind::NotFound && dir.is_dir() {
             "JSON specification file config.json not found".to_string()
         } else {
             format!("config.json: {}", io_text(&error))
@@ -68,12 +76,13 @@ fn read(path: &Path) -> std::io::Result<Vec<u8>> {
 /// One line that says what is wrong, and at which line and column where that is known.
 pub fn parse(text: &[u8]) -> Result<(Spec, Vec<String>), String> {
     let direct = match serde_json::from_slice::<Spec>(text) {
-        Ok(spec) => return Ok((spec, Vec::new())),
+        Ok(spec) => return shape(text).map(|()| (spec, Vec::new())),
         Err(error) => error,
     };
     // Cut off or no JSON at all: the first error says it best.
     let Ok(mut value) = serde_json::from_slice::<Value>(text) else { return Err(direct.to_string()) };
     let remarks = normalise(&mut value);
+    objects(&value, "the configuration")?;
     let spec = serde_json::from_value(value).map_err(|_| direct.to_string())?;
     Ok((spec, remarks))
 }
@@ -84,7 +93,7 @@ pub fn parse(text: &[u8]) -> Result<(Spec, Vec<String>), String> {
 /// As [`parse`].
 pub fn parse_process(text: &[u8]) -> Result<(oci_spec::runtime::Process, Vec<String>), String> {
     let direct = match serde_json::from_slice(text) {
-        Ok(process) => return Ok((process, Vec::new())),
+        Ok(process) => return shape(text).map(|()| (process, Vec::new())),
         Err(error) => error,
     };
     let Ok(mut value) = serde_json::from_slice::<Value>(text) else { return Err(direct.to_string()) };
@@ -93,6 +102,73 @@ pub fn parse_process(text: &[u8]) -> Result<(oci_spec::runtime::Process, Vec<Str
     normalise_process(&mut value, &mut remarks);
     let process = serde_json::from_value(value).map_err(|_| direct.to_string())?;
     Ok((process, remarks))
+}
+
+/// The keys whose values are objects. The crate's types take a list for an object as well, whose elements
+/// they assign to the fields in order.
+const OBJECTS: [&str; 29] = [
+    "annotations",
+    "blockIO",
+    "capabilities",
+    "consoleSize",
+    "cpu",
+    "execCPUAffinity",
+    "hooks",
+    "intelRdt",
+    "ioPriority",
+    "linux",
+    "memory",
+    "memoryPolicy",
+    "netDevices",
+    "network",
+    "personality",
+    "pids",
+    "process",
+    "rdma",
+    "resources",
+    "root",
+    "scheduler",
+    "seccomp",
+    "solaris",
+    "sysctl",
+    "timeOffsets",
+    "unified",
+    "user",
+    "vm",
+    "windows",
+];
+
+/// Refuses a list where an object has to be. A look at what stands before each bracket settles nearly every
+/// configuration; only where that is doubtful is the text parsed again.
+fn shape(text: &[u8]) -> Result<(), String> {
+    let is_object = |key: &[u8]| OBJECTS.iter().any(|name| key.ends_with(name.as_bytes()));
+    let doubtful = |at: usize| match text[..at].trim_ascii_end().split_last() {
+        Some((b':', key)) => key.trim_ascii_end().strip_suffix(b"\"").is_some_and(is_object),
+        Some((b'[' | b',', _)) => true,
+        _ => false,
+    };
+    let mut brackets = text.iter().enumerate().filter(|(_, byte)| **byte == b'[').map(|(at, _)| at);
+    if !brackets.any(doubtful) {
+        return Ok(());
+    }
+    let value = serde_json::from_slice::<Value>(text).map_err(|e| e.to_string())?;
+    objects(&value, "the configuration")
+}
+
+fn objects(value: &Value, name: &str) -> Result<(), String> {
+    match value {
+        Value::Object(map) => map.iter().try_for_each(|(key, value)| {
+            if value.is_array() && OBJECTS.contains(&key.as_str()) {
+                return Err(format!("{key}: invalid type: a list, expected an object"));
+            }
+            objects(value, key)
+        }),
+        Value::Array(list) => list.iter().try_for_each(|value| match value {
+            Value::Array(_) => Err(format!("{name}: invalid type: a list of lists, expected one of objects")),
+            other => objects(other, name),
+        }),
+        _ => Ok(()),
+    }
 }
 
 fn normalise(config: &mut Value) -> Vec<String> {
@@ -320,6 +396,27 @@ mod tests {
             let error = parse(&text.as_bytes()[..end]).unwrap_err();
             assert!(!error.contains('\n') && error.contains("line"), "{error}");
         }
+    }
+
+    #[test]
+    fn a_list_is_no_object() {
+        for path in ["/process/capabilities", "/linux", "/hooks", "/root", "/process/user"] {
+            let mut config = minimal();
+            config["linux"] = serde_json::json!({});
+            let (parent, key) = path.rsplit_once('/').unwrap();
+            config.pointer_mut(parent).unwrap()[key] = serde_json::json!([]);
+            assert!(verdict(&config).is_err(), "{path}");
+        }
+        let mut config = minimal();
+        config["mounts"] = serde_json::json!([["/x"]]);
+        assert!(verdict(&config).is_err());
+    }
+
+    #[test]
+    fn brackets_in_strings_are_only_strings() {
+        let mut config = minimal();
+        config["process"]["args"] = serde_json::json!(["sh", "a, [b]", "x: \"linux\": [1]", "[[", ":["]);
+        assert_eq!(verdict(&config), Ok(vec![]));
     }
 
     #[test]

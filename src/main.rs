@@ -16,16 +16,13 @@
 
 mod bundle;
 mod cli;
-#[allow(dead_code)] // until the verb is wired
 mod features;
 mod host;
 mod init;
 mod launch;
 mod plan;
 mod report;
-#[allow(dead_code)] // features will print its tables
 mod seccomp;
-#[allow(dead_code)] // until the verb is wired
 mod spec;
 mod state;
 mod sync;
@@ -42,9 +39,6 @@ fn main() -> ExitCode {
     match cli::parse(std::env::args_os()) {
         Ok(cli::Call::Print(text)) => verbs::print(&text),
         Ok(cli::Call::Verb(global, verb)) => verbs::call(&global, verb),
-        Err(line) => {
-            eprintln!("bryo: {line}");
-            ExitCode::FAILURE
-        }
+        Err(line) => verbs::misused(&line),
     }
 }

@@ -133,6 +133,11 @@ pub fn own() -> (Vec<IdRange>, Vec<IdRange>) {
     (read("/proc/self/uid_map"), read("/proc/self/gid_map"))
 }
 
+/// Whether /proc/self/setgroups says deny (user_namespaces(7)).
+pub fn setgroups_denied() -> bool {
+    std::fs::read("/proc/self/setgroups").is_ok_and(|text| text.starts_with(b"deny"))
+}
+
 /// The inside ids of lines `INSIDE OUTSIDE COUNT` (user_namespaces(7)).
 fn parse_map(text: &str) -> Vec<IdRange> {
     let range = |line: &str| {

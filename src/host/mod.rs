@@ -25,6 +25,8 @@ pub struct Facts {
     pub own_ids: (Vec<IdRange>, Vec<IdRange>),
     /// The ranges and helpers of the subordinate ids; read only for callers who cannot map by themselves.
     pub subids: Option<Subids>,
+    /// Whether setgroups(2) is denied in our own user namespace.
+    pub setgroups_denied: bool,
     /// The hard limits of this process by `RLIMIT_*` number.
     pub hard_limits: [u64; 16],
     /// Our own oom_score_adj.
@@ -84,12 +86,14 @@ pub fn read(needs: Needs) -> sys::Result<Facts> {
         capabilities: sys::caps::effective()?,
         own_ids: (vec![IdRange::ALL], vec![IdRange::ALL]),
         subids: None,
+        setgroups_denied: false,
         hard_limits: process::hard_limits()?,
         oom_score_adj: if needs.oom_score_adj { process::oom_score_adj() } else { 0 },
         lsm: if needs.lsm { process::lsm() } else { process::Lsm::default() },
     };
     if facts.in_child_userns {
         facts.own_ids = idmap::own();
+        facts.setgroups_denied = idmap::setgroups_denied();
     }
     if needs.subids && !facts.maps_directly() {
         facts.subids = Some(idmap::subids(facts.euid));

@@ -35,6 +35,6 @@ fn prepare(orders: &Orders<'_>, program: &Program) -> Result<Option<Strings>, Fa
         Strings::new(env)
     });
     restore_signals(&orders.signals).map_err(process_failure(Act::Signals))?;
-    process::finish(orders.process, orders.filter)?;
+    process::finish(orders)?;
     Ok(env)
 }

@@ -44,6 +44,8 @@ pub struct Orders<'a> {
     pub start_socket: Option<&'a OwnedFd>,
     /// The signal mask that the caller of bryo had.
     pub signals: SigSet,
+    /// Where the descriptor of a notifying filter goes, and with which words.
+    pub agent: Option<(&'a OwnedFd, &'a StateText)>,
     /// The host's /proc, opened before anything of the container could be in its place.
     pub proc: &'a OwnedFd,
 }
@@ -51,14 +53,24 @@ pub struct Orders<'a> {
 /// The state that hooks get on their standard input, but for the pid, which nobody knows before the clone.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StateText {
-    pub before_pid: String,
-    pub after_pid: String,
+    /// The pid goes between each two.
+    pieces: Vec<String>,
 }
 
 impl StateText {
+    /// Stands for the pid in what is split.
+    pub const MARK: i32 = i32::MIN;
+
+    /// Splits a state whose pids are [`StateText::MARK`].
+    pub fn split(state: &serde_json::Value) -> StateText {
+        // No string of the state can hold this by itself: in JSON, a quote in one is escaped.
+        let mark = format!("\"pid\":{}", StateText::MARK);
+        StateText { pieces: state.to_string().split(&mark).map(String::from).collect() }
+    }
+
     /// The whole text.
     pub fn with_pid(&self, pid: i32) -> String {
-        [&self.before_pid, pid.to_string().as_str(), &self.after_pid].concat()
+        self.pieces.join(&format!("\"pid\":{pid}"))
     }
 }
 
@@ -155,7 +167,9 @@ fn take(
 fn perform(op: &Op, orders: &Orders<'_>, channel: &Channel, holding: &mut Holding) -> Result<(), Trouble> {
     match op {
         Op::Propagation { flags } => sys::mount::mount(None, c"/", None, *flags, None)?,
-        Op::Root { path, nodev } => holding.root = Some(rootfs::open(path, *nodev)?),
+        Op::Root { path, nodev, own_parent } => {
+            holding.root = Some(rootfs::open(path, *nodev, *own_parent)?);
+        }
         Op::Filesystem(filesystem) => mounts::filesystem(holding.root()?, filesystem)?,
         Op::Bind(bind) => mounts::bind(holding.root()?, bind)?,
         Op::Remount { at, properties } => mounts::remount(holding.root()?, at, properties)?,
@@ -184,6 +198,7 @@ fn perform(op: &Op, orders: &Orders<'_>, channel: &Channel, holding: &mut Holdin
             run_hook(hook, orders.creating)?;
         }
         Op::Keyring(name) => sys::process::join_session_keyring(name)?,
+        Op::Loopback => sys::net::loopback_up()?,
         Op::Nothing => {}
         Op::Sysctl { at, value } => rootfs::sysctl(orders.proc, at, value)?,
         Op::Hostname(name) => {

@@ -7,7 +7,7 @@ use super::{Failed, Holding, Orders, process_failure};
 use crate::plan::process::{Label, Process, Programs};
 use crate::seccomp::Filter;
 use crate::sync::{Act, Channel, Place};
-use crate::sys::caps::{self, Sets};
+use crate::sys::caps;
 use crate::sys::path::{self, Resolve};
 use crate::sys::{self, Errno, fds, process};
 use nix::fcntl::OFlag;
@@ -81,13 +81,23 @@ pub fn become_it(orders: &Orders<'_>, channel: &Channel, holding: &mut Holding) 
 }
 
 /// The last moments: from here on only the exec, and a report of its failure, may follow.
-pub fn finish(process: &Process, filter: Option<&Filter>) -> Result<(), Failed> {
+pub fn finish(orders: &Orders<'_>) -> Result<(), Failed> {
+    let (process, filter) = (orders.process, orders.filter);
     let failure = process_failure;
+    // Worked out before the filter, which may not allow what this takes.
+    let greeting = match orders.agent {
+        Some((socket, text)) => {
+            let pid = host_pid(orders.proc).map_err(failure(Act::Seccomp))?;
+            Some((socket, text.with_pid(pid)))
+        }
+        None => None,
+    };
     let settle = || {
         if keeps_admin(process, filter) {
             caps::set(&process.capabilities).map_err(failure(Act::Capabilities))?;
         }
-        if process.capabilities.ambient != 0 || process.capabilities != Sets::default() {
+        // What our caller may have had of it went with the capabilities.
+        if process.capabilities.ambient != 0 {
             caps::set_ambient(process.capabilities.ambient).map_err(failure(Act::Ambient))?;
         }
         Ok(())
@@ -98,7 +108,13 @@ pub fn finish(process: &Process, filter: Option<&Filter>) -> Result<(), Failed> 
     }
     fds::cloexec_from(first_kept).map_err(failure(Act::Descriptors))?;
     let load = |filter: &Filter| {
-        sys::seccomp::load(&filter.instructions, filter.flags).map_err(failure(Act::Seccomp))
+        let listener =
+            sys::seccomp::load(&filter.instructions, filter.flags).map_err(failure(Act::Seccomp))?;
+        if let (Some(listener), Some((socket, text))) = (listener, &greeting) {
+            fds::send(socket.as_fd(), text.as_bytes(), Some(listener.as_fd()))
+                .map_err(failure(Act::Seccomp))?;
+        }
+        Ok(())
     };
     if process.no_new_privileges {
         settle()?;
@@ -120,6 +136,12 @@ fn set_label(proc: &OwnedFd, label: &Label) -> Result<(), Errno> {
     let own = nix::fcntl::openat(proc, c"self", flags, Mode::empty())?;
     let file = path::open(own.as_fd(), &label.file, libc::O_WRONLY, Resolve::SameMount)?;
     File::from(file).write_all(&label.text).map_err(fds::io_errno)
+}
+
+/// Our pid as the host's /proc shows it.
+fn host_pid(proc: &OwnedFd) -> Result<i32, Errno> {
+    let link = nix::fcntl::readlinkat(proc, c"self")?;
+    link.to_str().and_then(|pid| pid.parse().ok()).ok_or(Errno::ESRCH)
 }
 
 /// Makes the terminal ours and our standard streams.
@@ -217,7 +239,8 @@ fn find(programs: &Programs) -> Result<CString, Failed> {
 fn executable(path: &std::ffi::CStr) -> Result<(), Errno> {
     let stat = nix::sys::stat::stat(path)?;
     if stat.st_mode & libc::S_IFMT == libc::S_IFDIR {
-        return Err(Errno::EISDIR);
+        // What execve(2) would say, and what engines read 126 out of.
+        return Err(Errno::EACCES);
     }
     process::may_execute(path)
 }

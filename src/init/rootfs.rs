@@ -15,13 +15,23 @@ use std::os::fd::{AsFd, OwnedFd};
 
 /// Clones the root file system onto itself: pivot_root wants a mount, and what is done to the clone is
 /// not done to the original.
-pub fn open(path: &CStr, nodev: bool) -> Result<OwnedFd, Errno> {
-    let root = mount::clone_tree(mount::cwd(), path, true)?;
+pub fn open(path: &CStr, nodev: bool, own_parent: bool) -> Result<OwnedFd, Errno> {
+    let mut place = open_host(path, libc::O_PATH | libc::O_DIRECTORY)?;
+    let private = Attr { propagation: libc::MS_PRIVATE, ..Attr::default() };
+    if own_parent {
+        let parent = mount::clone_tree(place.as_fd(), c"", false)?;
+        mount::attach(parent.as_fd(), place.as_fd())?;
+        mount::set_attr(parent.as_fd(), &private, false)?;
+        place = parent;
+    }
+    let root = mount::clone_tree(place.as_fd(), c"", true)?;
     if nodev {
         mount::set_attr(root.as_fd(), &Attr { set: ATTR_NODEV, ..Attr::default() }, true)?;
     }
-    let place = open_host(path, libc::O_PATH | libc::O_DIRECTORY)?;
     mount::attach(root.as_fd(), place.as_fd())?;
+    if own_parent {
+        mount::set_attr(root.as_fd(), &private, false)?;
+    }
     Ok(root)
 }
 

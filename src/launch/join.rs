@@ -1,5 +1,6 @@
 //! The parent's side of `exec`: a child that enters a running container.
 
+use super::seccomp::Agent;
 use super::{Guarded, explain, open_proc};
 use crate::init::{self, Orders, StateText};
 use crate::plan::degrade::Degradation;
@@ -25,6 +26,7 @@ pub struct Joining<'a> {
     pub process: &'a Process,
     pub steps: &'a [Step],
     pub filter: Option<&'a Filter>,
+    pub agent: Option<&'a Agent>,
     pub signals: SigSet,
     pub oom_score_adj: Option<i32>,
 }
@@ -47,7 +49,8 @@ pub fn join<'a>(joining: &'a Joining<'a>) -> Result<Joined<'a>, Failure> {
     let id = joining.container;
     let act = || format!("cannot exec in container {id}");
     let proc = open_proc()?;
-    let nothing = StateText { before_pid: String::new(), after_pid: String::new() };
+    // Hooks are for the container's life, not for a process that joins it.
+    let nothing = StateText::split(&serde_json::Value::Null);
     let (ours, theirs) = sync::pair().act(act)?;
     let orders = Orders {
         namespaces: None,
@@ -61,6 +64,7 @@ pub fn join<'a>(joining: &'a Joining<'a>) -> Result<Joined<'a>, Failure> {
         created: &nothing,
         start_socket: None,
         signals: joining.signals,
+        agent: joining.agent.map(|agent| (&agent.socket, &agent.greeting)),
         proc: &proc,
     };
     // From before the first namespace is entered: who is inside must find nothing of ours to look into

@@ -10,6 +10,7 @@ pub mod foreground;
 pub mod hooks;
 mod idmap;
 pub mod join;
+pub mod seccomp;
 
 pub use explain::late_failure;
 
@@ -40,6 +41,8 @@ pub struct Supplies {
     pub init_lock: Option<OwnedFd>,
     /// The signal mask that our caller had.
     pub signals: SigSet,
+    /// Who gets the descriptor of a notifying filter.
+    pub agent: Option<seccomp::Agent>,
     /// The host's /proc.
     pub proc: OwnedFd,
 }
@@ -129,6 +132,7 @@ pub fn spawn(plan: &Plan, supplies: &Supplies) -> Result<Launch<Born>, Failure> 
         created: &supplies.created,
         start_socket: supplies.start_socket.as_ref(),
         signals: supplies.signals,
+        agent: supplies.agent.as_ref().map(|agent| (&agent.socket, &agent.greeting)),
         proc: &supplies.proc,
     };
     if joins_user(plan) {
@@ -209,6 +213,7 @@ impl Launch<Mapped> {
                 }
                 Some(FromInit::Mounted) => {
                     let state = supplies.creating.with_pid(self.child.child()?.pid);
+                    hooks::run_all("prestart", &plan.hooks.prestart, &state, &plan.id)?;
                     hooks::run_all("createRuntime", &plan.hooks.create_runtime, &state, &plan.id)?;
                     self.tell(ToInit::Provisioned, &plan.id)?;
                 }

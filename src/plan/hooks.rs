@@ -21,7 +21,10 @@ pub struct Hook {
 /// All of them by kind, in order.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Hooks {
-    /// prestart and createRuntime: in the runtime's namespaces, before the pivot.
+    /// In the runtime's namespaces, before the pivot.
+    #[serde(skip)]
+    pub prestart: Vec<Hook>,
+    /// Likewise, after those.
     #[serde(skip)]
     pub create_runtime: Vec<Hook>,
     /// In the container's namespaces, before the pivot.
@@ -58,10 +61,10 @@ pub fn decide(spec: Option<&SpecHooks>, container: &str) -> Result<Hooks, Failur
         hooks.iter().flatten().enumerate().map(hook).collect::<Result<Vec<_>, _>>()
     };
     #[allow(deprecated)] // Docker puts a prestart hook on almost every container.
-    let mut create_runtime = list("prestart", spec.prestart())?;
-    create_runtime.extend(list("createRuntime", spec.create_runtime())?);
+    let prestart = list("prestart", spec.prestart())?;
     Ok(Hooks {
-        create_runtime,
+        prestart,
+        create_runtime: list("createRuntime", spec.create_runtime())?,
         create_container: list("createContainer", spec.create_container())?,
         start_container: list("startContainer", spec.start_container())?,
         poststart: list("poststart", spec.poststart())?,

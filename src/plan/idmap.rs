@@ -32,6 +32,12 @@ pub struct Maps {
     pub gids: Vec<Mapping>,
 }
 
+impl Maps {
+    fn hosts(&self) -> Vec<IdRange> {
+        self.uids.iter().map(|m| m.host()).collect()
+    }
+}
+
 /// A line of a map (user_namespaces(7)).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Mapping {
@@ -68,6 +74,20 @@ impl Idmap {
     /// Whether setgroups(2) will work inside.
     pub fn allows_setgroups(&self) -> bool {
         !matches!(self, Idmap::Direct { deny_setgroups: true, .. })
+    }
+
+    /// A root file system whose owner does not exist inside works, but nobody inside can change it.
+    pub fn foreign_owner(&self, uid: u32) -> Option<Degradation> {
+        let owned = self.maps().is_none_or(|maps| covers(&maps.hosts(), IdRange { start: uid, count: 1 }));
+        (!owned).then(|| {
+            Degradation::weaker(
+                "FS-OWNER",
+                "a root file system of the container's own ids",
+                format!("one of uid {uid}, which is nobody inside"),
+                "the container's map does not have its owner",
+            )
+            .fix("map that uid, or unpack the root file system as the user who runs it")
+        })
     }
 
     /// Whether this gid exists inside; all do where there is no new user namespace.

@@ -112,7 +112,7 @@ pub fn decide(
         umask: user.umask(),
         cwd: c(process.cwd(), act)?,
         capabilities: capabilities(process.capabilities().as_ref(), degradations),
-        rlimits: rlimits(process.rlimits().as_deref().unwrap_or_default(), facts, degradations),
+        rlimits: rlimits(process.rlimits().as_deref().unwrap_or_default(), facts, container, degradations)?,
         no_new_privileges: process.no_new_privileges() == Some(true),
         label: label(process, facts, container, degradations)?,
         terminal: process.terminal() == Some(true),
@@ -194,7 +194,10 @@ fn groups(
     container: &str,
 ) -> Result<Option<Vec<u32>>, Failure> {
     let wanted = user.additional_gids().clone().unwrap_or_default();
-    let may = idmap.allows_setgroups() && (idmap.maps().is_some() || facts.capable(crate::host::CAP_SETGID));
+    // A denial is inherited by every user namespace beneath.
+    let may = !facts.setgroups_denied
+        && idmap.allows_setgroups()
+        && (idmap.maps().is_some() || facts.capable(crate::host::CAP_SETGID));
     if may {
         return Ok(Some(wanted));
     }
@@ -213,7 +216,7 @@ fn groups(
 pub fn mask(set: Option<&Capabilities>) -> u64 {
     set.into_iter()
         .flatten()
-        .filter_map(|cap| caps::Capability::from_str(&cap.to_string()).ok())
+        .filter_map(|cap| caps::Capability::from_str(&format!("CAP_{cap}")).ok())
         .fold(0, |mask, cap| mask | cap.bitmask())
 }
 
@@ -262,7 +265,12 @@ fn resource(kind: PosixRlimitType) -> (u32, &'static str) {
     }
 }
 
-fn rlimits(wanted: &[oci::PosixRlimit], facts: &Facts, degradations: &mut Vec<Degradation>) -> Vec<Rlimit> {
+fn rlimits(
+    wanted: &[oci::PosixRlimit],
+    facts: &Facts,
+    container: &str,
+    degradations: &mut Vec<Degradation>,
+) -> Result<Vec<Rlimit>, Failure> {
     // A capability of a child namespace does not count here (prlimit(2)).
     let may_raise = facts.is_host_root() && facts.capable(CAP_SYS_RESOURCE);
     let mut out = Vec::new();
@@ -270,6 +278,13 @@ fn rlimits(wanted: &[oci::PosixRlimit], facts: &Facts, degradations: &mut Vec<De
         let (resource, name) = resource(limit.typ());
         let most = facts.hard_limits[resource as usize];
         let (mut soft, mut hard) = (limit.soft(), limit.hard());
+        if soft > hard {
+            return Err(Failure::new(
+                format!("cannot set {name} of container {container}"),
+                format!("soft limit {soft} is above hard limit {hard}: invalid argument"),
+            )
+            .fix("lower soft, or raise hard in process.rlimits"));
+        }
         if hard > most && !may_raise {
             degradations.push(
                 Degradation::weaker(
@@ -285,7 +300,7 @@ fn rlimits(wanted: &[oci::PosixRlimit], facts: &Facts, degradations: &mut Vec<De
         }
         out.push(Rlimit { resource, soft, hard });
     }
-    out
+    Ok(out)
 }
 
 fn amount(limit: u64) -> String {

@@ -54,8 +54,18 @@ pub fn steps(
     };
     let mut steps: Vec<Step> = Vec::new();
     let mut push = |op: Op| steps.push(op.into());
-    push(Op::Propagation { flags: propagation.unwrap_or(libc::MS_SLAVE | libc::MS_REC) });
-    push(Op::Root { path: c(context.rootfs, act)?, nodev: context.nodev });
+    if context.namespaces.is_new(CloneFlags::CLONE_NEWNET) {
+        push(Op::Loopback);
+    }
+    // What happens in the container stays there, unless it was asked for the contrary.
+    let shared = propagation.is_some_and(|flags| flags & libc::MS_SHARED != 0);
+    let of_host = match propagation {
+        Some(flags) if flags & (libc::MS_PRIVATE | libc::MS_UNBINDABLE) != 0 => libc::MS_PRIVATE,
+        _ if shared => libc::MS_SHARED,
+        _ => libc::MS_SLAVE,
+    };
+    push(Op::Propagation { flags: of_host | libc::MS_REC });
+    push(Op::Root { path: c(context.rootfs, act)?, nodev: context.nodev, own_parent: shared });
     let mounts = spec.mounts().as_deref().unwrap_or_default();
     steps.extend(mounts::steps(mounts, context, degradations)?);
     if !mounts::has_host_dev(mounts) {
@@ -109,10 +119,14 @@ pub fn steps(
 
 fn propagation_flag(word: &str) -> Option<u64> {
     Some(match word {
-        "shared" | "rshared" => libc::MS_SHARED | libc::MS_REC,
-        "slave" | "rslave" => libc::MS_SLAVE | libc::MS_REC,
-        "private" | "rprivate" => libc::MS_PRIVATE | libc::MS_REC,
-        "unbindable" | "runbindable" => libc::MS_UNBINDABLE | libc::MS_REC,
+        "shared" => libc::MS_SHARED,
+        "rshared" => libc::MS_SHARED | libc::MS_REC,
+        "slave" => libc::MS_SLAVE,
+        "rslave" => libc::MS_SLAVE | libc::MS_REC,
+        "private" => libc::MS_PRIVATE,
+        "rprivate" => libc::MS_PRIVATE | libc::MS_REC,
+        "unbindable" => libc::MS_UNBINDABLE,
+        "runbindable" => libc::MS_UNBINDABLE | libc::MS_REC,
         _ => return None,
     })
 }
@@ -276,8 +290,9 @@ mod tests {
     }
 
     #[test]
-    fn propagation_words_are_recursive_as_in_runc() {
-        assert_eq!(propagation_flag("shared"), Some(libc::MS_SHARED | libc::MS_REC));
+    fn propagation_words_with_an_r_are_recursive() {
+        assert_eq!(propagation_flag("shared"), Some(libc::MS_SHARED));
+        assert_eq!(propagation_flag("rshared"), Some(libc::MS_SHARED | libc::MS_REC));
         assert_eq!(propagation_flag("none"), None);
     }
 }

@@ -48,7 +48,11 @@ pub enum Op {
     /// Makes the root file system a mount of its own, below which all that follows is resolved.
     Root {
         path: CString,
+        /// No device node in it may be opened.
         nodev: bool,
+        /// Put a private mount between it and the host's shared ones, which pivot_root(2) would refuse as a
+        /// parent.
+        own_parent: bool,
     },
     /// Mounts a new file system.
     Filesystem(Filesystem),
@@ -102,6 +106,8 @@ pub enum Op {
     Hook(u16),
     /// Joins a new session keyring, so that the caller's keys stay the caller's.
     Keyring(CString),
+    /// Brings the loopback interface of a new network namespace up.
+    Loopback,
     /// Does nothing: the other means is to go without.
     Nothing,
     /// Sets a namespaced kernel parameter; `at` is the path below /proc/sys.
@@ -196,6 +202,7 @@ impl Op {
             Op::AwaitHooks => "wait for the createRuntime hooks".into(),
             Op::Hook(n) => format!("run createContainer hook #{n}"),
             Op::Keyring(name) => format!("join session keyring {}", text(name)),
+            Op::Loopback => "bring the loopback interface up".into(),
             Op::Nothing => "do nothing".into(),
             Op::Sysctl { at, .. } => format!("set sysctl {}", text(at).replace('/', ".")),
             Op::Hostname(name) => format!("set hostname {}", text(name)),

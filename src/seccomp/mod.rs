@@ -137,11 +137,6 @@ pub struct Profile {
 }
 
 impl Profile {
-    /// The filter notifies: its descriptor goes to [`Self::listener_path`].
-    pub fn needs_listener(&self) -> bool {
-        self.listener.is_some()
-    }
-
     /// The socket of the agent; none where nothing notifies, whatever config.json says.
     pub fn listener_path(&self) -> Option<&Path> {
         self.listener.as_ref().map(|listener| &*listener.path)

@@ -105,6 +105,11 @@ impl Store {
         Ok(Store::at(private))
     }
 
+    /// Where compiled seccomp filters are kept. Its name is no id, so no container can have it.
+    pub fn filters(&self) -> PathBuf {
+        self.root.join("seccomp:cache")
+    }
+
     /// Claims an id: makes its directory and locks it.
     ///
     /// # Errors

@@ -136,6 +136,29 @@ pub fn standard(fd: RawFd) -> Option<BorrowedFd<'static>> {
     Some(unsafe { BorrowedFd::borrow_raw(fd) })
 }
 
+/// A listening SOCK_SEQPACKET socket at a path.
+///
+/// # Errors
+/// `EADDRINUSE` where the path exists, `ENAMETOOLONG` beyond 107 bytes.
+pub fn listen(path: &std::path::Path) -> Result<OwnedFd> {
+    use nix::sys::socket::{AddressFamily, Backlog, SockFlag, SockType, bind, listen, socket};
+    let socket = socket(AddressFamily::Unix, SockType::SeqPacket, SockFlag::SOCK_CLOEXEC, None)?;
+    bind(socket.as_raw_fd(), &UnixAddr::new(path)?)?;
+    listen(&socket, Backlog::new(8)?)?;
+    Ok(socket)
+}
+
+/// Connects to such a socket.
+///
+/// # Errors
+/// `ECONNREFUSED` where nobody listens any more.
+pub fn connect(path: &std::path::Path) -> Result<OwnedFd> {
+    use nix::sys::socket::{AddressFamily, SockFlag, SockType, connect, socket};
+    let socket = socket(AddressFamily::Unix, SockType::SeqPacket, SockFlag::SOCK_CLOEXEC, None)?;
+    connect(socket.as_raw_fd(), &UnixAddr::new(path)?)?;
+    Ok(socket)
+}
+
 /// Accepts a connection.
 ///
 /// # Errors

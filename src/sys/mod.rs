@@ -9,6 +9,7 @@ pub mod caps;
 pub mod clone;
 pub mod fds;
 pub mod mount;
+pub mod net;
 pub mod path;
 pub mod pidfd;
 pub mod process;

@@ -211,10 +211,14 @@ pub fn mount(
 /// # Errors
 /// `EINVAL` where the current root is a ramdisk (rootfs) or the new one is not a mount.
 pub fn pivot_to_cwd() -> Result<()> {
+    use nix::fcntl::{OFlag, open};
+    let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+    let old = open(c"/", flags, nix::sys::stat::Mode::empty())?;
     // The documented trick of pivot_root(2): the old root ends up stacked on the new one.
     // SAFETY: two C strings.
     check(unsafe { libc::syscall(libc::SYS_pivot_root, c".".as_ptr(), c".".as_ptr()) })?;
-    // Now "." is the old root. Nothing that happens to it from here on may reach the host.
+    // Nothing that happens to the old root from here on may reach the host, nor its going.
+    nix::unistd::fchdir(&old)?;
     mount(None, c".", None, libc::MS_REC | libc::MS_SLAVE, None)?;
     detach(c".")?;
     nix::unistd::chdir(c"/")
@@ -259,4 +263,5 @@ pub fn flags(fd: BorrowedFd<'_>) -> Result<u64> {
 }
 
 pub const PROC_SUPER_MAGIC: i64 = 0x9fa0;
+pub const CGROUP2_SUPER_MAGIC: i64 = 0x6367_7270;
 pub const DEVPTS_SUPER_MAGIC: i64 = 0x1cd1;

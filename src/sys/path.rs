@@ -6,8 +6,10 @@
 //! that could see another file.
 
 use super::{Errno, Result, check};
-use std::ffi::{CStr, CString};
+use std::ffi::{CStr, CString, OsStr};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 
 const RESOLVE_NO_XDEV: u64 = 0x01;
 const RESOLVE_NO_MAGICLINKS: u64 = 0x02;
@@ -78,9 +80,23 @@ pub enum Kind {
 /// Opens `path` below `root` as an `O_PATH` descriptor, creating what is missing of it. Directories get
 /// mode 0755, files 0644; all belong to whoever we are.
 ///
+/// A link whose target is missing is followed, inside the root, and the target made: images have such for
+/// /etc/resolv.conf.
+///
 /// # Errors
-/// `EEXIST` for a dangling link, which is never created through; those of openat2(2) and mkdirat(2).
+/// `ELOOP` for links in a circle; those of openat2(2) and mkdirat(2).
 pub fn create(root: BorrowedFd<'_>, path: &CStr, kind: Kind, resolve: Resolve) -> Result<OwnedFd> {
+    // As many links as the kernel would follow (path_resolution(7)).
+    create_within(root, path, kind, resolve, 40)
+}
+
+fn create_within(
+    root: BorrowedFd<'_>,
+    path: &CStr,
+    kind: Kind,
+    resolve: Resolve,
+    links: u32,
+) -> Result<OwnedFd> {
     match open(root, path, libc::O_PATH, resolve) {
         Err(Errno::ENOENT) => {}
         other => return other,
@@ -91,12 +107,24 @@ pub fn create(root: BorrowedFd<'_>, path: &CStr, kind: Kind, resolve: Resolve) -
         Some(slash) => (&trimmed[..slash], &trimmed[slash + 1..]),
         None => (&b"."[..], trimmed),
     };
-    let parent = CString::new(if parent.is_empty() { b"/" } else { parent }).map_err(|_| Errno::EINVAL)?;
+    let parent_path =
+        CString::new(if parent.is_empty() { b"/" } else { parent }).map_err(|_| Errno::EINVAL)?;
     let name = CString::new(name).map_err(|_| Errno::EINVAL)?;
     if matches!(name.to_bytes(), b"" | b"." | b"..") {
         return Err(Errno::ENOENT);
     }
-    let parent = create(root, &parent, Kind::Directory, resolve)?;
+    let parent = create_within(root, &parent_path, Kind::Directory, resolve, links)?;
+    match nix::fcntl::readlinkat(&parent, name.as_c_str()) {
+        Ok(_) if resolve != Resolve::InRoot || links == 0 => return Err(Errno::ELOOP),
+        Ok(target) => {
+            let target = Path::new(OsStr::from_bytes(parent_path.to_bytes())).join(target);
+            let target = CString::new(target.as_os_str().as_bytes()).map_err(|_| Errno::EINVAL)?;
+            return create_within(root, &target, kind, resolve, links - 1);
+        }
+        // No link, or nothing at all.
+        Err(Errno::EINVAL | Errno::ENOENT) => {}
+        Err(errno) => return Err(errno),
+    }
     make(&parent, &name, kind)?;
     // NOFOLLOW: if somebody replaced what we made by a link, it is not followed.
     let flags = libc::O_PATH | libc::O_NOFOLLOW | libc::O_CLOEXEC;

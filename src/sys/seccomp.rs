@@ -5,6 +5,22 @@ use std::os::fd::{FromRawFd, OwnedFd};
 
 const SECCOMP_SET_MODE_FILTER: libc::c_uint = 1;
 const SECCOMP_FILTER_FLAG_NEW_LISTENER: u32 = 1 << 3;
+const SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV: u32 = 1 << 5;
+
+/// Whether the kernel knows `SECCOMP_FILTER_FLAG_*` bits: a known one gets as far as the missing program.
+pub fn supports(flags: u32) -> bool {
+    // WAIT_KILLABLE_RECV means something only together with a listener.
+    let flags = if flags & SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV != 0 {
+        flags | SECCOMP_FILTER_FLAG_NEW_LISTENER
+    } else {
+        flags
+    };
+    // SAFETY: a null program is refused with EFAULT, and nothing is loaded.
+    let ret = unsafe {
+        libc::syscall(libc::SYS_seccomp, SECCOMP_SET_MODE_FILTER, flags, std::ptr::null::<libc::sock_fprog>())
+    };
+    check(ret) == Err(Errno::EFAULT)
+}
 
 /// seccomp(2) `SECCOMP_SET_MODE_FILTER`: `program` is an array of `struct sock_filter`, `flags` the
 /// `SECCOMP_FILTER_FLAG_*` bits. Returns the listener where one was asked for.

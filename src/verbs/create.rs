@@ -6,6 +6,7 @@ use crate::cli::Create;
 use crate::host;
 use crate::init::StateText;
 use crate::launch::console::{self, Console};
+use crate::launch::seccomp::Listener;
 use crate::launch::{self, Launch, Ready, Supplies, foreground, hooks};
 use crate::plan::{self, Plan};
 use crate::report::{Act, Failure, debug, errno_text, io_text};
@@ -16,7 +17,7 @@ use crate::sys::fds;
 use nix::sys::signal::SigSet;
 use serde::{Deserialize, Serialize};
 use std::os::fd::OwnedFd;
-use std::os::unix::net::UnixListener;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -33,6 +34,9 @@ pub struct Template {
     /// The maps of the container's own user namespace.
     pub maps: Option<plan::idmap::Maps>,
     pub deny_setgroups: bool,
+    /// The agent of a notifying filter.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub listener: Option<Listener>,
 }
 
 /// A container that is made and waits.
@@ -116,6 +120,7 @@ pub struct Manner {
 
 /// `bryo create`.
 pub fn create(store: &Store, flags: &Create) -> Result<ExitCode, Failure> {
+    guard_fds(flags.preserve_fds, &flags.id)?;
     let manner = Manner { by_start: true, detached: true, signals: foreground::current_mask()? };
     let made = make(store, flags, &manner)?;
     made.launch.leave(&flags.id)?;
@@ -133,20 +138,21 @@ pub fn make(store: &Store, flags: &Create, manner: &Manner) -> Result<Made, Fail
         warn(remark);
     }
     let facts = host::read(plan::needs(&bundle.spec)).act(|| "cannot read facts of the host")?;
-    let request = request(flags)?;
-    let plan = plan::decide(&bundle, &facts, &request)?;
+    let request = request(flags);
+    let mut plan = plan::decide(&bundle, &facts, &request)?;
+    let owner = check_rootfs(&plan.rootfs, id)?;
+    plan.degradations.extend(plan.idmap.foreign_owner(owner));
     tell_plan(&plan);
-    check_rootfs(&plan.rootfs, id)?;
     let console = console::choose(
         plan.process.terminal,
         manner.detached,
         flags.console_socket.as_deref(),
         &format!("cannot create container {id}"),
     )?;
-    let filter = compile(&plan)?;
+    let filter = compile(&plan, store)?;
     let claim = Claim(Some(store.claim(id)?));
     let mut record = record(&bundle, &plan);
-    let supplies = supplies(claim.entry()?, &record, filter, manner)?;
+    let supplies = supplies(claim.entry()?, &plan, &record, filter, manner)?;
     let launched = bring_up(&plan, &supplies, &console, &mut record, claim.entry()?);
     let (launch, master) = launched.inspect_err(|_| clean_up(&plan, &record))?;
     let pid_file = PidFile::write(flags.pid_file.as_deref(), record.pid)?;
@@ -211,18 +217,16 @@ fn clean_up(plan: &Plan, record: &Record) {
     }
 }
 
-fn request(flags: &Create) -> Result<plan::Request, Failure> {
+fn request(flags: &Create) -> plan::Request {
     let (listen_fds, listen_names) = listen_fds();
-    let request = plan::Request {
+    plan::Request {
         id: flags.id.clone(),
         no_pivot: flags.no_pivot,
         no_new_keyring: flags.no_new_keyring,
         preserve_fds: flags.preserve_fds,
         listen_fds,
         listen_names,
-    };
-    check_fds(listen_fds.saturating_add(flags.preserve_fds), &flags.id)?;
-    Ok(request)
+    }
 }
 
 /// The sockets that systemd passed to us (sd_listen_fds(3)), if they are for us.
@@ -234,8 +238,11 @@ pub fn listen_fds() -> (u32, Option<String>) {
     (number("LISTEN_FDS").unwrap_or(0), std::env::var("LISTEN_FDNAMES").ok())
 }
 
-/// A descriptor that is to be passed on has to be there.
-pub fn check_fds(count: u32, id: &str) -> Result<(), Failure> {
+/// Looks after the descriptors that our caller left open, before we open any ourselves: what is to be passed
+/// on has to be there, and nothing else may reach a hook or the container.
+pub fn guard_fds(preserve_fds: u32, id: &str) -> Result<(), Failure> {
+    let count = listen_fds().0.saturating_add(preserve_fds);
+    fds::cloexec_from(3).act(|| format!("cannot close descriptors to container {id}"))?;
     match (3..3u32.saturating_add(count)).find(|fd| i32::try_from(*fd).map_or(true, |fd| !fds::is_open(fd))) {
         None => Ok(()),
         Some(fd) => Err(Failure::new(
@@ -246,7 +253,8 @@ pub fn check_fds(count: u32, id: &str) -> Result<(), Failure> {
     }
 }
 
-fn check_rootfs(rootfs: &Path, id: &str) -> Result<(), Failure> {
+/// The root file system has to be a directory. Returns the uid that owns it.
+fn check_rootfs(rootfs: &Path, id: &str) -> Result<u32, Failure> {
     let act = || format!("cannot use root file system {} of container {id}", rootfs.display());
     let meta = rootfs.symlink_metadata().map_err(|e| {
         Failure::new(act(), io_text(&e))
@@ -259,17 +267,18 @@ fn check_rootfs(rootfs: &Path, id: &str) -> Result<(), Failure> {
     if !meta.is_dir() {
         return Err(Failure::new(act(), "not a directory").fix("name a directory in root.path"));
     }
-    Ok(())
+    Ok(meta.uid())
 }
 
-fn compile(plan: &Plan) -> Result<Option<Filter>, Failure> {
+fn compile(plan: &Plan, store: &Store) -> Result<Option<Filter>, Failure> {
     let Some(profile) = &plan.seccomp else { return Ok(None) };
-    let filter = seccomp::compile(profile).map_err(|error| {
+    let filter = seccomp::compile_cached(profile, Some(&store.filters())).map_err(|error| {
         Failure::new(
             format!("cannot compile the seccomp profile of container {}", plan.id),
             format!("{error:#}"),
         )
     })?;
+    debug(|| format!("seccomp filter flags: {}, {} instructions", filter.flags, filter.len()));
     Ok(Some(filter))
 }
 
@@ -299,19 +308,21 @@ fn record(bundle: &Bundle, plan: &Plan) -> Record {
 
 fn supplies(
     entry: &Entry,
+    plan: &Plan,
     record: &Record,
     filter: Option<Filter>,
     manner: &Manner,
 ) -> Result<Supplies, Failure> {
     let (start_socket, init_lock) = if manner.by_start {
         let act = || format!("cannot make the start socket of container {}", record.id);
-        let socket = UnixListener::bind(entry.short_path(START_SOCKET)).act(act)?;
-        (Some(OwnedFd::from(socket)), Some(entry.hold_init_lock()?))
+        let socket = fds::listen(&entry.short_path(START_SOCKET)).act(act)?;
+        (Some(socket), Some(entry.hold_init_lock()?))
     } else {
         (None, None)
     };
     Ok(Supplies {
         filter,
+        agent: listener(plan).map(|listener| listener.connect(record)).transpose()?,
         creating: text(record, Status::Creating),
         created: text(record, Status::Created),
         start_socket,
@@ -321,14 +332,15 @@ fn supplies(
     })
 }
 
+fn listener(plan: &Plan) -> Option<Listener> {
+    let profile = plan.seccomp.as_ref()?;
+    let metadata = profile.listener_metadata().map(String::from);
+    profile.listener_path().map(|path| Listener { path: path.to_path_buf(), metadata })
+}
+
 /// The state for hooks, split where the pid goes.
 fn text(record: &Record, status: Status) -> StateText {
-    // No value of the state can hold this by itself: a quote in a JSON string is escaped.
-    const MARK: i32 = i32::MIN;
-    let mark = format!("\"pid\":{MARK}");
-    let whole = record.oci(status, MARK).to_string();
-    let (before, after) = whole.split_once(&mark).unwrap_or((&whole, ""));
-    StateText { before_pid: format!("{before}\"pid\":"), after_pid: after.to_string() }
+    StateText::split(&record.oci(status, StateText::MARK))
 }
 
 fn save_template(
@@ -342,6 +354,7 @@ fn save_template(
         process: plan.spec_process.clone(),
         maps: plan.idmap.maps().cloned(),
         deny_setgroups: !plan.idmap.allows_setgroups(),
+        listener: listener(plan),
     };
     let text = serde_json::to_vec(&template).map_err(|e| Failure::new(act(), e.to_string()))?;
     entry.write(EXEC, &text)?;

@@ -1,6 +1,6 @@
 //! `exec`: another process in a running container.
 
-use super::create::{EXEC, FILTER, PidFile, Template, check_fds, listen_fds};
+use super::create::{EXEC, FILTER, PidFile, Template, guard_fds, listen_fds};
 use super::warn;
 use crate::bundle;
 use crate::cli::Exec;
@@ -20,6 +20,7 @@ use std::process::ExitCode;
 /// `bryo exec`.
 pub fn exec(store: &Store, flags: &Exec) -> Result<ExitCode, Failure> {
     let id = flags.id.as_str();
+    guard_fds(flags.preserve_fds, id)?;
     let (entry, record) = store.open("exec in", id)?;
     let act = || format!("cannot exec in container {id}");
     if entry.status(&record) == Status::Stopped {
@@ -37,6 +38,7 @@ pub fn exec(store: &Store, flags: &Exec) -> Result<ExitCode, Failure> {
     let console =
         console::choose(plan.process.terminal, flags.detach, flags.console_socket.as_deref(), &act())?;
     let filter = filter(&entry)?;
+    let agent = template.listener.as_ref().map(|listener| listener.connect(&record)).transpose()?;
 
     let signals = if flags.detach { None } else { Some(Signals::block()?) };
     let before = match &signals {
@@ -50,6 +52,7 @@ pub fn exec(store: &Store, flags: &Exec) -> Result<ExitCode, Failure> {
         process: &plan.process,
         steps: &plan.steps,
         filter: filter.as_ref(),
+        agent: agent.as_ref(),
         signals: before,
         oom_score_adj: plan.oom_score_adj,
     };
@@ -112,6 +115,11 @@ fn wanted(flags: &Exec, configured: &oci::Process) -> Result<oci::Process, Failu
             let (process, remarks) = bundle::parse_process(&text)
                 .map_err(|cause| Failure::new(act(), format!("{}: {cause}", path.display())))?;
             remarks.iter().for_each(|remark| warn(remark));
+            // As runc: what the file does not say about capabilities, the configuration does.
+            let mut process: oci::Process = process;
+            if process.capabilities().is_none() {
+                process.set_capabilities(configured.capabilities().clone());
+            }
             process
         }
         None => from_flags(flags, configured)?,
@@ -216,7 +224,6 @@ fn plan_process(flags: &Exec, template: &Template, wanted: &oci::Process) -> Res
     };
     let facts = host::read(needs).act(|| "cannot read facts of the host")?;
     let (listen_fds, listen_names) = listen_fds();
-    check_fds(listen_fds.saturating_add(flags.preserve_fds), &flags.id)?;
     let idmap = match &template.maps {
         None => Idmap::None,
         Some(maps) => Idmap::Direct { maps: maps.clone(), deny_setgroups: template.deny_setgroups },

@@ -7,6 +7,7 @@ mod kill;
 mod list;
 mod ps;
 mod run;
+mod spec;
 mod start;
 mod state;
 
@@ -20,6 +21,14 @@ use std::process::ExitCode;
 
 /// The exit code of an exec that failed itself (runc; Podman tells it from the program's own).
 const EXEC_FAILED: u8 = 255;
+
+/// Tells of a command line that makes no sense.
+pub fn misused(line: &str) -> ExitCode {
+    let _ = writeln!(std::io::stderr(), "bryo: {line}");
+    // exec fails with 255 whatever the reason. Of a line that does not parse, this is the best guess.
+    let verb = std::env::args_os().skip(1).find(|arg| !arg.as_encoded_bytes().starts_with(b"-"));
+    ExitCode::from(if verb.is_some_and(|verb| verb == "exec") { EXEC_FAILED } else { 1 })
+}
 
 /// Runs a verb to its exit code. Errors are told here and nowhere else.
 pub fn call(global: &Global, verb: Verb) -> ExitCode {
@@ -48,9 +57,8 @@ fn dispatch(global: &Global, verb: Verb) -> Result<ExitCode, Failure> {
         Verb::List { quiet, json } => list::list(&store()?, quiet, json),
         Verb::Ps { id, json, args } => ps::ps(&store()?, &id, json, &args),
         Verb::Exec(flags) => exec::exec(&store()?, &flags),
-        Verb::Spec { .. } | Verb::Features => {
-            Err(Failure::new("cannot do that", "not supported yet: operation not supported"))
-        }
+        Verb::Spec { bundle, rootless, subids } => spec::spec(bundle, rootless, subids),
+        Verb::Features => spec::features(),
         Verb::Unsupported(name) => {
             Err(Failure::new(format!("cannot {name}"), "not supported yet: operation not supported"))
         }
@@ -102,15 +110,19 @@ pub fn print(text: &str) -> ExitCode {
 /// Tells the error: on stderr, and once in the log. Podman reads the whole log as one JSON object, and
 /// containerd the last error line.
 fn tell(global: &Global, line: &str) {
-    // Nobody may be listening.
-    let _ = writeln!(std::io::stderr(), "bryo: {line}");
-    let Some(path) = &global.log else { return };
     let now = crate::state::now();
     let entry = if global.json_log {
         serde_json::json!({"level": "error", "msg": line, "time": now}).to_string()
     } else {
         format!("time={now:?} level=error msg={line:?}")
     };
+    // Nobody may be listening on stderr.
+    let Some(path) = &global.log else {
+        let plain = format!("bryo: {line}");
+        let _ = writeln!(std::io::stderr(), "{}", if global.json_log { &entry } else { &plain });
+        return;
+    };
+    let _ = writeln!(std::io::stderr(), "bryo: {line}");
     let file = std::fs::File::options().append(true).create(true).open(path);
     if let Err(error) = file.and_then(|mut file| writeln!(file, "{entry}")) {
         eprintln!("bryo: cannot write log {}: {}", path.display(), crate::report::io_text(&error));

@@ -14,6 +14,7 @@ use std::process::ExitCode;
 /// `bryo run`.
 pub fn run(store: &Store, flags: &Run) -> Result<ExitCode, Failure> {
     let id = flags.create.id.as_str();
+    create::guard_fds(flags.create.preserve_fds, id)?;
     // Before there is anything that a signal could be for.
     let signals = if flags.detach { None } else { Some(Signals::block()?) };
     let before = match &signals {

@@ -6,8 +6,7 @@ use crate::report::{Act, Failure};
 use crate::state::store::{Entry, START_SOCKET, Store};
 use crate::state::{Record, Status};
 use crate::sync::{Channel, FromInit, ToInit};
-use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, socket};
-use std::os::fd::AsRawFd;
+use crate::sys::fds;
 use std::process::ExitCode;
 
 /// `bryo start`.
@@ -49,10 +48,7 @@ fn template(entry: &Entry) -> Option<Template> {
 
 fn reach_init(entry: &Entry, id: &str) -> Result<Channel, Failure> {
     let act = || format!("cannot reach init of container {id}");
-    let socket = socket(AddressFamily::Unix, SockType::SeqPacket, SockFlag::SOCK_CLOEXEC, None).act(act)?;
-    let address = UnixAddr::new(&entry.short_path(START_SOCKET)).act(act)?;
-    connect(socket.as_raw_fd(), &address).act(act)?;
-    Ok(Channel::from(socket))
+    fds::connect(&entry.short_path(START_SOCKET)).map(Channel::from).act(act)
 }
 
 /// Runs the poststart hooks: the container is running by then.
