@@ -561,18 +561,73 @@ fn options_take_their_values_with_a_space_or_an_equals_sign() {
 
 #[test]
 fn what_is_not_there_yet_is_refused_by_name() {
-    bryo_only!("it is about bryo's own gaps: an option that is taken and ignored is a defect");
+    bryo_only!("it is about bryo's own gaps: what is taken and ignored is a defect");
     let lab = Lab::new();
     let c = lab.bundle().sleeps().detach();
-    for verb in ["pause", "resume", "events", "update", "checkpoint"] {
-        let ran = c.call(verb, NONE).done();
-        assert!(
-            !ran.status.success() || !ran.stdout.is_empty() || c.status() != "running",
-            "{verb}: {ran:?}"
-        );
-        if !ran.status.success() {
-            assert!(ran.stderr.starts_with("bryo: "), "{verb}: {}", ran.stderr);
+    for verb in [
+        "pause",
+        "resume",
+        "events",
+        "update",
+        "checkpoint",
+        "restore",
+    ] {
+        c.call(verb, NONE).done().refuses(1, &[verb]);
+    }
+    assert_eq!(c.status(), "running");
+    c.remove();
+}
+
+#[test]
+fn an_output_that_cannot_be_written_is_an_error_and_no_panic() {
+    let lab = Lab::new();
+    let c = lab.bundle().create();
+    let id = c.id.as_str();
+    for args in [
+        &["state", id][..],
+        &["list"],
+        &["list", "-q"],
+        &["list", "-f", "json"],
+        &["features"],
+    ] {
+        let ran = lab.call(args).after_shell("exec > /dev/full").done();
+        assert!(!ran.stderr.contains("panicked"), "{args:?}: {}", ran.stderr);
+        if !crate::lab::is_peer() {
+            ran.refuses(1, &["no space left on device"]);
         }
     }
+    // A reader that has gone ends the writer by SIGPIPE, or an error; the sleep gives it the time to go.
+    for args in ["--help", "features", "list"] {
+        let script = format!(
+            "{{ sleep 0.05; {} --root {} {args}; }} | true",
+            crate::lab::runtime().display(),
+            lab.root().display()
+        );
+        let ran = lab.program("sh").args(["-c", &script]).done().ok();
+        assert!(!ran.stderr.contains("panicked"), "{args}: {}", ran.stderr);
+    }
     c.remove();
+}
+
+#[test]
+fn bytes_that_are_no_text_are_refused_or_taken_and_never_a_panic() {
+    use std::os::unix::ffi::OsStrExt;
+    let lab = Lab::new();
+    let odd = std::ffi::OsStr::from_bytes(b"moss\xff");
+    for verb in ["state", "kill", "delete", "start"] {
+        let ran = lab.call([verb]).args([odd]).done();
+        assert_eq!(ran.code(), 1, "{verb}: {ran:?}");
+    }
+    let bundle = lab.bundle().sh("echo here");
+    bundle.save();
+    let dir = lab.dir.join(odd);
+    fs::rename(&bundle.dir, &dir).unwrap();
+    let ran = lab
+        .call(["run", "--bundle"])
+        .args([&dir])
+        .args([lab.id()])
+        .done();
+    assert!(!ran.stderr.contains("panicked"), "{}", ran.stderr);
+    assert!([0, 1].contains(&ran.code()), "{ran:?}");
+    assert!(lab.state_entries().is_empty());
 }

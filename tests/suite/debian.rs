@@ -85,6 +85,25 @@ fn a_program_is_compiled_and_runs() {
 }
 
 #[test]
+fn a_package_is_built_unpacked_and_compiled_against() {
+    let lab = Lab::new();
+    let script = r#"cd /tmp
+        mkdir -p build/DEBIAN build/usr/include
+        printf 'Package: moss\nVersion: 1.0\nArchitecture: all\nMaintainer: nobody\nDescription: green\n' > build/DEBIAN/control
+        echo '#define MOSS "unpacked and green"' > build/usr/include/moss.h
+        chown -R 33:33 build/usr
+        dpkg-deb --build build moss.deb > /dev/null
+        dpkg-deb --extract moss.deb root
+        stat -c %u:%g root/usr/include/moss.h
+        printf '#include <stdio.h>\n#include <moss.h>\nint main(void) { puts(MOSS); }\n' > hello.c
+        gcc -Iroot/usr/include -o hello hello.c
+        ./hello"#;
+    bash(&lab, script)
+        .run()
+        .prints("33:33\nunpacked and green\n");
+}
+
+#[test]
 fn the_package_manager_reads_its_database() {
     let lab = Lab::new();
     let ran = bash(

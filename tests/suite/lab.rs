@@ -1122,3 +1122,66 @@ impl<'lab> Container<'lab> {
         self.call("delete", ["--force"]).done().ok();
     }
 }
+
+// ---------------------------------------------------------------------------------------------------------
+// The lab's own tests: a check that never fails would be worth nothing.
+
+mod tests {
+    use super::*;
+
+    /// What a test like this would be told at its end.
+    fn verdict(test: impl FnOnce(&Lab)) -> Result<(), String> {
+        let lab = Lab::new();
+        test(&lab);
+        let outcome =
+            std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| lab.assert_nothing_left()));
+        lab.demolish();
+        std::mem::forget(lab);
+        outcome.map_err(|panic| panic.downcast_ref::<String>().cloned().unwrap_or_default())
+    }
+
+    #[test]
+    fn a_test_that_leaves_a_container_fails_and_the_container_is_removed() {
+        let mut pid = 0;
+        let told = verdict(|lab| pid = lab.bundle().sleeps().detach().pid()).unwrap_err();
+        assert!(
+            told.contains("state entry") && told.contains("process"),
+            "{told}"
+        );
+        assert!(!alive(pid));
+    }
+
+    #[test]
+    fn a_test_that_leaves_a_process_fails_and_the_process_is_killed() {
+        let mut pid = 0;
+        let told = verdict(|lab| {
+            let script = "sleep 1000 & echo $!";
+            pid = lab
+                .program("sh")
+                .args(["-c", script])
+                .done()
+                .ok()
+                .stdout
+                .trim()
+                .parse()
+                .unwrap();
+        });
+        assert!(told.unwrap_err().contains("sleep 1000"));
+        assert!(eventually(PATIENCE, || !alive(pid)));
+    }
+
+    #[test]
+    fn a_test_that_leaves_a_socket_fails() {
+        let told = verdict(|lab| {
+            drop(std::os::unix::net::UnixListener::bind(
+                lab.dir.join("run/left"),
+            ))
+        });
+        assert!(told.unwrap_err().contains("socket"));
+    }
+
+    #[test]
+    fn a_test_that_leaves_nothing_passes() {
+        verdict(|lab| drop(lab.bundle().run().ok())).unwrap();
+    }
+}

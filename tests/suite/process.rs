@@ -596,3 +596,53 @@ fn nothing_of_the_bundle_is_seen_inside() {
         .run()
         .prints("1\n");
 }
+
+#[test]
+fn closed_standard_streams_do_not_become_files_of_the_runtime() {
+    bryo_only!("runc 1.1 hands pipes of its own on in their place");
+    let lab = Lab::new();
+    let volume = lab.dir.join("volume");
+    fs::create_dir(&volume).unwrap();
+    let mount =
+        json!({ "destination": "/mnt", "type": "bind", "source": volume, "options": ["bind"] });
+    let script =
+        "for n in 0 1 2; do readlink /proc/$$/fd/$n >> /mnt/fds; done; echo end >> /mnt/fds";
+    let call = lab.bundle().add_mount(mount).sh(script).call("run", NONE);
+    call.after_shell("exec 0<&- 1>&- 2>&-").done().ok();
+    let fds = fs::read_to_string(volume.join("fds")).unwrap();
+    // The shell has the file open that it appends to.
+    let fine = ["/dev/null", "/null", "/mnt/fds"];
+    let strange: Vec<_> = fds.lines().filter(|l| !fine.contains(l)).collect();
+    assert_eq!(strange, ["end"], "{fds}");
+}
+
+#[test]
+fn a_big_config_arrives_whole() {
+    let lab = Lab::new();
+    let mut bundle = lab.bundle();
+    for n in 0..5_000 {
+        push(
+            &mut bundle.config["process"]["env"],
+            json!(format!("MOSS_{n}={}", "x".repeat(100))),
+        );
+    }
+    for n in 0..100 {
+        let mount =
+            json!({ "destination": format!("/dev/moss{n}"), "type": "tmpfs", "source": "tmpfs" });
+        bundle = bundle.add_mount(mount);
+    }
+    let long = "y".repeat(100_000);
+    let script = "env | grep -c ^MOSS_; ls -d /dev/moss* | wc -l; echo ${#1}";
+    bundle
+        .args(["sh", "-c", script, "sh", &long])
+        .run()
+        .prints("5000\n100\n100000\n");
+}
+
+#[test]
+fn arguments_beyond_what_the_kernel_takes_are_refused_with_its_reason() {
+    let lab = Lab::new();
+    let bundle = lab.bundle().args(["echo", &"y".repeat(200_000)]);
+    bundle.run().refuses(1, &["argument list too long"]);
+    assert!(lab.state_entries().is_empty());
+}
