@@ -4,7 +4,7 @@ use std::fs;
 
 use serde_json::{Value, json};
 
-use crate::lab::{Lab, NONE, bryo_only, only};
+use crate::lab::{Lab, NONE, PATIENCE, bryo_only, eventually, only};
 
 #[test]
 fn list_shows_every_container_in_a_table() {
@@ -165,20 +165,33 @@ fn ps_lists_the_processes_of_the_container() {
     let lab = Lab::new();
     let c = lab
         .bundle()
-        .sh("sleep 991 & echo ready; sleep 992")
+        .sh("sleep 991 & sleep 992 & echo ready; wait")
         .detach();
     c.wait_for_output("ready");
-    let pids: Vec<i64> =
-        serde_json::from_str(&c.call("ps", ["-f", "json"]).done().ok().stdout).unwrap();
-    assert!(pids.contains(&i64::from(c.pid())), "{pids:?}");
-    assert_eq!(pids.len(), 3, "{pids:?}");
-    let table = c.call("ps", NONE).done().ok().stdout;
-    assert!(table.lines().next().unwrap().contains("PID"), "{table}");
-    assert_eq!(table.lines().count(), 4, "{table}");
+    let pids = || -> Vec<i64> {
+        let json = c.call("ps", ["-f", "json"]).done().ok().json();
+        json.as_array()
+            .unwrap()
+            .iter()
+            .map(|p| p.as_i64().unwrap())
+            .collect()
+    };
+    assert_eq!(pids().len(), 3);
+    assert!(pids().contains(&i64::from(c.pid())), "{:?}", pids());
+    let table = || c.call("ps", NONE).done().ok().stdout;
+    // A shell's child is a shell for a moment.
+    let both = || {
+        ["sleep 991", "sleep 992"]
+            .iter()
+            .all(|s| table().contains(s))
+    };
+    assert!(eventually(PATIENCE, both), "{}", table());
     assert!(
-        table.contains("sleep 991") && table.contains("sleep 992"),
-        "{table}"
+        table().lines().next().unwrap().contains("PID"),
+        "{}",
+        table()
     );
+    assert_eq!(table().lines().count(), 4, "{}", table());
     let table = c
         .call("ps", ["--format", "table"])
         .args(["-e", "-o", "pid,args"])

@@ -262,17 +262,18 @@ fn a_map_of_several_lines_is_written_whole() {
 }
 
 #[test]
-fn a_map_has_as_many_lines_as_the_kernel_allows() {
+fn a_map_may_have_hundreds_of_lines() {
     bryo_only!("runc 1.1 sends the map through a buffer that long ones do not fit");
     let lab = Lab::new();
     let bundle = lab.bundle().subids().with(|c| {
-        cut(&mut c["linux"]["uidMappings"], 340);
-        cut(&mut c["linux"]["gidMappings"], 340);
+        // The kernel takes 340, and a page of text at most.
+        cut(&mut c["linux"]["uidMappings"], 250);
+        cut(&mut c["linux"]["gidMappings"], 250);
     });
     bundle
         .sh("wc -l < /proc/self/uid_map; wc -l < /proc/self/gid_map")
         .run()
-        .prints("340\n340\n");
+        .prints("250\n250\n");
 }
 
 #[test]

@@ -70,7 +70,7 @@ fn the_default_devices_are_there_and_work() {
 fn the_symlinks_of_dev_are_there() {
     let lab = Lab::new();
     let script =
-        "for l in fd stdin stdout stderr ptmx; do readlink /dev/$l; done; echo out > /dev/stdout";
+        "for l in fd stdin stdout stderr ptmx; do readlink /dev/$l; done; echo out >> /dev/stdout";
     lab.bundle().sh(script).run().prints(
         "/proc/self/fd\n/proc/self/fd/0\n/proc/self/fd/1\n/proc/self/fd/2\npts/ptmx\nout\n",
     );
