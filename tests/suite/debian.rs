@@ -11,16 +11,30 @@ fn container(lab: &Lab) -> Bundle<'_> {
         .subids()
         .with(|c| {
             let set = json!([
-                "CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_FOWNER", "CAP_FSETID", "CAP_KILL", "CAP_SETGID",
-                "CAP_SETUID", "CAP_SETPCAP", "CAP_NET_BIND_SERVICE", "CAP_SYS_CHROOT", "CAP_SETFCAP",
+                "CAP_CHOWN",
+                "CAP_DAC_OVERRIDE",
+                "CAP_FOWNER",
+                "CAP_FSETID",
+                "CAP_KILL",
+                "CAP_SETGID",
+                "CAP_SETUID",
+                "CAP_SETPCAP",
+                "CAP_NET_BIND_SERVICE",
+                "CAP_SYS_CHROOT",
+                "CAP_SETFCAP",
             ]);
             c["process"]["capabilities"] = json!({ "bounding": set, "effective": set, "permitted": set });
             c["process"]["noNewPrivileges"] = false.into();
-            c["process"]["env"][0] = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin".into();
+            c["process"]["env"][0] =
+                "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin".into();
             c["root"] = json!({ "path": debian(), "readonly": true });
         })
-        .add_mount(json!({ "destination": "/tmp", "type": "tmpfs", "source": "tmpfs", "options": ["mode=1777"] }))
-        .add_mount(json!({ "destination": "/root", "type": "tmpfs", "source": "tmpfs", "options": ["mode=0700"] }))
+        .add_mount(
+            json!({ "destination": "/tmp", "type": "tmpfs", "source": "tmpfs", "options": ["mode=1777"] }),
+        )
+        .add_mount(
+            json!({ "destination": "/root", "type": "tmpfs", "source": "tmpfs", "options": ["mode=0700"] }),
+        )
 }
 
 fn bash<'lab>(lab: &'lab Lab, script: &str) -> Bundle<'lab> {
@@ -38,11 +52,7 @@ fn apt_get_tells_its_version() {
 fn perl_computes() {
     let lab = Lab::new();
     container(&lab)
-        .args([
-            "perl",
-            "-e",
-            "print join(q(,), map { $_ ** 2 } 1 .. 5), qq(\\n)",
-        ])
+        .args(["perl", "-e", "print join(q(,), map { $_ ** 2 } 1 .. 5), qq(\\n)"])
         .run()
         .prints("1,4,9,16,25\n");
 }
@@ -50,16 +60,12 @@ fn perl_computes() {
 #[test]
 fn su_becomes_another_user() {
     let lab = Lab::new();
-    bash(&lab, "su nobody -s /bin/bash -c 'id -un; id -u; id -gn'")
-        .run()
-        .prints("nobody\n65534\nnogroup\n");
+    bash(&lab, "su nobody -s /bin/bash -c 'id -un; id -u; id -gn'").run().prints("nobody\n65534\nnogroup\n");
     // And a plain user does not become root without a password.
-    let ran = bash(
-        &lab,
-        "su nobody -s /bin/bash -c 'su -c id root < /dev/null' && echo root || echo refused",
-    )
-    .run()
-    .ok();
+    let ran =
+        bash(&lab, "su nobody -s /bin/bash -c 'su -c id root < /dev/null' && echo root || echo refused")
+            .run()
+            .ok();
     assert!(ran.stdout.ends_with("refused\n"), "{ran:?}");
 }
 
@@ -98,26 +104,14 @@ fn a_package_is_built_unpacked_and_compiled_against() {
         printf '#include <stdio.h>\n#include <moss.h>\nint main(void) { puts(MOSS); }\n' > hello.c
         gcc -Iroot/usr/include -o hello hello.c
         ./hello"#;
-    bash(&lab, script)
-        .run()
-        .prints("33:33\nunpacked and green\n");
+    bash(&lab, script).run().prints("33:33\nunpacked and green\n");
 }
 
 #[test]
 fn the_package_manager_reads_its_database() {
     let lab = Lab::new();
-    let ran = bash(
-        &lab,
-        "dpkg-query -W -f '${Package} ${Status}\\n' perl gcc apt",
-    )
-    .run()
-    .ok();
-    assert_eq!(
-        ran.stdout.matches("install ok installed").count(),
-        3,
-        "{}",
-        ran.stdout
-    );
+    let ran = bash(&lab, "dpkg-query -W -f '${Package} ${Status}\\n' perl gcc apt").run().ok();
+    assert_eq!(ran.stdout.matches("install ok installed").count(), 3, "{}", ran.stdout);
 }
 
 #[test]
@@ -131,8 +125,7 @@ fn the_files_of_the_tree_belong_to_the_ids_of_the_container() {
 #[test]
 fn a_setuid_program_raises_its_user() {
     let lab = Lab::new();
-    let script =
-        "cp /usr/bin/id /tmp/id; chmod 4755 /tmp/id; su nobody -s /bin/bash -c '/tmp/id -u'";
+    let script = "cp /usr/bin/id /tmp/id; chmod 4755 /tmp/id; su nobody -s /bin/bash -c '/tmp/id -u'";
     bash(&lab, script).run().prints("0\n");
     let bundle = bash(&lab, script).with(|c| c["process"]["noNewPrivileges"] = true.into());
     bundle.run().prints("65534\n");

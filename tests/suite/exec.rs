@@ -16,13 +16,9 @@ fn exec_runs_in_the_namespaces_of_the_container() {
     let c = sleeper(&lab);
     c.exec(["hostname"]).prints("moss\n");
     let names = ["pid", "ipc", "uts", "mnt", "user", "net", "cgroup"];
-    let of_container: Vec<_> = names
-        .iter()
-        .map(|n| fs::read_link(format!("/proc/{}/ns/{n}", c.pid())).unwrap())
-        .collect();
-    let script = names
-        .map(|n| format!("readlink /proc/self/ns/{n}"))
-        .join("; ");
+    let of_container: Vec<_> =
+        names.iter().map(|n| fs::read_link(format!("/proc/{}/ns/{n}", c.pid())).unwrap()).collect();
+    let script = names.map(|n| format!("readlink /proc/self/ns/{n}")).join("; ");
     let ran = c.exec(["sh", "-c", &script]).ok();
     let of_exec: Vec<_> = ran.stdout.lines().map(std::path::PathBuf::from).collect();
     assert_eq!(of_exec, of_container);
@@ -53,8 +49,7 @@ fn exec_ends_with_128_and_the_signal_that_killed_the_process() {
     let lab = Lab::new();
     let c = sleeper(&lab);
     for (signal, code) in [("KILL", 137), ("TERM", 143), ("USR1", 138)] {
-        c.exec(["sh", "-c", &format!("kill -{signal} $$")])
-            .exits(code);
+        c.exec(["sh", "-c", &format!("kill -{signal} $$")]).exits(code);
     }
     c.remove();
 }
@@ -63,11 +58,7 @@ fn exec_ends_with_128_and_the_signal_that_killed_the_process() {
 fn exec_passes_the_standard_streams_through() {
     let lab = Lab::new();
     let c = sleeper(&lab);
-    let ran = c
-        .exec_call(&[], ["sh", "-c", "cat; echo err >&2"])
-        .stdin("in\n")
-        .done()
-        .prints("in\n");
+    let ran = c.exec_call(&[], ["sh", "-c", "cat; echo err >&2"]).stdin("in\n").done().prints("in\n");
     assert!(ran.stderr.contains("err"));
     c.remove();
 }
@@ -76,10 +67,8 @@ fn exec_passes_the_standard_streams_through() {
 fn exec_of_a_missing_command_ends_with_255_and_the_words_for_127() {
     let lab = Lab::new();
     let c = sleeper(&lab);
-    c.exec(["nothing-here"])
-        .refuses(255, &["executable file not found in $PATH"]);
-    c.exec(["/nothing/here"])
-        .refuses(255, &["no such file or directory"]);
+    c.exec(["nothing-here"]).refuses(255, &["executable file not found in $PATH"]);
+    c.exec(["/nothing/here"]).refuses(255, &["no such file or directory"]);
     c.remove();
 }
 
@@ -95,9 +84,7 @@ fn exec_of_a_file_that_is_not_executable_ends_with_255_and_the_words_for_126() {
 #[test]
 fn exec_into_nothing_ends_with_255() {
     let lab = Lab::new();
-    lab.call(["exec", "nobody", "true"])
-        .done()
-        .refuses(255, &["container does not exist"]);
+    lab.call(["exec", "nobody", "true"]).done().refuses(255, &["container does not exist"]);
 }
 
 #[test]
@@ -106,7 +93,8 @@ fn exec_into_a_stopped_container_fails() {
     let c = lab.bundle().create();
     c.start().ok();
     c.wait_until_stopped();
-    c.exec(["true"]).refuses(255, &["stopped"]);
+    let ran = c.exec(["true"]).refuses(255, &[]);
+    assert!(["stopped", "not running"].iter().any(|w| ran.stderr.contains(w)), "{}", ran.stderr);
     c.delete().ok();
 }
 
@@ -123,20 +111,9 @@ fn exec_without_a_command_is_refused() {
 fn exec_env_adds_to_the_environment_of_the_config() {
     let lab = Lab::new();
     let c = sleeper(&lab);
-    let ran = c
-        .exec_call(
-            &["-e", "GREEN=yes", "-e", "TERM=moss", "-e", "EMPTY="],
-            ["env"],
-        )
-        .done()
-        .ok();
+    let ran = c.exec_call(&["-e", "GREEN=yes", "-e", "TERM=moss", "-e", "EMPTY="], ["env"]).done().ok();
     let lines: Vec<_> = ran.stdout.lines().collect();
-    for expected in [
-        "GREEN=yes",
-        "TERM=moss",
-        "EMPTY=",
-        "PATH=/bin:/usr/bin:/sbin",
-    ] {
+    for expected in ["GREEN=yes", "TERM=moss", "EMPTY=", "PATH=/bin:/usr/bin:/sbin"] {
         assert!(lines.contains(&expected), "{expected} is not in {lines:?}");
     }
     assert!(!lines.contains(&"TERM=xterm"), "{lines:?}");
@@ -148,9 +125,7 @@ fn exec_env_without_an_equals_sign_is_refused_and_leaks_nothing() {
     bryo_only!("runc 1.1 hands the entry on");
     let lab = Lab::new();
     let c = sleeper(&lab);
-    let call = c
-        .exec_call(&["-e", "SECRET"], ["env"])
-        .env("SECRET", "hunter2");
+    let call = c.exec_call(&["-e", "SECRET"], ["env"]).env("SECRET", "hunter2");
     let ran = call.done().refuses(255, &["SECRET"]);
     assert!(!ran.stdout.contains("hunter2") && !ran.stderr.contains("hunter2"));
     c.remove();
@@ -161,9 +136,7 @@ fn exec_cwd_is_the_directory_of_the_process() {
     let lab = Lab::new();
     let c = sleeper(&lab);
     c.exec(["pwd"]).prints("/\n");
-    c.exec_call(&["--cwd", "/etc"], ["pwd"])
-        .done()
-        .prints("/etc\n");
+    c.exec_call(&["--cwd", "/etc"], ["pwd"]).done().prints("/etc\n");
     c.remove();
 }
 
@@ -171,16 +144,11 @@ fn exec_cwd_is_the_directory_of_the_process() {
 fn exec_user_is_the_user_of_the_process() {
     let lab = Lab::new();
     let c = lab.bundle().subids().sleeps().detach();
-    for (word, ids) in [
-        ("0", "0 0"),
-        ("1", "1 0"),
-        ("1000:1001", "1000 1001"),
-        ("65536:65536", "65536 65536"),
-    ] {
+    for (word, ids) in
+        [("0", "0 0"), ("1", "1 0"), ("1000:1001", "1000 1001"), ("65536:65536", "65536 65536")]
+    {
         for flag in ["-u", "--user"] {
-            let ran = c
-                .exec_call(&[flag, word], ["sh", "-c", "echo $(id -u) $(id -g)"])
-                .done();
+            let ran = c.exec_call(&[flag, word], ["sh", "-c", "echo $(id -u) $(id -g)"]).done();
             ran.prints(&format!("{ids}\n"));
         }
     }
@@ -204,18 +172,7 @@ fn exec_user_beyond_32_bits_is_refused() {
     bryo_only!("runc 1.1 cuts the number to 32 bits: 4294967296 is root");
     let lab = Lab::new();
     let c = lab.bundle().subids().sleeps().detach();
-    for word in [
-        "4294967296",
-        "4294967295",
-        "1:4294967296",
-        "-1",
-        "",
-        ":",
-        "1:",
-        "+1",
-        " 1",
-        "1:1:1",
-    ] {
+    for word in ["4294967296", "4294967295", "1:4294967296", "-1", "", ":", "1:", "+1", " 1", "1:1:1"] {
         let ran = c.exec_call(&[&format!("--user={word}")], ["id"]).done();
         assert_eq!(ran.code(), 255, "-u {word:?}: {ran:?}");
         assert_eq!(ran.stdout, "", "-u {word:?}");
@@ -225,18 +182,12 @@ fn exec_user_beyond_32_bits_is_refused() {
 
 #[test]
 fn exec_additional_gids_are_the_groups_of_the_process() {
-    bryo_only!(
-        "runc refuses additional groups of every rootless container, also of one with a range of ids"
-    );
+    bryo_only!("runc refuses additional groups of every rootless container, also of one with a range of ids");
     let lab = Lab::new();
     let c = lab.bundle().subids().sleeps().detach();
     let options = ["-u", "1000:1000", "-g", "100", "-g", "65534"];
     let ran = c.exec_call(&options, ["id", "-G"]).done().ok();
-    let mut gids: Vec<u32> = ran
-        .stdout
-        .split_whitespace()
-        .map(|g| g.parse().unwrap())
-        .collect();
+    let mut gids: Vec<u32> = ran.stdout.split_whitespace().map(|g| g.parse().unwrap()).collect();
     gids.sort_unstable();
     assert_eq!(gids, [100, 1000, 65534]);
     c.remove();
@@ -267,15 +218,7 @@ fn exec_capabilities_are_those_of_the_config() {
     let c = sleeper(&lab);
     let of_init = c.exec(["cat", "/proc/1/status"]).ok().stdout;
     let of_exec = c.exec(["cat", "/proc/self/status"]).ok().stdout;
-    for set in [
-        "CapInh",
-        "CapPrm",
-        "CapEff",
-        "CapBnd",
-        "CapAmb",
-        "NoNewPrivs",
-        "Seccomp",
-    ] {
+    for set in ["CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb", "NoNewPrivs", "Seccomp"] {
         assert_eq!(field(&of_exec, set), field(&of_init, set), "{set}");
     }
     c.remove();
@@ -291,17 +234,9 @@ fn exec_cap_adds_to_bounding_effective_and_permitted_but_never_to_inheritable() 
     let plain = c.exec(["cat", "/proc/self/status"]).ok().stdout;
     assert_eq!(set(&plain, "CapEff") & (chown | sys_admin), 0);
     let options = ["-c", "CAP_CHOWN", "-c", "CAP_SYS_ADMIN"];
-    let status = c
-        .exec_call(&options, ["cat", "/proc/self/status"])
-        .done()
-        .ok()
-        .stdout;
+    let status = c.exec_call(&options, ["cat", "/proc/self/status"]).done().ok().stdout;
     for name in ["CapBnd", "CapEff", "CapPrm"] {
-        assert_eq!(
-            set(&status, name),
-            set(&plain, name) | chown | sys_admin,
-            "{name}"
-        );
+        assert_eq!(set(&status, name), set(&plain, name) | chown | sys_admin, "{name}");
     }
     assert_eq!(set(&status, "CapInh"), 0);
     c.remove();
@@ -310,17 +245,9 @@ fn exec_cap_adds_to_bounding_effective_and_permitted_but_never_to_inheritable() 
 #[test]
 fn exec_no_new_privs_sets_the_bit() {
     let lab = Lab::new();
-    let c = lab
-        .bundle()
-        .sleeps()
-        .with(|c| c["process"]["noNewPrivileges"] = false.into())
-        .detach();
+    let c = lab.bundle().sleeps().with(|c| c["process"]["noNewPrivileges"] = false.into()).detach();
     let of = |options: &[&str]| {
-        let status = c
-            .exec_call(options, ["cat", "/proc/self/status"])
-            .done()
-            .ok()
-            .stdout;
+        let status = c.exec_call(options, ["cat", "/proc/self/status"]).done().ok().stdout;
         field(&status, "NoNewPrivs").to_owned()
     };
     assert_eq!(of(&[]), "0");
@@ -349,10 +276,7 @@ fn exec_process_replaces_the_whole_process() {
         process["capabilities"] = json!({ "bounding": [], "effective": [], "permitted": [] });
         let file = lab.file("process.json", process.to_string());
         let ran = c.call("exec", [flag, file.to_str().unwrap()]).done().ok();
-        assert_eq!(
-            ran.stdout, "/etc\nFROM=file\nPATH=/bin\nCapEff:\t0000000000000000\n",
-            "{ran:?}"
-        );
+        assert_eq!(ran.stdout, "/etc\nFROM=file\nPATH=/bin\nCapEff:\t0000000000000000\n", "{ran:?}");
     }
     c.remove();
 }
@@ -361,13 +285,8 @@ fn exec_process_replaces_the_whole_process() {
 fn exec_process_without_capabilities_has_those_of_the_config() {
     let lab = Lab::new();
     let c = sleeper(&lab);
-    let file = lab.file(
-        "process.json",
-        process(&["grep", "CapEff", "/proc/self/status"]).to_string(),
-    );
-    c.call("exec", ["--process", file.to_str().unwrap()])
-        .done()
-        .prints("CapEff:\t0000000020000420\n");
+    let file = lab.file("process.json", process(&["grep", "CapEff", "/proc/self/status"]).to_string());
+    c.call("exec", ["--process", file.to_str().unwrap()]).done().prints("CapEff:\t0000000020000420\n");
     c.remove();
 }
 
@@ -394,15 +313,8 @@ fn exec_preserve_fds_hands_on_just_that_many() {
     let file = lab.file("three", "from three\n");
     let file = file.to_str().unwrap();
     let open = format!("exec 3<{file} 4<{file} 5<{file}");
-    let list = [
-        "sh",
-        "-c",
-        "cat <&3; for n in 3 4 5; do [ -e /proc/self/fd/$n ] && echo $n; done; true",
-    ];
-    c.exec_call(&["--preserve-fds", "2"], list)
-        .after_shell(&open)
-        .done()
-        .prints("from three\n3\n4\n");
+    let list = ["sh", "-c", "cat <&3; for n in 3 4 5; do [ -e /proc/self/fd/$n ] && echo $n; done; true"];
+    c.exec_call(&["--preserve-fds", "2"], list).after_shell(&open).done().prints("from three\n3\n4\n");
     c.remove();
 }
 
@@ -413,10 +325,7 @@ fn exec_leaks_no_descriptor() {
     let script = "for n in $(seq 0 63); do [ -e /proc/$$/fd/$n ] && echo $n; done; true";
     let file = lab.file("leak", "");
     let open = format!("exec 3<{0} 7<{0} 19<{0}", file.display());
-    c.exec_call(&[], ["sh", "-c", script])
-        .after_shell(&open)
-        .done()
-        .prints("0\n1\n2\n");
+    c.exec_call(&[], ["sh", "-c", script]).after_shell(&open).done().prints("0\n1\n2\n");
     c.remove();
 }
 
@@ -435,13 +344,7 @@ fn many_execs_at_once_each_get_their_own_answer() {
     let lab = Lab::new();
     let c = sleeper(&lab);
     let running: Vec<_> = (1..=8)
-        .map(|n| {
-            (
-                n,
-                c.exec_call(&[], ["sh", "-c", &format!("echo {n}; exit {n}")])
-                    .spawn(),
-            )
-        })
+        .map(|n| (n, c.exec_call(&[], ["sh", "-c", &format!("echo {n}; exit {n}")]).spawn()))
         .collect();
     for (n, running) in running {
         let ran = running.wait().exits(n);

@@ -4,10 +4,11 @@ use std::fs;
 use std::thread::sleep;
 use std::time::Duration;
 
-use nix::sys::signal::Signal;
-use serde_json::json;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::{Value, json};
 
-use crate::lab::{Lab, NONE, PATIENCE, alive, bryo_only, eventually};
+use crate::lab::{Container, Lab, NONE, PATIENCE, alive, bryo_only, eventually};
 
 #[test]
 fn of_several_creates_of_one_id_at_once_one_succeeds() {
@@ -16,16 +17,9 @@ fn of_several_creates_of_one_id_at_once_one_succeeds() {
     for round in 0..3 {
         let id = format!("wanted{round}");
         let bundles: Vec<_> = (0..6).map(|_| lab.bundle().sleeps().named(&id)).collect();
-        let running: Vec<_> = bundles
-            .iter()
-            .map(|b| b.call("create", NONE).spawn())
-            .collect();
+        let running: Vec<_> = bundles.iter().map(|b| b.call("create", NONE).spawn()).collect();
         let ended: Vec<_> = running.into_iter().map(|r| r.wait()).collect();
-        assert_eq!(
-            ended.iter().filter(|r| r.status.success()).count(),
-            1,
-            "{ended:?}"
-        );
+        assert_eq!(ended.iter().filter(|r| r.status.success()).count(), 1, "{ended:?}");
         for ran in ended.into_iter().filter(|r| !r.status.success()) {
             ran.refuses(1, &["container with given ID already exists"]);
         }
@@ -42,18 +36,10 @@ fn of_several_starts_at_once_one_succeeds() {
     bryo_only!("of runc's starts, several may find the door open");
     let lab = Lab::new();
     for _ in 0..3 {
-        let c = lab
-            .bundle()
-            .own_rootfs()
-            .sh("echo started >> /log; sleep 1000")
-            .create();
+        let c = lab.bundle().own_rootfs().sh("echo started >> /log; sleep 1000").create();
         let running: Vec<_> = (0..5).map(|_| c.call("start", NONE).spawn()).collect();
         let ended: Vec<_> = running.into_iter().map(|r| r.wait()).collect();
-        assert_eq!(
-            ended.iter().filter(|r| r.status.success()).count(),
-            1,
-            "{ended:?}"
-        );
+        assert_eq!(ended.iter().filter(|r| r.status.success()).count(), 1, "{ended:?}");
         assert_eq!(c.status(), "running");
         let log = c.bundle.join("rootfs/log");
         assert!(eventually(PATIENCE, || log.exists()));
@@ -69,9 +55,7 @@ fn several_forced_deletes_at_once_all_succeed() {
     for _ in 0..3 {
         let c = lab.bundle().sleeps().detach();
         let pid = c.pid();
-        let running: Vec<_> = (0..5)
-            .map(|_| c.call("delete", ["--force"]).spawn())
-            .collect();
+        let running: Vec<_> = (0..5).map(|_| c.call("delete", ["--force"]).spawn()).collect();
         for running in running {
             running.wait().ok();
         }
@@ -85,10 +69,10 @@ fn a_kill_and_a_delete_at_once_leave_nothing() {
     let lab = Lab::new();
     for _ in 0..5 {
         let c = lab.bundle().sleeps().detach();
-        let kill = c.call("kill", ["--all"]).args(["KILL"]).spawn();
-        let delete = c.call("delete", ["--force"]).spawn();
+        let killing = c.call("kill", ["--all"]).args(["KILL"]).spawn();
+        let deleting = c.call("delete", ["--force"]).spawn();
         // Whichever comes first, the other finds a container or none.
-        let (_, deleted) = (kill.wait(), delete.wait());
+        let (_, deleted) = (killing.wait(), deleting.wait());
         assert!(!deleted.stderr.contains("panic"), "{deleted:?}");
         c.call("delete", ["--force"]).done().ok();
     }
@@ -123,11 +107,7 @@ fn a_runtime_that_is_killed_in_a_create_leaves_nothing_that_delete_does_not_remo
         lab.call(["delete", "--force", &id]).done().ok();
         let gone = eventually(Duration::from_secs(5), || lab.processes().is_empty());
         assert!(gone, "after {micros} µs: {:?}", lab.processes());
-        assert!(
-            lab.state_entries().is_empty(),
-            "after {micros} µs: {:?}",
-            lab.state_entries()
-        );
+        assert!(lab.state_entries().is_empty(), "after {micros} µs: {:?}", lab.state_entries());
         // And the id is free again.
         bundle.call("create", NONE).done().ok();
         lab.call(["delete", &id]).done().ok();
@@ -144,10 +124,7 @@ fn a_start_that_is_killed_leaves_a_container_that_can_be_deleted() {
         running.signal(Signal::SIGKILL);
         drop(running);
         let status = c.status();
-        assert!(
-            ["created", "running", "stopped"].contains(&status.as_str()),
-            "{status}"
-        );
+        assert!(["created", "running", "stopped"].contains(&status.as_str()), "{status}");
         c.remove();
     }
 }
@@ -189,7 +166,7 @@ fn a_first_process_that_is_killed_from_outside_is_a_stopped_container() {
         if started {
             c.start().ok();
         }
-        nix::sys::signal::kill(nix::unistd::Pid::from_raw(c.pid()), Signal::SIGKILL).unwrap();
+        kill(Pid::from_raw(c.pid()), Signal::SIGKILL).unwrap();
         c.wait_until_stopped();
         assert_eq!(c.state()["pid"], 0);
         c.delete().ok();
@@ -214,9 +191,53 @@ fn a_damaged_state_is_an_error_and_can_be_removed_by_force() {
         assert!(lab.state_entries().is_empty());
         // Nobody can know any more whose process that was, so nobody kills it; the test does.
         if alive(pid) {
-            nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), Signal::SIGKILL).unwrap();
+            kill(Pid::from_raw(pid), Signal::SIGKILL).unwrap();
         }
     }
+}
+
+/// Change what bryo has written down about a container, and return the pid that it had.
+fn tamper(c: &Container, key: &str, value: Value) -> Pid {
+    let path = c.lab.root().join(&c.id).join("state.json");
+    let mut record: Value = serde_json::from_str(&fs::read_to_string(&path).unwrap()).unwrap();
+    let pid = record["pid"].as_i64().unwrap() as i32;
+    assert!(!record[key].is_null(), "{record} has no {key}");
+    record[key] = value;
+    fs::write(&path, record.to_string()).unwrap();
+    Pid::from_raw(pid)
+}
+
+#[test]
+fn a_pid_that_was_used_again_is_never_signalled() {
+    bryo_only!("the record is bryo's");
+    let lab = Lab::new();
+    let c = lab.bundle().sleeps().detach();
+    // Start times have the grain of a clock tick.
+    sleep(Duration::from_millis(50));
+    let bystander = lab.program("sleep").args(["996"]).spawn();
+    let first = tamper(&c, "pid", bystander.pid().into());
+    assert_eq!(c.status(), "stopped");
+    for verb in ["kill", "exec"] {
+        let ran = c.call(verb, NONE).args(["KILL"]).done();
+        assert!(!ran.status.success(), "{ran:?}");
+    }
+    c.call("delete", ["--force"]).done().ok();
+    assert!(alive(bystander.pid()));
+    kill(first, Signal::SIGKILL).unwrap();
+}
+
+#[test]
+fn a_record_of_an_earlier_boot_is_that_of_a_stopped_container() {
+    bryo_only!("the record is bryo's");
+    let lab = Lab::new();
+    let c = lab.bundle().sleeps().detach();
+    let pid = tamper(&c, "bootId", "00000000-0000-0000-0000-000000000000".into());
+    assert_eq!(c.status(), "stopped");
+    c.kill("KILL").refuses(1, &["container not running"]);
+    c.delete().ok();
+    assert!(lab.state_entries().is_empty());
+    assert!(alive(pid.as_raw()));
+    kill(pid, Signal::SIGKILL).unwrap();
 }
 
 #[test]
@@ -226,11 +247,7 @@ fn a_state_directory_that_cannot_be_made_is_an_error() {
     let bundle = lab.bundle();
     bundle.save();
     let root = file.join("state");
-    let call = lab
-        .bare_call(["--root"])
-        .args([&root])
-        .args(["run", "--bundle"])
-        .args([&bundle.dir]);
+    let call = lab.bare_call(["--root"]).args([&root]).args(["run", "--bundle"]).args([&bundle.dir]);
     call.args(["x"]).done().refuses(1, &["not a directory"]);
 }
 
@@ -258,24 +275,10 @@ fn a_full_state_directory_is_an_error_and_leaves_nothing() {
         }
     });
     bundle.save();
-    let call = lab.program("unshare").args([
-        "--user",
-        "--map-root-user",
-        "--mount",
-        "--",
-        "sh",
-        "-c",
-        &script,
-    ]);
-    let ran = call
-        .done()
-        .refuses(1, &[])
-        .in_bryos_words(&["no space left on device"]);
-    assert_eq!(
-        ran.stdout.lines().filter(|l| *l == "full").count(),
-        0,
-        "{ran:?}"
-    );
+    let call =
+        lab.program("unshare").args(["--user", "--map-root-user", "--mount", "--", "sh", "-c", &script]);
+    let ran = call.done().refuses(1, &[]).in_bryos_words(&["no space left on device"]);
+    assert_eq!(ran.stdout.lines().filter(|l| *l == "full").count(), 0, "{ran:?}");
     assert!(lab.processes().is_empty(), "{:?}", lab.processes());
 }
 

@@ -12,13 +12,8 @@ fn a_bundle_that_is_not_there_is_refused() {
     let lab = Lab::new();
     let missing = lab.dir.join("missing");
     for verb in ["create", "run"] {
-        let ran = lab
-            .call([verb, "--bundle"])
-            .args([&missing])
-            .args(["x"])
-            .done();
-        ran.refuses(1, &["no such file or directory"])
-            .in_bryos_words(&[missing.to_str().unwrap()]);
+        let ran = lab.call([verb, "--bundle"]).args([&missing]).args(["x"]).done();
+        ran.refuses(1, &["no such file or directory"]).in_bryos_words(&[missing.to_str().unwrap()]);
     }
     assert!(lab.state_entries().is_empty());
 }
@@ -27,11 +22,7 @@ fn a_bundle_that_is_not_there_is_refused() {
 fn a_bundle_without_a_config_is_refused() {
     let lab = Lab::new();
     for verb in ["create", "run"] {
-        let ran = lab
-            .call([verb, "--bundle"])
-            .args([&lab.dir])
-            .args(["x"])
-            .done();
+        let ran = lab.call([verb, "--bundle"]).args([&lab.dir]).args(["x"]).done();
         ran.refuses(1, &["config.json"]);
     }
     assert!(lab.state_entries().is_empty());
@@ -41,11 +32,7 @@ fn a_bundle_without_a_config_is_refused() {
 #[track_caller]
 fn refused(lab: &Lab, text: &[u8]) -> crate::lab::Ran {
     fs::write(lab.dir.join("config.json"), text).unwrap();
-    let ran = lab
-        .call(["run", "--bundle"])
-        .args([&lab.dir])
-        .args([lab.id()])
-        .done();
+    let ran = lab.call(["run", "--bundle"]).args([&lab.dir]).args([lab.id()]).done();
     assert_eq!(ran.stdout, "");
     let ran = ran.refuses(1, &[]);
     assert!(lab.state_entries().is_empty(), "{:?}", lab.state_entries());
@@ -55,16 +42,7 @@ fn refused(lab: &Lab, text: &[u8]) -> crate::lab::Ran {
 #[test]
 fn a_config_that_is_no_json_is_refused() {
     let lab = Lab::new();
-    for text in [
-        &b""[..],
-        b" ",
-        b"\0",
-        b"moss",
-        b"{",
-        b"}",
-        b"\xff\xfe",
-        b"{\"ociVersion\": }",
-    ] {
+    for text in [&b""[..], b" ", b"\0", b"moss", b"{", b"}", b"\xff\xfe", b"{\"ociVersion\": }"] {
         refused(&lab, text).in_bryos_words(&["config.json"]);
     }
 }
@@ -73,15 +51,7 @@ fn a_config_that_is_no_json_is_refused() {
 fn a_config_that_is_another_json_is_refused() {
     bryo_only!("runc 1.1 dies of a nil pointer for some of these");
     let lab = Lab::new();
-    for text in [
-        "null",
-        "[]",
-        "{}",
-        "1",
-        "\"moss\"",
-        "{\"ociVersion\": \"1.0.2\"}",
-        "{\"ociVersion\": 1}",
-    ] {
+    for text in ["null", "[]", "{}", "1", "\"moss\"", "{\"ociVersion\": \"1.0.2\"}", "{\"ociVersion\": 1}"] {
         refused(&lab, text.as_bytes()).in_bryos_words(&["config.json"]);
     }
 }
@@ -91,20 +61,12 @@ fn a_config_that_is_a_directory_or_unreadable_is_refused() {
     let lab = Lab::new();
     let path = lab.dir.join("config.json");
     fs::create_dir(&path).unwrap();
-    lab.call(["run", "--bundle"])
-        .args([&lab.dir])
-        .args(["x"])
-        .done()
-        .refuses(1, &["directory"]);
+    lab.call(["run", "--bundle"]).args([&lab.dir]).args(["x"]).done().refuses(1, &["directory"]);
     fs::remove_dir(&path).unwrap();
     if !nix::unistd::geteuid().is_root() {
         fs::write(&path, "{}").unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(0o000)).unwrap();
-        lab.call(["run", "--bundle"])
-            .args([&lab.dir])
-            .args(["x"])
-            .done()
-            .refuses(1, &["permission denied"]);
+        lab.call(["run", "--bundle"]).args([&lab.dir]).args(["x"]).done().refuses(1, &["permission denied"]);
     }
     assert!(lab.state_entries().is_empty());
 }
@@ -112,10 +74,7 @@ fn a_config_that_is_a_directory_or_unreadable_is_refused() {
 #[test]
 fn a_config_that_is_cut_anywhere_is_refused() {
     let lab = Lab::new();
-    let bundle = lab
-        .bundle()
-        .subids()
-        .hook("poststop", json!({ "path": "/bin/true" }));
+    let bundle = lab.bundle().subids().hook("poststop", json!({ "path": "/bin/true" }));
     let whole = serde_json::to_vec(&bundle.config).unwrap();
     assert!(whole.len() > 1500);
     for length in (0..whole.len()).step_by(50) {
@@ -182,8 +141,12 @@ fn a_value_of_a_wrong_type_is_refused() {
         ("/annotations", json!(["a"])),
         ("/annotations", json!({ "a": 1 })),
     ] {
-        let text = broken(&lab, pointer, &value);
-        refused(&lab, &text);
+        fs::write(lab.dir.join("config.json"), broken(&lab, pointer, &value)).unwrap();
+        let ran = lab.call(["run", "--bundle"]).args([&lab.dir]).args([lab.id()]).done();
+        assert_eq!(ran.code(), 1, "{pointer} = {value}: {ran:?}");
+        let ran = ran.refuses(1, &[]);
+        assert_eq!(ran.stdout, "", "{pointer} = {value}");
+        assert!(lab.state_entries().is_empty(), "{pointer} = {value}");
     }
 }
 
@@ -191,13 +154,8 @@ fn a_value_of_a_wrong_type_is_refused() {
 fn a_root_file_system_that_is_not_there_is_refused() {
     let lab = Lab::new();
     let missing = lab.dir.join("missing");
-    let bundle = lab
-        .bundle()
-        .with(|c| c["root"]["path"] = missing.to_str().unwrap().into());
-    bundle
-        .run()
-        .refuses(1, &[missing.to_str().unwrap()])
-        .in_bryos_words(&["no such file or directory"]);
+    let bundle = lab.bundle().with(|c| c["root"]["path"] = missing.to_str().unwrap().into());
+    bundle.run().refuses(1, &[missing.to_str().unwrap()]).in_bryos_words(&["no such file or directory"]);
     assert!(lab.state_entries().is_empty());
     assert!(!missing.exists());
 }
@@ -206,13 +164,8 @@ fn a_root_file_system_that_is_not_there_is_refused() {
 fn a_root_file_system_that_is_a_file_is_refused() {
     let lab = Lab::new();
     let file = lab.file("file", "");
-    let bundle = lab
-        .bundle()
-        .with(|c| c["root"]["path"] = file.to_str().unwrap().into());
-    bundle
-        .run()
-        .refuses(1, &["not a directory"])
-        .in_bryos_words(&[file.to_str().unwrap()]);
+    let bundle = lab.bundle().with(|c| c["root"]["path"] = file.to_str().unwrap().into());
+    bundle.run().refuses(1, &["not a directory"]).in_bryos_words(&[file.to_str().unwrap()]);
     assert!(lab.state_entries().is_empty());
 }
 
@@ -232,9 +185,7 @@ fn an_empty_root_file_system_has_no_command() {
     let bundle = lab.bundle();
     fs::create_dir(bundle.dir.join("empty")).unwrap();
     let bundle = bundle.with(|c| c["root"] = json!({ "path": "empty" }));
-    bundle
-        .run()
-        .refuses(1, &["executable file not found in $PATH"]);
+    bundle.run().refuses(1, &["executable file not found in $PATH"]);
     assert!(lab.state_entries().is_empty());
 }
 
@@ -244,20 +195,9 @@ fn an_id_with_a_strange_character_is_refused() {
     let bundle = lab.bundle();
     bundle.save();
     let outside = lab.dir.join("x");
-    for id in [
-        "../x", "a/b", "/x", ".", "..", "", "a b", "a!", "ä", "a\n", "a:b", "a%b", "*",
-    ] {
-        let ran = lab
-            .call(["run", "--bundle"])
-            .args([&bundle.dir])
-            .args([id])
-            .done()
-            .refuses(1, &[]);
-        assert!(
-            ran.stderr.contains("id") || ran.stderr.contains("ID"),
-            "{id}: {}",
-            ran.stderr
-        );
+    for id in ["../x", "a/b", "/x", ".", "..", "", "a b", "a!", "ä", "a\n", "a:b", "a%b", "*"] {
+        let ran = lab.call(["run", "--bundle"]).args([&bundle.dir]).args([id]).done().refuses(1, &[]);
+        assert!(ran.stderr.contains("id") || ran.stderr.contains("ID"), "{id}: {}", ran.stderr);
         assert!(lab.state_entries().is_empty(), "{id}");
     }
     assert!(!outside.exists());
@@ -272,11 +212,7 @@ fn an_id_with_a_strange_character_is_refused() {
 fn an_id_may_hold_every_character_that_is_allowed() {
     let lab = Lab::new();
     for id in ["a", "0", "A_b-c.d+e", "...", &"x".repeat(200)] {
-        lab.bundle()
-            .named(id)
-            .args(["echo", "ok"])
-            .run()
-            .prints("ok\n");
+        lab.bundle().named(id).args(["echo", "ok"]).run().prints("ok\n");
     }
 }
 
@@ -285,10 +221,7 @@ fn an_oci_version_of_the_future_is_taken_within_1() {
     let lab = Lab::new();
     for version in ["1.0.0", "1.0.2-dev", "1.1.0", "1.2.1", "1.3.0"] {
         let bundle = lab.bundle().with(|c| c["ociVersion"] = version.into());
-        bundle
-            .args(["echo", version])
-            .run()
-            .prints(&format!("{version}\n"));
+        bundle.args(["echo", version]).run().prints(&format!("{version}\n"));
     }
 }
 
@@ -297,10 +230,7 @@ fn an_oci_version_beyond_1_is_refused() {
     bryo_only!("runc does not look");
     let lab = Lab::new();
     for version in ["2.0.0", "0.9.0", "moss", ""] {
-        lab.bundle()
-            .with(|c| c["ociVersion"] = version.into())
-            .run()
-            .refuses(1, &["ociVersion"]);
+        lab.bundle().with(|c| c["ociVersion"] = version.into()).run().refuses(1, &["ociVersion"]);
         assert!(lab.state_entries().is_empty());
     }
 }

@@ -87,10 +87,8 @@ pub fn note_skip(module: &str, reason: &str) {
 
 fn rootfs(kind: &str) -> PathBuf {
     let var = format!("BRYO_TEST_ROOTFS_{}", kind.to_uppercase());
-    let dir = std::env::var_os(&var).map_or_else(
-        || PathBuf::from(format!("/var/tmp/bryo-test-rootfs/{kind}")),
-        PathBuf::from,
-    );
+    let dir = std::env::var_os(&var)
+        .map_or_else(|| PathBuf::from(format!("/var/tmp/bryo-test-rootfs/{kind}")), PathBuf::from);
     assert!(
         dir.join("bin/sh").exists(),
         "no root file system in {}; fix: run scripts/rootfs {kind} {}, or name one in {var}",
@@ -132,12 +130,7 @@ impl Lab {
         for sub in ["run", "out"] {
             fs::create_dir(dir.join(sub)).unwrap();
         }
-        Lab {
-            dir,
-            tag,
-            ids: RefCell::default(),
-            serial: Cell::new(0),
-        }
+        Lab { dir, tag, ids: RefCell::default(), serial: Cell::new(0) }
     }
 
     fn next(&self) -> u32 {
@@ -165,10 +158,7 @@ impl Lab {
     /// A call of the runtime with the lab's state directory.
     pub fn call<S: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = S>) -> Call<'_> {
         let root = self.root();
-        self.program(runtime())
-            .args(["--root"])
-            .args([root])
-            .args(args)
+        self.program(runtime()).args(["--root"]).args([root]).args(args)
     }
 
     /// A call of the runtime without any global option.
@@ -197,12 +187,7 @@ impl Lab {
     pub fn bundle(&self) -> Bundle<'_> {
         let dir = self.dir.join(format!("bundle-{}", self.next()));
         fs::create_dir(&dir).unwrap();
-        Bundle {
-            lab: self,
-            dir,
-            config: default_config(&self.tag),
-            id: None,
-        }
+        Bundle { lab: self, dir, config: default_config(&self.tag), id: None }
     }
 
     /// Write a file of the lab and return its path.
@@ -224,9 +209,7 @@ impl Lab {
     /// The ids that the state directory holds entries of, whatever they are.
     pub fn state_entries(&self) -> Vec<String> {
         match fs::read_dir(self.root()) {
-            Ok(dir) => dir
-                .map(|e| e.unwrap().file_name().into_string().unwrap())
-                .collect(),
+            Ok(dir) => dir.map(|e| e.unwrap().file_name().into_string().unwrap()).collect(),
             Err(_) => Vec::new(),
         }
     }
@@ -236,14 +219,10 @@ impl Lab {
         let me = std::process::id() as i32;
         let marked = |pid: i32, name: &str| {
             let bytes = fs::read(format!("/proc/{pid}/{name}")).unwrap_or_default();
-            bytes
-                .windows(self.tag.len())
-                .enumerate()
-                .any(|(at, window)| {
-                    // `…-1` is not `…-12`.
-                    window == self.tag.as_bytes()
-                        && !bytes.get(at + window.len()).is_some_and(u8::is_ascii_digit)
-                })
+            bytes.windows(self.tag.len()).enumerate().any(|(at, window)| {
+                // `…-1` is not `…-12`.
+                window == self.tag.as_bytes() && !bytes.get(at + window.len()).is_some_and(u8::is_ascii_digit)
+            })
         };
         all_pids()
             .into_iter()
@@ -256,23 +235,10 @@ impl Lab {
     /// What of this lab is left on the machine, one line each.
     fn leftovers(&self) -> Vec<String> {
         let mut left = Vec::new();
-        left.extend(
-            self.state_entries()
-                .iter()
-                .map(|e| format!("state entry {e}")),
-        );
-        left.extend(
-            self.processes()
-                .iter()
-                .map(|(pid, argv)| format!("process {pid} {argv}")),
-        );
+        left.extend(self.state_entries().iter().map(|e| format!("state entry {e}")));
+        left.extend(self.processes().iter().map(|(pid, argv)| format!("process {pid} {argv}")));
         let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
-        left.extend(
-            mounts
-                .lines()
-                .filter(|l| l.contains(&self.tag))
-                .map(|l| format!("mount {l}")),
-        );
+        left.extend(mounts.lines().filter(|l| l.contains(&self.tag)).map(|l| format!("mount {l}")));
         for socket in find(&self.dir, &|t| t.is_socket() || t.is_fifo()) {
             left.push(format!("socket or fifo {}", socket.display()));
         }
@@ -317,8 +283,7 @@ impl Drop for Lab {
             self.demolish();
             return;
         }
-        let verdict =
-            std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| self.assert_nothing_left()));
+        let verdict = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| self.assert_nothing_left()));
         self.demolish();
         if let Err(panic) = verdict {
             std::panic::resume_unwind(panic);
@@ -336,11 +301,7 @@ fn remove_tree(dir: &Path) {
         .arg(dir)
         .status();
     if !status.is_ok_and(|s| s.success()) && dir.exists() {
-        drop(writeln!(
-            std::io::stderr(),
-            "could not remove {}",
-            dir.display()
-        ));
+        drop(writeln!(std::io::stderr(), "could not remove {}", dir.display()));
     }
 }
 
@@ -392,16 +353,12 @@ pub fn all_pids() -> Vec<i32> {
 
 pub fn cmdline(pid: i32) -> String {
     let bytes = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-    String::from_utf8_lossy(&bytes)
-        .replace('\0', " ")
-        .trim()
-        .to_owned()
+    String::from_utf8_lossy(&bytes).replace('\0', " ").trim().to_owned()
 }
 
 fn is_zombie(pid: i32) -> bool {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    stat.rsplit_once(") ")
-        .is_some_and(|(_, rest)| rest.starts_with('Z'))
+    stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('Z'))
 }
 
 pub fn alive(pid: i32) -> bool {
@@ -453,8 +410,7 @@ pub struct Call<'lab> {
 
 impl<'lab> Call<'lab> {
     pub fn args<S: AsRef<OsStr>>(mut self, args: impl IntoIterator<Item = S>) -> Self {
-        self.argv
-            .extend(args.into_iter().map(|a| a.as_ref().to_owned()));
+        self.argv.extend(args.into_iter().map(|a| a.as_ref().to_owned()));
         self
     }
 
@@ -499,10 +455,7 @@ impl<'lab> Call<'lab> {
     /// Make this terminal its stdin, stdout, stderr, and its controlling terminal.
     pub fn on_terminal(self, slave: &File) -> Self {
         let tty = slave.try_clone().unwrap();
-        Call {
-            tty: Some(tty),
-            ..self.under(["setsid", "--ctty", "--wait"])
-        }
+        Call { tty: Some(tty), ..self.under(["setsid", "--ctty", "--wait"]) }
     }
 
     pub fn spawn(self) -> Running<'lab> {
@@ -515,9 +468,7 @@ impl<'lab> Call<'lab> {
             command.current_dir(cwd);
         }
         // Files rather than pipes: what a detached container holds open must not keep the reader waiting.
-        command
-            .stdout(File::create(&stdout).unwrap())
-            .stderr(File::create(&stderr).unwrap());
+        command.stdout(File::create(&stdout).unwrap()).stderr(File::create(&stderr).unwrap());
         match self.stdio {
             Stdin::Null => command.stdin(Stdio::null()),
             Stdin::Pipe => command.stdin(Stdio::piped()),
@@ -528,22 +479,10 @@ impl<'lab> Call<'lab> {
             }
         };
         if let Some(tty) = self.tty {
-            command
-                .stdin(tty.try_clone().unwrap())
-                .stdout(tty.try_clone().unwrap())
-                .stderr(tty);
+            command.stdin(tty.try_clone().unwrap()).stdout(tty.try_clone().unwrap()).stderr(tty);
         }
-        let child = command
-            .spawn()
-            .unwrap_or_else(|e| panic!("{:?}: {e}", self.argv));
-        Running {
-            argv: self.argv,
-            child,
-            stdout,
-            stderr,
-            _lab: PhantomData,
-            reaped: false,
-        }
+        let child = command.spawn().unwrap_or_else(|e| panic!("{:?}: {e}", self.argv));
+        Running { argv: self.argv, child, stdout, stderr, _lab: PhantomData, reaped: false }
     }
 
     /// Run it to its end.
@@ -554,9 +493,7 @@ impl<'lab> Call<'lab> {
 
     /// Run it to its end for its effect; the answer is whether it worked.
     fn quietly(self) -> bool {
-        self.spawn()
-            .wait_within(Duration::from_secs(10))
-            .is_some_and(|ran| ran.status.success())
+        self.spawn().wait_within(Duration::from_secs(10)).is_some_and(|ran| ran.status.success())
     }
 }
 
@@ -592,13 +529,7 @@ impl Running<'_> {
     /// Wait until its standard output holds this text.
     pub fn wait_for_output(&self, text: &str) {
         let seen = eventually(PATIENCE, || self.stdout().contains(text));
-        assert!(
-            seen,
-            "{:?} never wrote {text:?}: {:?} {:?}",
-            self.argv,
-            self.stdout(),
-            self.stderr()
-        );
+        assert!(seen, "{:?} never wrote {text:?}: {:?} {:?}", self.argv, self.stdout(), self.stderr());
     }
 
     #[must_use]
@@ -656,12 +587,7 @@ pub struct Ran {
 impl Ran {
     pub fn code(&self) -> i32 {
         self.status.code().unwrap_or_else(|| {
-            panic!(
-                "{} died of signal {:?}: {}",
-                self.what,
-                self.status.signal(),
-                self.stderr
-            )
+            panic!("{} died of signal {:?}: {}", self.what, self.status.signal(), self.stderr)
         })
     }
 
@@ -698,25 +624,11 @@ impl Ran {
     pub fn refuses(self, code: i32, words: &[&str]) -> Ran {
         let ran = self.exits(code);
         for word in words {
-            assert!(
-                ran.stderr.contains(word),
-                "{}: no {word:?} in its stderr: {}",
-                ran.what,
-                ran.stderr
-            );
+            assert!(ran.stderr.contains(word), "{}: no {word:?} in its stderr: {}", ran.what, ran.stderr);
         }
-        assert!(
-            !ran.stderr.contains("panicked"),
-            "{}: {}",
-            ran.what,
-            ran.stderr
-        );
+        assert!(!ran.stderr.contains("panicked"), "{}: {}", ran.what, ran.stderr);
         if !is_peer() {
-            let errors: Vec<_> = ran
-                .stderr
-                .lines()
-                .filter(|l| !l.starts_with("bryo: warning: "))
-                .collect();
+            let errors: Vec<_> = ran.stderr.lines().filter(|l| !l.starts_with("bryo: warning: ")).collect();
             assert!(
                 matches!(errors[..], [line] if line.starts_with("bryo: ")),
                 "{}: its error is not one line of the form \"bryo: …\": {}",
@@ -731,12 +643,7 @@ impl Ran {
     #[track_caller]
     pub fn in_bryos_words(self, words: &[&str]) -> Ran {
         for word in words.iter().filter(|_| !is_peer()) {
-            assert!(
-                self.stderr.contains(word),
-                "{}: no {word:?} in its stderr: {}",
-                self.what,
-                self.stderr
-            );
+            assert!(self.stderr.contains(word), "{}: no {word:?} in its stderr: {}", self.what, self.stderr);
         }
         self
     }
@@ -812,7 +719,8 @@ impl<'lab> Bundle<'lab> {
     pub fn without_proc(self) -> Self {
         self.with(|c| {
             let mounts = c["mounts"].as_array_mut().unwrap();
-            mounts[0] = json!({ "destination": "/proc", "type": "none", "source": "/proc", "options": ["rbind"] });
+            mounts[0] =
+                json!({ "destination": "/proc", "type": "none", "source": "/proc", "options": ["rbind"] });
             c["linux"]["maskedPaths"] = json!([]);
             c["linux"]["readonlyPaths"] = json!([]);
         })
@@ -892,19 +800,10 @@ impl<'lab> Bundle<'lab> {
     }
 
     /// A call of `run` or `create` with these options on this bundle.
-    pub fn call<S: AsRef<OsStr>>(
-        &self,
-        verb: &str,
-        options: impl IntoIterator<Item = S>,
-    ) -> Call<'lab> {
+    pub fn call<S: AsRef<OsStr>>(&self, verb: &str, options: impl IntoIterator<Item = S>) -> Call<'lab> {
         self.save();
         let id = self.id.clone().unwrap_or_else(|| self.lab.id());
-        self.lab
-            .call([verb])
-            .args(["--bundle"])
-            .args([&self.dir])
-            .args(options)
-            .args([id])
+        self.lab.call([verb]).args(["--bundle"]).args([&self.dir]).args(options).args([id])
     }
 
     /// Run it in the foreground to its end.
@@ -934,13 +833,7 @@ impl<'lab> Bundle<'lab> {
         let running = self.call(verb, options).spawn();
         let (stdout, stderr) = (running.stdout.clone(), running.stderr.clone());
         running.wait().ok();
-        Container {
-            lab: self.lab,
-            id,
-            bundle: self.dir,
-            stdout,
-            stderr,
-        }
+        Container { lab: self.lab, id, bundle: self.dir, stdout, stderr }
     }
 }
 
@@ -961,10 +854,7 @@ pub fn push(list: &mut Value, item: Value) {
 fn subids(file: &str) -> (u64, u64) {
     let text = fs::read_to_string(file).unwrap_or_default();
     let uid = geteuid();
-    let name = nix::unistd::User::from_uid(uid)
-        .unwrap()
-        .map(|u| u.name)
-        .unwrap_or_default();
+    let name = nix::unistd::User::from_uid(uid).unwrap().map(|u| u.name).unwrap_or_default();
     text.lines()
         .find_map(|line| {
             let mut parts = line.split(':');
@@ -1038,11 +928,7 @@ pub struct Container<'lab> {
 }
 
 impl<'lab> Container<'lab> {
-    pub fn call<S: AsRef<OsStr>>(
-        &self,
-        verb: &str,
-        options: impl IntoIterator<Item = S>,
-    ) -> Call<'lab> {
+    pub fn call<S: AsRef<OsStr>>(&self, verb: &str, options: impl IntoIterator<Item = S>) -> Call<'lab> {
         self.lab.call([verb]).args(options).args([&self.id])
     }
 
@@ -1073,13 +959,7 @@ impl<'lab> Container<'lab> {
     #[track_caller]
     pub fn wait_for_output(&self, text: &str) {
         let seen = eventually(PATIENCE, || self.stdout().contains(text));
-        assert!(
-            seen,
-            "{} never wrote {text:?}: {:?} {:?}",
-            self.id,
-            self.stdout(),
-            lossy(&self.stderr)
-        );
+        assert!(seen, "{} never wrote {text:?}: {:?} {:?}", self.id, self.stdout(), lossy(&self.stderr));
     }
 
     /// What the container's process has written so far.
@@ -1133,8 +1013,7 @@ mod tests {
     fn verdict(test: impl FnOnce(&Lab)) -> Result<(), String> {
         let lab = Lab::new();
         test(&lab);
-        let outcome =
-            std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| lab.assert_nothing_left()));
+        let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| lab.assert_nothing_left()));
         lab.demolish();
         std::mem::forget(lab);
         outcome.map_err(|panic| panic.downcast_ref::<String>().cloned().unwrap_or_default())
@@ -1144,10 +1023,7 @@ mod tests {
     fn a_test_that_leaves_a_container_fails_and_the_container_is_removed() {
         let mut pid = 0;
         let told = verdict(|lab| pid = lab.bundle().sleeps().detach().pid()).unwrap_err();
-        assert!(
-            told.contains("state entry") && told.contains("process"),
-            "{told}"
-        );
+        assert!(told.contains("state entry") && told.contains("process"), "{told}");
         assert!(!alive(pid));
     }
 
@@ -1156,15 +1032,7 @@ mod tests {
         let mut pid = 0;
         let told = verdict(|lab| {
             let script = "sleep 1000 & echo $!";
-            pid = lab
-                .program("sh")
-                .args(["-c", script])
-                .done()
-                .ok()
-                .stdout
-                .trim()
-                .parse()
-                .unwrap();
+            pid = lab.program("sh").args(["-c", script]).done().ok().stdout.trim().parse().unwrap();
         });
         assert!(told.unwrap_err().contains("sleep 1000"));
         assert!(eventually(PATIENCE, || !alive(pid)));
@@ -1172,11 +1040,7 @@ mod tests {
 
     #[test]
     fn a_test_that_leaves_a_socket_fails() {
-        let told = verdict(|lab| {
-            drop(std::os::unix::net::UnixListener::bind(
-                lab.dir.join("run/left"),
-            ))
-        });
+        let told = verdict(|lab| drop(std::os::unix::net::UnixListener::bind(lab.dir.join("run/left"))));
         assert!(told.unwrap_err().contains("socket"));
     }
 

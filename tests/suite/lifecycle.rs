@@ -19,9 +19,7 @@ fn a_container_goes_from_created_to_running_to_stopped() {
     c.kill("TERM").ok();
     c.wait_until_stopped();
     c.delete().ok();
-    c.call("state", NONE)
-        .done()
-        .refuses(1, &["container does not exist"]);
+    c.call("state", NONE).done().refuses(1, &["container does not exist"]);
 }
 
 #[test]
@@ -38,10 +36,7 @@ fn the_process_of_created_is_the_process_of_running() {
 #[test]
 fn state_has_the_fields_of_the_runtime_spec() {
     let lab = Lab::new();
-    let bundle = lab
-        .bundle()
-        .waits()
-        .with(|c| c["annotations"] = serde_json::json!({ "green": "yes" }));
+    let bundle = lab.bundle().waits().with(|c| c["annotations"] = serde_json::json!({ "green": "yes" }));
     let dir = fs::canonicalize(&bundle.dir).unwrap();
     let c = bundle.create();
     let state = c.state();
@@ -71,9 +66,7 @@ fn state_of_a_stopped_container_has_pid_zero() {
 fn state_of_an_unknown_id_says_that_it_does_not_exist() {
     let lab = Lab::new();
     for verb in ["state", "start", "delete", "kill"] {
-        lab.call([verb, "nobody"])
-            .done()
-            .refuses(1, &["container does not exist"]);
+        lab.call([verb, "nobody"]).done().refuses(1, &["container does not exist"]);
     }
 }
 
@@ -85,10 +78,7 @@ fn create_with_a_taken_id_fails_and_leaves_the_first_alone() {
     let pid = first.pid();
     for verb in ["create", "run"] {
         let second = lab.bundle().named(&first.id);
-        second
-            .call(verb, NONE)
-            .done()
-            .refuses(1, &["container with given ID already exists"]);
+        second.call(verb, NONE).done().refuses(1, &["container with given ID already exists"]);
     }
     assert_eq!(first.status(), "running");
     assert_eq!(first.pid(), pid);
@@ -129,10 +119,7 @@ fn kill_takes_names_short_names_and_numbers() {
 #[test]
 fn kill_sends_sigterm_unless_told_otherwise() {
     let lab = Lab::new();
-    let c = lab
-        .bundle()
-        .sh("trap 'echo term; exit' TERM; echo ready; sleep 1000 & wait")
-        .detach();
+    let c = lab.bundle().sh("trap 'echo term; exit' TERM; echo ready; sleep 1000 & wait").detach();
     c.wait_for_output("ready");
     c.call("kill", NONE).done().ok();
     c.wait_until_stopped();
@@ -157,9 +144,7 @@ fn kill_of_a_number_that_is_no_signal_is_refused() {
     let lab = Lab::new();
     let c = lab.bundle().sleeps().detach();
     for word in ["65", "4294967305", "-9", ""] {
-        lab.call(["kill", "--", &c.id, word])
-            .done()
-            .refuses(1, &["signal"]);
+        lab.call(["kill", "--", &c.id, word]).done().refuses(1, &["signal"]);
     }
     assert_eq!(c.status(), "running");
     c.remove();
@@ -238,10 +223,7 @@ fn delete_force_of_an_unknown_id_succeeds() {
 #[test]
 fn the_whole_pid_namespace_ends_with_its_first_process() {
     let lab = Lab::new();
-    let c = lab
-        .bundle()
-        .sh("sleep 1000 & sleep 1000 & echo ready; sleep 1000")
-        .detach();
+    let c = lab.bundle().sh("sleep 1000 & sleep 1000 & echo ready; sleep 1000").detach();
     c.wait_for_output("ready");
     assert!(lab.processes().len() >= 3, "{:?}", lab.processes());
     c.kill("KILL").ok();

@@ -11,20 +11,13 @@ use crate::lab::{Bundle, Lab, NONE, bryo_only, field, push};
 #[test]
 fn the_process_starts_in_its_directory() {
     let lab = Lab::new();
-    lab.bundle()
-        .with(|c| c["process"]["cwd"] = "/etc".into())
-        .args(["pwd"])
-        .run()
-        .prints("/etc\n");
+    lab.bundle().with(|c| c["process"]["cwd"] = "/etc".into()).args(["pwd"]).run().prints("/etc\n");
 }
 
 #[test]
 fn a_missing_directory_is_made() {
     let lab = Lab::new();
-    let bundle = lab
-        .bundle()
-        .own_rootfs()
-        .with(|c| c["process"]["cwd"] = "/new/home".into());
+    let bundle = lab.bundle().own_rootfs().with(|c| c["process"]["cwd"] = "/new/home".into());
     let rootfs = bundle.rootfs();
     bundle.args(["pwd"]).run().prints("/new/home\n");
     assert!(rootfs.join("new/home").is_dir());
@@ -46,10 +39,7 @@ fn a_directory_that_is_not_absolute_is_refused() {
 #[test]
 fn a_directory_that_is_a_file_is_refused() {
     let lab = Lab::new();
-    let ran = lab
-        .bundle()
-        .with(|c| c["process"]["cwd"] = "/etc/passwd".into())
-        .run();
+    let ran = lab.bundle().with(|c| c["process"]["cwd"] = "/etc/passwd".into()).run();
     ran.refuses(1, &["not a directory"]);
 }
 
@@ -68,9 +58,7 @@ fn a_directory_that_only_its_owner_may_enter_is_entered_as_the_user() {
             push(&mut c["process"]["capabilities"][set], json!("CAP_CHOWN"));
         }
     });
-    own.sh("chmod 700 /private && chown 1000:1000 /private")
-        .run()
-        .ok();
+    own.sh("chmod 700 /private && chown 1000:1000 /private").run().ok();
     bundle.sh("pwd; id -u").run().prints("/private\n1000\n");
 }
 
@@ -79,13 +67,7 @@ fn the_environment_is_that_of_the_config_in_its_order() {
     let lab = Lab::new();
     let bundle = lab.bundle().with(|c| {
         let env = &mut c["process"]["env"];
-        for entry in [
-            "Z=last",
-            "A=first",
-            "EMPTY=",
-            "EQUALS=a=b=c",
-            "UTF8=moosgrün",
-        ] {
+        for entry in ["Z=last", "A=first", "EMPTY=", "EQUALS=a=b=c", "UTF8=moosgrün"] {
             push(env, json!(entry));
         }
     });
@@ -98,41 +80,26 @@ fn the_environment_is_that_of_the_config_in_its_order() {
 fn home_comes_from_passwd_unless_it_is_given() {
     let lab = Lab::new();
     lab.bundle().sh("echo $HOME").run().prints("/root\n");
-    let as_moss = lab
-        .bundle()
-        .subids()
-        .with(|c| c["process"]["user"] = json!({ "uid": 1000, "gid": 1000 }));
+    let as_moss = lab.bundle().subids().with(|c| c["process"]["user"] = json!({ "uid": 1000, "gid": 1000 }));
     as_moss.sh("echo $HOME").run().prints("/home\n");
-    let given = lab
-        .bundle()
-        .with(|c| push(&mut c["process"]["env"], json!("HOME=/moss")));
+    let given = lab.bundle().with(|c| push(&mut c["process"]["env"], json!("HOME=/moss")));
     given.sh("echo $HOME").run().prints("/moss\n");
-    let unknown = lab
-        .bundle()
-        .subids()
-        .with(|c| c["process"]["user"] = json!({ "uid": 4711, "gid": 0 }));
+    let unknown = lab.bundle().subids().with(|c| c["process"]["user"] = json!({ "uid": 4711, "gid": 0 }));
     unknown.sh("echo $HOME").run().prints("/\n");
 }
 
 #[test]
 fn the_command_is_looked_up_in_the_path_of_the_container() {
     let lab = Lab::new();
-    let bundle = lab
-        .bundle()
-        .with(|c| c["process"]["env"][0] = "PATH=/nowhere:/bin".into());
+    let bundle = lab.bundle().with(|c| c["process"]["env"][0] = "PATH=/nowhere:/bin".into());
     bundle
         .args(["echo", "found"])
         .call("run", NONE)
         .env("PATH", "/usr/sbin:/usr/bin")
         .done()
         .prints("found\n");
-    let bundle = lab
-        .bundle()
-        .with(|c| c["process"]["env"][0] = "PATH=/nowhere".into());
-    bundle
-        .args(["echo"])
-        .run()
-        .refuses(1, &["executable file not found in $PATH"]);
+    let bundle = lab.bundle().with(|c| c["process"]["env"][0] = "PATH=/nowhere".into());
+    bundle.args(["echo"]).run().refuses(1, &["executable file not found in $PATH"]);
 }
 
 #[test]
@@ -146,13 +113,9 @@ fn a_command_with_a_slash_is_relative_to_the_directory() {
 fn a_command_that_is_not_there_has_the_words_for_127() {
     let lab = Lab::new();
     let bundle = lab.bundle().args(["moss"]);
-    bundle
-        .run()
-        .refuses(1, &["moss", "executable file not found in $PATH"]);
+    bundle.run().refuses(1, &["moss", "executable file not found in $PATH"]);
     let bundle = lab.bundle().args(["/bin/moss"]);
-    bundle
-        .run()
-        .refuses(1, &["stat /bin/moss: no such file or directory"]);
+    bundle.run().refuses(1, &["stat /bin/moss: no such file or directory"]);
     assert!(lab.state_entries().is_empty());
 }
 
@@ -160,10 +123,7 @@ fn a_command_that_is_not_there_has_the_words_for_127() {
 fn a_command_that_is_not_executable_has_the_words_for_126() {
     let lab = Lab::new();
     for command in ["/etc/passwd", "/etc"] {
-        lab.bundle()
-            .args([command])
-            .run()
-            .refuses(1, &[command, "permission denied"]);
+        lab.bundle().args([command]).run().refuses(1, &[command, "permission denied"]);
     }
     assert!(lab.state_entries().is_empty());
 }
@@ -173,16 +133,9 @@ fn a_missing_command_is_noticed_by_create_already() {
     let lab = Lab::new();
     // runc notices when it creates; whenever it is noticed, the command that says so is create or start, and
     // the container does not become a running one.
-    let ran = lab
-        .bundle()
-        .named("missing")
-        .args(["moss"])
-        .call("create", NONE)
-        .done();
+    let ran = lab.bundle().named("missing").args(["moss"]).call("create", NONE).done();
     if ran.status.success() {
-        lab.call(["start", "missing"])
-            .done()
-            .refuses(1, &["executable file not found in $PATH"]);
+        lab.call(["start", "missing"]).done().refuses(1, &["executable file not found in $PATH"]);
         lab.call(["delete", "--force", "missing"]).done().ok();
     } else {
         ran.refuses(1, &["executable file not found in $PATH"]);
@@ -223,16 +176,9 @@ fn a_process_without_arguments_is_refused() {
 #[test]
 fn the_umask_is_set_and_0022_without_one() {
     let lab = Lab::new();
-    lab.bundle()
-        .sh("umask")
-        .call("run", NONE)
-        .after_shell("umask 077")
-        .done()
-        .prints("0022\n");
+    lab.bundle().sh("umask").call("run", NONE).after_shell("umask 077").done().prints("0022\n");
     for (umask, printed) in [(0o27, "0027\n"), (0, "0000\n"), (0o777, "0777\n")] {
-        let bundle = lab
-            .bundle()
-            .with(|c| c["process"]["user"]["umask"] = umask.into());
+        let bundle = lab.bundle().with(|c| c["process"]["user"]["umask"] = umask.into());
         bundle.sh("umask").run().prints(printed);
     }
 }
@@ -250,11 +196,7 @@ fn limits_are_set() {
     let ran = bundle.args(["cat", "/proc/self/limits"]).run().ok();
     let limits = |name: &str| {
         let line = ran.stdout.lines().find(|l| l.starts_with(name)).unwrap();
-        line[name.len()..]
-            .split_whitespace()
-            .take(2)
-            .collect::<Vec<_>>()
-            .join(" ")
+        line[name.len()..].split_whitespace().take(2).collect::<Vec<_>>().join(" ")
     };
     assert_eq!(limits("Max open files"), "100 200");
     assert_eq!(limits("Max core file size"), "0 0");
@@ -266,12 +208,10 @@ fn an_exec_has_the_limits_of_the_config() {
     let lab = Lab::new();
     let bundle = lab.bundle().sleeps().with(|c| {
         // Not the descriptors, whose soft limit a program in Go raises behind its back.
-        c["process"]["rlimits"] =
-            json!([{ "type": "RLIMIT_STACK", "soft": 1_048_576, "hard": 2_097_152 }]);
+        c["process"]["rlimits"] = json!([{ "type": "RLIMIT_STACK", "soft": 1_048_576, "hard": 2_097_152 }]);
     });
     let c = bundle.detach();
-    c.exec(["sh", "-c", "ulimit -Ss; ulimit -Hs"])
-        .prints("1024\n2048\n");
+    c.exec(["sh", "-c", "ulimit -Ss; ulimit -Hs"]).prints("1024\n2048\n");
     c.remove();
 }
 
@@ -282,20 +222,13 @@ fn a_limit_above_the_hard_limit_is_lowered_with_a_warning() {
     let bundle = lab.bundle().with(|c| {
         c["process"]["rlimits"] = json!([{ "type": "RLIMIT_NOFILE", "soft": 4000, "hard": 5000 }]);
     });
-    let call = bundle
-        .sh("ulimit -Sn; ulimit -Hn")
-        .call("run", NONE)
-        .after_shell("ulimit -n 3000");
+    let call = bundle.sh("ulimit -Sn; ulimit -Hn").call("run", NONE).after_shell("ulimit -n 3000");
     let ran = call.done().prints("3000\n3000\n");
     for word in ["warning", "RLIM", "RLIMIT_NOFILE", "5000", "3000"] {
         assert!(ran.stderr.contains(word), "{word}: {}", ran.stderr);
     }
-    let call = bundle_with_nofile(&lab, 4000, 5000)
-        .call("run", NONE)
-        .env("BRYO_DEGRADE", "none");
-    call.after_shell("ulimit -n 3000")
-        .done()
-        .refuses(1, &["RLIM", "RLIMIT_NOFILE"]);
+    let call = bundle_with_nofile(&lab, 4000, 5000).call("run", NONE).env("BRYO_DEGRADE", "none");
+    call.after_shell("ulimit -n 3000").done().refuses(1, &["RLIM", "RLIMIT_NOFILE"]);
 }
 
 fn bundle_with_nofile(lab: &Lab, soft: u64, hard: u64) -> Bundle<'_> {
@@ -325,9 +258,7 @@ fn a_limit_that_is_given_twice_or_upside_down_is_refused() {
         ]);
     });
     bundle.run().refuses(1, &["RLIMIT_NOFILE"]);
-    bundle_with_nofile(&lab, 200, 100)
-        .run()
-        .refuses(1, &["RLIMIT_NOFILE"]);
+    bundle_with_nofile(&lab, 200, 100).run().refuses(1, &["RLIMIT_NOFILE"]);
 }
 
 const CHOWN: u64 = 1 << 0;
@@ -368,13 +299,9 @@ fn root_has_the_bounding_capabilities_and_no_inheritable_ones() {
     let lab = Lab::new();
     let bundle = lab.bundle().with(|c| {
         let set = json!(["CAP_CHOWN", "CAP_KILL"]);
-        c["process"]["capabilities"] =
-            json!({ "bounding": set, "effective": set, "permitted": set });
+        c["process"]["capabilities"] = json!({ "bounding": set, "effective": set, "permitted": set });
     });
-    assert_eq!(
-        sets(bundle),
-        [0, CHOWN | KILL, CHOWN | KILL, CHOWN | KILL, 0]
-    );
+    assert_eq!(sets(bundle), [0, CHOWN | KILL, CHOWN | KILL, CHOWN | KILL, 0]);
 }
 
 #[test]
@@ -393,10 +320,7 @@ fn a_plain_user_without_ambient_capabilities_has_none() {
 fn empty_capability_sets_mean_none() {
     let lab = Lab::new();
     let empty = json!({ "bounding": [], "effective": [], "permitted": [], "inheritable": [], "ambient": [] });
-    assert_eq!(
-        sets(lab.bundle().with(|c| c["process"]["capabilities"] = empty)),
-        [0; 5]
-    );
+    assert_eq!(sets(lab.bundle().with(|c| c["process"]["capabilities"] = empty)), [0; 5]);
 }
 
 #[test]
@@ -418,10 +342,7 @@ fn an_unknown_capability_is_a_warning() {
         }
         c["process"]["capabilities"]["ambient"] = json!([]);
     });
-    let ran = bundle
-        .args(["grep", "CapEff", "/proc/self/status"])
-        .run()
-        .ok();
+    let ran = bundle.args(["grep", "CapEff", "/proc/self/status"]).run().ok();
     assert_eq!(ran.stdout, "CapEff:\t0000000000000020\n");
     assert!(ran.stderr.contains("CAP_MOSS"), "{}", ran.stderr);
 }
@@ -430,9 +351,7 @@ fn an_unknown_capability_is_a_warning() {
 fn no_new_privileges_is_what_was_asked_for() {
     let lab = Lab::new();
     for (asked, bit) in [(true, "1"), (false, "0")] {
-        let bundle = lab
-            .bundle()
-            .with(|c| c["process"]["noNewPrivileges"] = asked.into());
+        let bundle = lab.bundle().with(|c| c["process"]["noNewPrivileges"] = asked.into());
         let ran = bundle.args(["cat", "/proc/self/status"]).run().ok();
         assert_eq!(field(&ran.stdout, "NoNewPrivs"), bit);
     }
@@ -440,19 +359,13 @@ fn no_new_privileges_is_what_was_asked_for() {
 
 #[test]
 fn additional_groups_are_set() {
-    bryo_only!(
-        "runc refuses additional groups of every rootless container, also of one with a range of ids"
-    );
+    bryo_only!("runc refuses additional groups of every rootless container, also of one with a range of ids");
     let lab = Lab::new();
     let bundle = lab.bundle().subids().with(|c| {
         c["process"]["user"] = json!({ "uid": 1000, "gid": 1000, "additionalGids": [100, 65534] });
     });
     let ran = bundle.args(["id", "-G"]).run().ok();
-    let mut gids: Vec<u32> = ran
-        .stdout
-        .split_whitespace()
-        .map(|g| g.parse().unwrap())
-        .collect();
+    let mut gids: Vec<u32> = ran.stdout.split_whitespace().map(|g| g.parse().unwrap()).collect();
     gids.sort_unstable();
     assert_eq!(gids, [100, 1000, 65534]);
 }
@@ -467,45 +380,27 @@ fn the_callers_groups_stay_outside_where_groups_can_be_set() {
 #[test]
 fn additional_groups_with_a_single_id_are_refused() {
     let lab = Lab::new();
-    let bundle = lab
-        .bundle()
-        .with(|c| c["process"]["user"]["additionalGids"] = json!([100]));
-    bundle
-        .run()
-        .refuses(1, &["additional"])
-        .in_bryos_words(&["GRP-DENY", "fix: "]);
+    let bundle = lab.bundle().with(|c| c["process"]["user"]["additionalGids"] = json!([100]));
+    bundle.run().refuses(1, &["additional"]).in_bryos_words(&["GRP-DENY", "fix: "]);
     assert!(lab.state_entries().is_empty());
 }
 
 #[test]
 fn the_oom_score_is_set() {
     let lab = Lab::new();
-    let bundle = lab
-        .bundle()
-        .with(|c| c["process"]["oomScoreAdj"] = 600.into());
-    bundle
-        .args(["cat", "/proc/self/oom_score_adj"])
-        .run()
-        .prints("600\n");
+    let bundle = lab.bundle().with(|c| c["process"]["oomScoreAdj"] = 600.into());
+    bundle.args(["cat", "/proc/self/oom_score_adj"]).run().prints("600\n");
 }
 
 #[test]
 fn an_oom_score_below_what_is_allowed_is_raised_with_a_warning() {
     bryo_only!("runc fails");
     let lab = Lab::new();
-    let bundle = lab
-        .bundle()
-        .with(|c| c["process"]["oomScoreAdj"] = (-900).into());
-    let call = bundle
-        .args(["cat", "/proc/self/oom_score_adj"])
-        .call("run", NONE);
+    let bundle = lab.bundle().with(|c| c["process"]["oomScoreAdj"] = (-900).into());
+    let call = bundle.args(["cat", "/proc/self/oom_score_adj"]).call("run", NONE);
     let lowest = fs::read_to_string("/proc/self/oom_score_adj").unwrap();
     let ran = call.done().prints(&lowest);
-    assert!(
-        ran.stderr.contains("warning") && ran.stderr.contains("OOM"),
-        "{}",
-        ran.stderr
-    );
+    assert!(ran.stderr.contains("warning") && ran.stderr.contains("OOM"), "{}", ran.stderr);
 }
 
 #[test]
@@ -514,10 +409,7 @@ fn listen_fds_are_handed_on_and_addressed_to_the_first_process() {
     let file = lab.file("socket", "through three\n");
     let script = "echo $LISTEN_FDS $LISTEN_PID $$; cat <&3";
     let call = lab.bundle().sh(script).call("run", NONE);
-    let call = call.after_shell(&format!(
-        "exec 3<{}; export LISTEN_FDS=1 LISTEN_PID=$$",
-        file.display()
-    ));
+    let call = call.after_shell(&format!("exec 3<{}; export LISTEN_FDS=1 LISTEN_PID=$$", file.display()));
     call.done().prints("1 1 1\nthrough three\n");
 }
 
@@ -528,13 +420,8 @@ fn preserved_fds_are_handed_on_and_no_others() {
     let open = format!("exec 3<{0} 4<{0} 5<{0} 6<{0} 17<{0}", file.display());
     let script = "cat <&3; for n in $(seq 0 63); do [ -e /proc/$$/fd/$n ] && echo $n; done; true";
     let call = lab.bundle().sh(script).call("run", ["--preserve-fds", "2"]);
-    call.after_shell(&open)
-        .done()
-        .prints("three\n0\n1\n2\n3\n4\n");
-    let call = lab
-        .bundle()
-        .sh(script.strip_prefix("cat <&3; ").unwrap())
-        .call("run", NONE);
+    call.after_shell(&open).done().prints("three\n0\n1\n2\n3\n4\n");
+    let call = lab.bundle().sh(script.strip_prefix("cat <&3; ").unwrap()).call("run", NONE);
     call.after_shell(&open).done().prints("0\n1\n2\n");
 }
 
@@ -556,10 +443,7 @@ fn preserved_fds_come_behind_those_of_listen_fds() {
 fn a_preserved_fd_that_is_not_open_is_an_error() {
     bryo_only!("runc 1.1 hands on whatever descriptor of its own has that number");
     let lab = Lab::new();
-    let call = lab
-        .bundle()
-        .call("run", ["--preserve-fds", "2"])
-        .after_shell("exec 3</dev/null 4<&-");
+    let call = lab.bundle().call("run", ["--preserve-fds", "2"]).after_shell("exec 3</dev/null 4<&-");
     call.done().refuses(1, &["4"]).in_bryos_words(&["preserve"]);
     assert!(lab.state_entries().is_empty());
 }
@@ -591,10 +475,7 @@ fn nothing_of_the_bundle_is_seen_inside() {
     let bundle = lab.bundle();
     let dir = bundle.dir.clone();
     assert!(Path::new(&dir).is_dir());
-    bundle
-        .sh(&format!("test -e {}; echo $?", dir.display()))
-        .run()
-        .prints("1\n");
+    bundle.sh(&format!("test -e {}; echo $?", dir.display())).run().prints("1\n");
 }
 
 #[test]
@@ -603,10 +484,8 @@ fn closed_standard_streams_do_not_become_files_of_the_runtime() {
     let lab = Lab::new();
     let volume = lab.dir.join("volume");
     fs::create_dir(&volume).unwrap();
-    let mount =
-        json!({ "destination": "/mnt", "type": "bind", "source": volume, "options": ["bind"] });
-    let script =
-        "for n in 0 1 2; do readlink /proc/$$/fd/$n >> /mnt/fds; done; echo end >> /mnt/fds";
+    let mount = json!({ "destination": "/mnt", "type": "bind", "source": volume, "options": ["bind"] });
+    let script = "for n in 0 1 2; do readlink /proc/$$/fd/$n >> /mnt/fds; done; echo end >> /mnt/fds";
     let call = lab.bundle().add_mount(mount).sh(script).call("run", NONE);
     call.after_shell("exec 0<&- 1>&- 2>&-").done().ok();
     let fds = fs::read_to_string(volume.join("fds")).unwrap();
@@ -621,22 +500,15 @@ fn a_big_config_arrives_whole() {
     let lab = Lab::new();
     let mut bundle = lab.bundle();
     for n in 0..5_000 {
-        push(
-            &mut bundle.config["process"]["env"],
-            json!(format!("MOSS_{n}={}", "x".repeat(100))),
-        );
+        push(&mut bundle.config["process"]["env"], json!(format!("MOSS_{n}={}", "x".repeat(100))));
     }
     for n in 0..100 {
-        let mount =
-            json!({ "destination": format!("/dev/moss{n}"), "type": "tmpfs", "source": "tmpfs" });
+        let mount = json!({ "destination": format!("/dev/moss{n}"), "type": "tmpfs", "source": "tmpfs" });
         bundle = bundle.add_mount(mount);
     }
     let long = "y".repeat(100_000);
     let script = "env | grep -c ^MOSS_; ls -d /dev/moss* | wc -l; echo ${#1}";
-    bundle
-        .args(["sh", "-c", script, "sh", &long])
-        .run()
-        .prints("5000\n100\n100000\n");
+    bundle.args(["sh", "-c", script, "sh", &long]).run().prints("5000\n100\n100000\n");
 }
 
 #[test]

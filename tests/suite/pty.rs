@@ -22,10 +22,7 @@ pub struct Master {
 
 impl Master {
     pub fn new(fd: OwnedFd) -> Master {
-        Master {
-            file: File::from(fd),
-            seen: String::new(),
-        }
+        Master { file: File::from(fd), seen: String::new() }
     }
 
     pub fn type_in(&mut self, text: &str) {
@@ -48,11 +45,7 @@ impl Master {
         let end = Instant::now() + PATIENCE;
         while !self.seen.contains(text) {
             let more = self.read_some(Duration::from_millis(100));
-            assert!(
-                more || Instant::now() < end,
-                "no {text:?} on the terminal: {:?}",
-                self.seen
-            );
+            assert!(more || Instant::now() < end, "no {text:?} on the terminal: {:?}", self.seen);
         }
     }
 
@@ -62,17 +55,11 @@ impl Master {
         loop {
             let mut fds = [PollFd::new(self.file.as_fd(), PollFlags::POLLIN)];
             poll(&mut fds, PollTimeout::from(100_u16)).unwrap();
-            let hangup = fds[0]
-                .revents()
-                .is_some_and(|r| r.contains(PollFlags::POLLHUP));
+            let hangup = fds[0].revents().is_some_and(|r| r.contains(PollFlags::POLLHUP));
             if !self.read_some(Duration::ZERO) && hangup {
                 return self.seen;
             }
-            assert!(
-                Instant::now() < end,
-                "the terminal stays open: {:?}",
-                self.seen
-            );
+            assert!(Instant::now() < end, "the terminal stays open: {:?}", self.seen);
         }
     }
 
@@ -80,29 +67,20 @@ impl Master {
         let mut fds = [PollFd::new(self.file.as_fd(), PollFlags::POLLIN)];
         let timeout = PollTimeout::try_from(patience).unwrap();
         poll(&mut fds, timeout).unwrap();
-        if !fds[0]
-            .revents()
-            .is_some_and(|r| r.contains(PollFlags::POLLIN))
-        {
+        if !fds[0].revents().is_some_and(|r| r.contains(PollFlags::POLLIN)) {
             return false;
         }
         let mut bytes = [0; 4096];
         // EIO is how a terminal says that nobody is left on the other end.
         let count = self.file.read(&mut bytes).unwrap_or(0);
-        self.seen
-            .push_str(&String::from_utf8_lossy(&bytes[..count]));
+        self.seen.push_str(&String::from_utf8_lossy(&bytes[..count]));
         count > 0
     }
 }
 
 /// Both ends of a new terminal of this size.
 pub fn terminal(rows: u16, columns: u16) -> (Master, File) {
-    let size = Winsize {
-        ws_row: rows,
-        ws_col: columns,
-        ws_xpixel: 0,
-        ws_ypixel: 0,
-    };
+    let size = Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
     let pair = openpty(&size, None).unwrap();
     // openpty knows no close-on-exec, and another test may start a program at any time.
     for fd in [&pair.master, &pair.slave] {

@@ -11,20 +11,10 @@ use crate::lab::{Lab, NONE, bryo_only};
 #[test]
 fn a_read_only_root_cannot_be_written() {
     let lab = Lab::new();
-    let bundle = lab
-        .bundle()
-        .own_rootfs()
-        .with(|c| c["root"]["readonly"] = true.into());
+    let bundle = lab.bundle().own_rootfs().with(|c| c["root"]["readonly"] = true.into());
     let rootfs = bundle.rootfs();
-    let ran = bundle
-        .sh("touch /moss; mount -o remount,rw / ; touch /moss")
-        .run()
-        .exits(1);
-    assert!(
-        ran.stderr.contains("Read-only file system"),
-        "{}",
-        ran.stderr
-    );
+    let ran = bundle.sh("touch /moss; mount -o remount,rw / ; touch /moss").run().exits(1);
+    assert!(ran.stderr.contains("Read-only file system"), "{}", ran.stderr);
     assert!(!rootfs.join("moss").exists());
 }
 
@@ -50,63 +40,41 @@ fn the_default_devices_are_there_and_work() {
     ];
     for (name, number) in expected {
         let script = format!("test -c /dev/{name} && stat -c %t:%T /dev/{name}");
-        lab.bundle()
-            .sh(&script)
-            .run()
-            .prints(&format!("{number}\n"));
+        lab.bundle().sh(&script).run().prints(&format!("{number}\n"));
     }
     let script = "echo gone > /dev/null; head -c 3 /dev/zero | od -An -tx1; head -c 9 /dev/urandom | wc -c; \
                   echo x > /dev/full";
     let ran = lab.bundle().sh(script).run().exits(1);
     assert_eq!(ran.stdout, " 00 00 00\n9\n", "{ran:?}");
-    assert!(
-        ran.stderr.contains("No space left on device"),
-        "{}",
-        ran.stderr
-    );
+    assert!(ran.stderr.contains("No space left on device"), "{}", ran.stderr);
 }
 
 #[test]
 fn the_symlinks_of_dev_are_there() {
     let lab = Lab::new();
-    let script =
-        "for l in fd stdin stdout stderr ptmx; do readlink /dev/$l; done; echo out >> /dev/stdout";
-    lab.bundle().sh(script).run().prints(
-        "/proc/self/fd\n/proc/self/fd/0\n/proc/self/fd/1\n/proc/self/fd/2\npts/ptmx\nout\n",
-    );
+    let script = "for l in fd stdin stdout stderr ptmx; do readlink /dev/$l; done; echo out >> /dev/stdout";
+    lab.bundle()
+        .sh(script)
+        .run()
+        .prints("/proc/self/fd\n/proc/self/fd/0\n/proc/self/fd/1\n/proc/self/fd/2\npts/ptmx\nout\n");
 }
 
 #[test]
 fn new_terminals_can_be_made_inside() {
     let lab = Lab::new();
-    lab.bundle()
-        .sh("exec 3<> /dev/ptmx; ls /dev/pts")
-        .run()
-        .prints("0\nptmx\n");
+    lab.bundle().sh("exec 3<> /dev/ptmx; ls /dev/pts").run().prints("0\nptmx\n");
 }
 
 /// A device that this host has and the runtime does not bring by itself.
 fn spare_device() -> (String, u64, u64) {
     use std::os::unix::fs::MetadataExt;
-    let names = [
-        "fuse",
-        "net/tun",
-        "kmsg",
-        "loop-control",
-        "rtc0",
-        "hwrng",
-        "cpu_dma_latency",
-        "vga_arbiter",
-    ];
+    let names =
+        ["fuse", "net/tun", "kmsg", "loop-control", "rtc0", "hwrng", "cpu_dma_latency", "vga_arbiter"];
     for name in names {
         let path = format!("/dev/{name}");
         if let Ok(meta) = fs::metadata(&path) {
             if meta.file_type().is_char_device() {
-                return (
-                    path,
-                    nix::sys::stat::major(meta.rdev()),
-                    nix::sys::stat::minor(meta.rdev()),
-                );
+                return (path, nix::sys::stat::major(meta.rdev()), nix::sys::stat::minor(meta.rdev()));
             }
         }
     }
@@ -122,10 +90,7 @@ fn a_device_of_the_host_is_handed_on() {
             json!([{ "path": path, "type": "c", "major": major, "minor": minor, "fileMode": 438 }]);
     });
     let script = format!("test -c {path} && stat -c %t:%T {path}");
-    bundle
-        .sh(&script)
-        .run()
-        .prints(&format!("{major:x}:{minor:x}\n"));
+    bundle.sh(&script).run().prints(&format!("{major:x}:{minor:x}\n"));
 }
 
 #[test]
@@ -143,8 +108,7 @@ fn a_device_mode_may_carry_the_type_of_the_file() {
 fn a_device_that_the_host_does_not_have_is_refused_by_name() {
     let lab = Lab::new();
     let bundle = lab.bundle().with(|c| {
-        c["linux"]["devices"] =
-            json!([{ "path": "/dev/moss", "type": "c", "major": 250, "minor": 7 }]);
+        c["linux"]["devices"] = json!([{ "path": "/dev/moss", "type": "c", "major": 250, "minor": 7 }]);
     });
     bundle.run().refuses(1, &["/dev/moss"]);
     assert!(lab.state_entries().is_empty());
@@ -160,21 +124,17 @@ fn a_masked_file_is_empty_and_a_masked_directory_too() {
     fs::write(rootfs.join("secret"), "green").unwrap();
     fs::create_dir(rootfs.join("vault")).unwrap();
     fs::write(rootfs.join("vault/secret"), "green").unwrap();
-    let script =
-        "cat /secret /proc/cmdline; stat -c %t:%T /secret; ls -A /vault; touch /vault/x; echo $?";
+    let script = "cat /secret /proc/cmdline; stat -c %t:%T /secret; ls -A /vault; touch /vault/x; echo $?";
     let ran = bundle.sh(script).run().prints("1:3\n1\n");
-    assert!(
-        ran.stderr.contains("Read-only file system"),
-        "{}",
-        ran.stderr
-    );
+    assert!(ran.stderr.contains("Read-only file system"), "{}", ran.stderr);
     assert!(!rootfs.join("not").exists());
 }
 
 #[test]
 fn the_default_masks_hide_the_kernels_secrets() {
     let lab = Lab::new();
-    let script = "cat /proc/kcore /proc/keys /proc/timer_list 2>/dev/null | wc -c; ls -A /sys/firmware | wc -l";
+    let script =
+        "cat /proc/kcore /proc/keys /proc/timer_list 2>/dev/null | wc -c; ls -A /sys/firmware | wc -l";
     lab.bundle().sh(script).run().prints("0\n0\n");
 }
 
@@ -192,17 +152,10 @@ fn a_mask_cannot_be_taken_away_from_inside() {
     fs::write(bundle.rootfs().join("secret"), "green").unwrap();
     // An administrator of the container can unmount, which is the spec's way: it is without the capability
     // that the mask holds.
-    let plain = lab
-        .bundle()
-        .own_rootfs()
-        .with(|c| c["linux"]["maskedPaths"] = json!(["/secret"]));
+    let plain = lab.bundle().own_rootfs().with(|c| c["linux"]["maskedPaths"] = json!(["/secret"]));
     fs::write(plain.rootfs().join("secret"), "green").unwrap();
     let ran = plain.sh("umount /secret; cat /secret").run().prints("");
-    assert!(
-        ran.stderr.contains("Operation not permitted"),
-        "{}",
-        ran.stderr
-    );
+    assert!(ran.stderr.contains("Operation not permitted"), "{}", ran.stderr);
     bundle.sh("cat /secret").run().prints("");
 }
 
@@ -217,28 +170,15 @@ fn a_read_only_path_cannot_be_written() {
     fs::write(rootfs.join("file"), "green\n").unwrap();
     let script = "touch /keep/x; echo x > /file; echo x > /proc/sys/kernel/hostname; cat /file";
     let ran = bundle.sh(script).run().prints("green\n");
-    assert_eq!(
-        ran.stderr.matches("Read-only file system").count(),
-        3,
-        "{}",
-        ran.stderr
-    );
+    assert_eq!(ran.stderr.matches("Read-only file system").count(), 3, "{}", ran.stderr);
     assert!(!rootfs.join("not").exists());
 }
 
 #[test]
 fn a_read_only_path_keeps_its_other_flags() {
     let lab = Lab::new();
-    let ran = lab
-        .bundle()
-        .args(["cat", "/proc/self/mountinfo"])
-        .run()
-        .ok();
-    let line = ran
-        .stdout
-        .lines()
-        .find(|l| l.split(' ').nth(4) == Some("/proc/sys"))
-        .unwrap();
+    let ran = lab.bundle().args(["cat", "/proc/self/mountinfo"]).run().ok();
+    let line = ran.stdout.lines().find(|l| l.split(' ').nth(4) == Some("/proc/sys")).unwrap();
     assert!(line.split(' ').nth(5).unwrap().starts_with("ro"), "{line}");
 }
 
@@ -252,26 +192,11 @@ fn propagation_of_the_root_is_set() {
         ("slave", &["", "master"]),
         ("rslave", &["", "master"]),
     ] {
-        let bundle = lab
-            .bundle()
-            .with(|c| c["linux"]["rootfsPropagation"] = word.into());
+        let bundle = lab.bundle().with(|c| c["linux"]["rootfsPropagation"] = word.into());
         let ran = bundle.args(["cat", "/proc/self/mountinfo"]).run().ok();
-        let line = ran
-            .stdout
-            .lines()
-            .find(|l| l.split(' ').nth(4) == Some("/"))
-            .unwrap();
-        let field = line
-            .split(" - ")
-            .next()
-            .unwrap()
-            .split(' ')
-            .nth(6)
-            .unwrap_or_default();
-        assert!(
-            expected.contains(&field.split(':').next().unwrap()),
-            "{word}: {line}"
-        );
+        let line = ran.stdout.lines().find(|l| l.split(' ').nth(4) == Some("/")).unwrap();
+        let field = line.split(" - ").next().unwrap().split(' ').nth(6).unwrap_or_default();
+        assert!(expected.contains(&field.split(':').next().unwrap()), "{word}: {line}");
     }
 }
 
@@ -285,15 +210,9 @@ fn a_root_may_be_shared_or_unbindable() {
         ("unbindable", " unbindable "),
         ("runbindable", " unbindable "),
     ] {
-        let bundle = lab
-            .bundle()
-            .with(|c| c["linux"]["rootfsPropagation"] = word.into());
+        let bundle = lab.bundle().with(|c| c["linux"]["rootfsPropagation"] = word.into());
         let ran = bundle.args(["cat", "/proc/self/mountinfo"]).run().ok();
-        let line = ran
-            .stdout
-            .lines()
-            .find(|l| l.split(' ').nth(4) == Some("/"))
-            .unwrap();
+        let line = ran.stdout.lines().find(|l| l.split(' ').nth(4) == Some("/")).unwrap();
         assert!(line.contains(expected), "{word}: {line}");
     }
 }
@@ -301,18 +220,14 @@ fn a_root_may_be_shared_or_unbindable() {
 #[test]
 fn an_unknown_propagation_of_the_root_is_refused() {
     let lab = Lab::new();
-    let bundle = lab
-        .bundle()
-        .with(|c| c["linux"]["rootfsPropagation"] = "moss".into());
+    let bundle = lab.bundle().with(|c| c["linux"]["rootfsPropagation"] = "moss".into());
     bundle.run().refuses(1, &["rootfsPropagation"]);
 }
 
 #[test]
 fn no_pivot_gives_the_same_view() {
     let lab = Lab::new();
-    let bundle = lab
-        .bundle()
-        .sh("ls /; ls /etc; cat /proc/1/cmdline > /dev/null");
+    let bundle = lab.bundle().sh("ls /; ls /etc; cat /proc/1/cmdline > /dev/null");
     let plain = bundle.run().ok();
     let moved = bundle.call("run", ["--no-pivot"]).done().ok();
     assert_eq!(moved.stdout, plain.stdout);
@@ -321,10 +236,7 @@ fn no_pivot_gives_the_same_view() {
 #[test]
 fn dot_dot_of_the_root_is_the_root() {
     let lab = Lab::new();
-    lab.bundle()
-        .sh("ls -id / /.. /../.. | awk '{print $1}' | uniq | wc -l")
-        .run()
-        .prints("1\n");
+    lab.bundle().sh("ls -id / /.. /../.. | awk '{print $1}' | uniq | wc -l").run().prints("1\n");
 }
 
 #[test]
@@ -335,10 +247,7 @@ fn a_root_file_system_without_mount_points_gets_them() {
     for dir in ["proc", "dev", "sys"] {
         fs::remove_dir(rootfs.join(dir)).unwrap();
     }
-    bundle
-        .sh("test -e /proc/self/status && test -c /dev/null")
-        .run()
-        .ok();
+    bundle.sh("test -e /proc/self/status && test -c /dev/null").run().ok();
     assert!(Path::new(&rootfs).join("proc").is_dir());
 }
 
@@ -357,10 +266,7 @@ fn files_of_the_container_belong_to_the_mapped_ids() {
         .sh("touch /zero /one; chown 1000:1000 /one; stat -c %u:%g /zero /one")
         .run()
         .prints("0:0\n1000:1000\n");
-    assert_eq!(
-        fs::metadata(rootfs.join("zero")).unwrap().uid(),
-        nix::unistd::geteuid().as_raw()
-    );
+    assert_eq!(fs::metadata(rootfs.join("zero")).unwrap().uid(), nix::unistd::geteuid().as_raw());
     let start = maps[1]["hostID"].as_u64().unwrap() as u32;
     assert_eq!(fs::metadata(rootfs.join("one")).unwrap().uid(), start + 999);
 }

@@ -11,11 +11,7 @@ use crate::lab::{Lab, NONE, PATIENCE, alive, eventually};
 fn run_passes_the_standard_streams_through() {
     let lab = Lab::new();
     let bundle = lab.bundle().sh("cat; echo to stderr >&2");
-    let ran = bundle
-        .call("run", NONE)
-        .stdin("moss\n")
-        .done()
-        .prints("moss\n");
+    let ran = bundle.call("run", NONE).stdin("moss\n").done().prints("moss\n");
     assert!(ran.stderr.contains("to stderr"), "{}", ran.stderr);
 }
 
@@ -31,11 +27,7 @@ fn run_ends_with_the_code_of_the_process() {
 #[test]
 fn run_ends_with_128_and_the_signal_that_killed_the_process() {
     let lab = Lab::new();
-    let running = lab
-        .bundle()
-        .named("killed")
-        .sh("echo ready; exec sleep 1000")
-        .spawn();
+    let running = lab.bundle().named("killed").sh("echo ready; exec sleep 1000").spawn();
     running.wait_for_output("ready");
     lab.call(["kill", "killed", "KILL"]).done().ok();
     running.wait().exits(137);
@@ -43,12 +35,7 @@ fn run_ends_with_128_and_the_signal_that_killed_the_process() {
     // The first process of a pid namespace is immune to its own signals; without one it is not.
     for (signal, code) in [("TERM", 143), ("USR1", 138)] {
         let script = format!("kill -{signal} $$");
-        lab.bundle()
-            .without_namespace("pid")
-            .without_proc()
-            .sh(&script)
-            .run()
-            .exits(code);
+        lab.bundle().without_namespace("pid").without_proc().sh(&script).run().exits(code);
     }
 }
 
@@ -101,11 +88,7 @@ fn a_relative_pid_file_is_relative_to_the_caller() {
     let bundle = lab.bundle().sleeps().named("elsewhere");
     let elsewhere = lab.dir.join("elsewhere");
     fs::create_dir(&elsewhere).unwrap();
-    bundle
-        .call("run", ["-d", "--pid-file", "my.pid"])
-        .cwd(&elsewhere)
-        .done()
-        .ok();
+    bundle.call("run", ["-d", "--pid-file", "my.pid"]).cwd(&elsewhere).done().ok();
     assert!(elsewhere.join("my.pid").exists());
     lab.call(["delete", "-f", "elsewhere"]).done().ok();
 }
@@ -115,30 +98,19 @@ fn the_bundle_is_the_current_directory_unless_given() {
     let lab = Lab::new();
     let bundle = lab.bundle().sh("echo here");
     bundle.save();
-    lab.call(["run", &lab.id()])
-        .cwd(&bundle.dir)
-        .done()
-        .prints("here\n");
+    lab.call(["run", &lab.id()]).cwd(&bundle.dir).done().prints("here\n");
 }
 
 #[test]
 fn a_relative_rootfs_is_relative_to_the_bundle() {
     let lab = Lab::new();
-    lab.bundle()
-        .own_rootfs()
-        .sh("echo > /written; ls /written")
-        .run()
-        .prints("/written\n");
+    lab.bundle().own_rootfs().sh("echo > /written; ls /written").run().prints("/written\n");
 }
 
 #[test]
 fn signals_to_a_foreground_run_reach_the_container() {
     let lab = Lab::new();
-    for (signal, name) in [
-        (Signal::SIGTERM, "TERM"),
-        (Signal::SIGUSR1, "USR1"),
-        (Signal::SIGHUP, "HUP"),
-    ] {
+    for (signal, name) in [(Signal::SIGTERM, "TERM"), (Signal::SIGUSR1, "USR1"), (Signal::SIGHUP, "HUP")] {
         let script = format!("trap 'echo got; exit 9' {name}; echo ready; sleep 1000 & wait");
         let running = lab.bundle().sh(&script).spawn();
         running.wait_for_output("ready");
@@ -153,17 +125,11 @@ fn orphans_of_the_container_are_reaped() {
     let lab = Lab::new();
     // An orphan in a container without a pid namespace comes to the runtime, the nearest subreaper.
     let script = "sh -c 'sleep 0.05 & echo $! >&3' 3>&1; echo ready; read line";
-    let running = lab
-        .bundle()
-        .without_namespace("pid")
-        .without_proc()
-        .sh(script);
+    let running = lab.bundle().without_namespace("pid").without_proc().sh(script);
     let mut running = running.call("run", NONE).stdin_pipe().spawn();
     running.wait_for_output("ready");
     let orphan: i32 = running.stdout().lines().next().unwrap().parse().unwrap();
-    let reaped = eventually(PATIENCE, || {
-        !std::path::Path::new(&format!("/proc/{orphan}")).exists()
-    });
+    let reaped = eventually(PATIENCE, || !std::path::Path::new(&format!("/proc/{orphan}")).exists());
     assert!(reaped, "{orphan} is a zombie");
     drop(running.child.stdin.take());
     running.wait().exits(1);
@@ -172,15 +138,9 @@ fn orphans_of_the_container_are_reaped() {
 #[test]
 fn killing_a_foreground_run_is_not_fatal_for_what_comes_after() {
     let lab = Lab::new();
-    let running = lab
-        .bundle()
-        .named("bereft")
-        .sh("echo ready; exec sleep 1000")
-        .spawn();
+    let running = lab.bundle().named("bereft").sh("echo ready; exec sleep 1000").spawn();
     running.wait_for_output("ready");
-    let pid = lab.call(["state", "bereft"]).done().ok().json()["pid"]
-        .as_i64()
-        .unwrap() as i32;
+    let pid = lab.call(["state", "bereft"]).done().ok().json()["pid"].as_i64().unwrap() as i32;
     running.signal(Signal::SIGKILL);
     drop(running);
     lab.call(["delete", "--force", "bereft"]).done().ok();
@@ -191,23 +151,11 @@ fn killing_a_foreground_run_is_not_fatal_for_what_comes_after() {
 #[test]
 fn the_environment_of_the_caller_stays_outside() {
     let lab = Lab::new();
-    let bundle = lab
-        .bundle()
-        .args(["env"])
-        .with(|c| push_env(c, "MOSS=green"));
+    let bundle = lab.bundle().args(["env"]).with(|c| push_env(c, "MOSS=green"));
     let ran = bundle.call("run", NONE).env("SECRET", "1").done().ok();
-    let mut names: Vec<_> = ran
-        .stdout
-        .lines()
-        .map(|l| l.split('=').next().unwrap())
-        .collect();
+    let mut names: Vec<_> = ran.stdout.lines().map(|l| l.split('=').next().unwrap()).collect();
     names.sort_unstable();
-    assert_eq!(
-        names,
-        ["BRYO_SUITE", "HOME", "MOSS", "PATH", "TERM"],
-        "{}",
-        ran.stdout
-    );
+    assert_eq!(names, ["BRYO_SUITE", "HOME", "MOSS", "PATH", "TERM"], "{}", ran.stdout);
     assert!(ran.stdout.contains("\nMOSS=green\n"));
 }
 

@@ -18,15 +18,8 @@ fn executable(path: &Path, content: &str) {
 
 fn all_capabilities(bundle: Bundle) -> Bundle {
     bundle.with(|c| {
-        let all = json!([
-            "CAP_CHOWN",
-            "CAP_DAC_OVERRIDE",
-            "CAP_KILL",
-            "CAP_SYS_ADMIN",
-            "CAP_SYS_PTRACE"
-        ]);
-        c["process"]["capabilities"] =
-            json!({ "bounding": all, "effective": all, "permitted": all });
+        let all = json!(["CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_KILL", "CAP_SYS_ADMIN", "CAP_SYS_PTRACE"]);
+        c["process"]["capabilities"] = json!({ "bounding": all, "effective": all, "permitted": all });
     })
 }
 
@@ -55,13 +48,7 @@ fn cve_2019_5736_the_binary_of_the_runtime_cannot_be_overwritten() {
     fs::copy(runtime(), &copy).unwrap();
     let before = fs::read(&copy).unwrap();
     let root = lab.root();
-    let call = |args: &[&str]| {
-        lab.program(&copy)
-            .args(["--root"])
-            .args([&root])
-            .args(args)
-            .done()
-    };
+    let call = |args: &[&str]| lab.program(&copy).args(["--root"]).args([&root]).args(args).done();
 
     // As the entry point: the program that is run is the runtime itself.
     let bundle = lab.bundle().own_rootfs().args(["/evil"]);
@@ -82,10 +69,7 @@ fn cve_2019_5736_the_binary_of_the_runtime_cannot_be_overwritten() {
         call(&["exec", "attacker", "true"]).ok();
     }
     call(&["delete", "--force", "attacker"]).ok();
-    assert!(
-        fs::read(&copy).unwrap() == before,
-        "the runtime's binary has changed"
-    );
+    assert!(fs::read(&copy).unwrap() == before, "the runtime's binary has changed");
 }
 
 #[test]
@@ -96,14 +80,8 @@ fn cve_2019_16884_a_proc_or_sys_of_the_image_that_is_a_symlink_is_refused() {
             if name == "sys" {
                 // A mount of its own: the bind of the host's is another case.
                 let mounts = c["mounts"].as_array_mut().unwrap();
-                mounts
-                    .iter_mut()
-                    .find(|m| m["destination"] == "/sys")
-                    .unwrap()["type"] = "sysfs".into();
-                mounts
-                    .iter_mut()
-                    .find(|m| m["destination"] == "/sys")
-                    .unwrap()["options"] = json!(["ro"]);
+                mounts.iter_mut().find(|m| m["destination"] == "/sys").unwrap()["type"] = "sysfs".into();
+                mounts.iter_mut().find(|m| m["destination"] == "/sys").unwrap()["options"] = json!(["ro"]);
                 push(&mut c["linux"]["namespaces"], json!({ "type": "network" }));
             }
         });
@@ -131,17 +109,8 @@ fn covering(lab: &Lab, kind: &str, target: &str) -> Value {
 #[test]
 fn cve_2019_19921_a_volume_on_proc_is_refused() {
     let lab = Lab::new();
-    for target in [
-        "/proc",
-        "/proc/sys",
-        "/proc/self",
-        "/proc/self/attr",
-        "/mnt/../proc/sys",
-    ] {
-        lab.bundle()
-            .add_mount(covering(&lab, "bind", target))
-            .run()
-            .refuses(1, &["/proc"]);
+    for target in ["/proc", "/proc/sys", "/proc/self", "/proc/self/attr", "/mnt/../proc/sys"] {
+        lab.bundle().add_mount(covering(&lab, "bind", target)).run().refuses(1, &["/proc"]);
         assert!(lab.state_entries().is_empty());
     }
 }
@@ -150,18 +119,10 @@ fn cve_2019_19921_a_volume_on_proc_is_refused() {
 fn cve_2025_52881_no_other_file_system_lies_on_proc() {
     bryo_only!("runc 1.1 looks at binds only");
     let lab = Lab::new();
-    for target in [
-        "/proc",
-        "/proc/sys",
-        "/proc/self",
-        "/proc/self/attr",
-        "/proc/sys/kernel",
-        "/mnt/../proc/sys",
-    ] {
-        lab.bundle()
-            .add_mount(covering(&lab, "tmpfs", target))
-            .run()
-            .refuses(1, &["/proc"]);
+    for target in
+        ["/proc", "/proc/sys", "/proc/self", "/proc/self/attr", "/proc/sys/kernel", "/mnt/../proc/sys"]
+    {
+        lab.bundle().add_mount(covering(&lab, "tmpfs", target)).run().refuses(1, &["/proc"]);
         assert!(lab.state_entries().is_empty());
     }
 }
@@ -174,14 +135,7 @@ fn cve_2019_10152_no_program_of_the_image_or_of_its_path_runs_on_the_host() {
     let marker = lab.dir.join("marker");
     let bundle = lab.bundle().subids().own_rootfs();
     let rootfs = bundle.rootfs();
-    for name in [
-        "ps",
-        "newuidmap",
-        "newgidmap",
-        "nsenter",
-        "getsubids",
-        "mount",
-    ] {
+    for name in ["ps", "newuidmap", "newgidmap", "nsenter", "getsubids", "mount"] {
         let body = format!("#!/bin/sh\necho {name} >> {}\n", marker.display());
         executable(&evil.join(name), &body);
         let inside = rootfs.join("bin").join(name);
@@ -213,17 +167,10 @@ fn cve_2020_15257_the_runtime_opens_no_abstract_socket() {
     let processes = lab.processes();
     assert!(!processes.is_empty());
     for (pid, argv) in processes {
-        for fd in fs::read_dir(format!("/proc/{pid}/fd"))
-            .into_iter()
-            .flatten()
-            .flatten()
-        {
+        for fd in fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten() {
             let target = fs::read_link(fd.path()).unwrap_or_default();
             let target = target.to_string_lossy();
-            assert!(
-                !abstract_inodes.iter().any(|i| *i == target),
-                "{argv}: {target}"
-            );
+            assert!(!abstract_inodes.iter().any(|i| *i == target), "{argv}: {target}");
         }
     }
     c.remove();
@@ -235,14 +182,7 @@ fn while_swapping(directory: &Path, link: &Path, work: impl FnOnce()) {
     std::thread::scope(|scope| {
         scope.spawn(|| {
             while !stop.load(Ordering::Relaxed) {
-                renameat2(
-                    AT_FDCWD,
-                    directory,
-                    AT_FDCWD,
-                    link,
-                    RenameFlags::RENAME_EXCHANGE,
-                )
-                .unwrap();
+                renameat2(AT_FDCWD, directory, AT_FDCWD, link, RenameFlags::RENAME_EXCHANGE).unwrap();
             }
         });
         let worked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(work));
@@ -262,16 +202,10 @@ fn cve_2021_30465_and_2024_45310_a_race_on_a_mount_target_makes_nothing_outside(
     fs::create_dir_all(volume.join("dir")).unwrap();
     fs::create_dir(&outside).unwrap();
     let up = "../".repeat(20);
-    symlink(
-        format!("{up}{}", outside.strip_prefix("/").unwrap().display()),
-        volume.join("link"),
-    )
-    .unwrap();
+    symlink(format!("{up}{}", outside.strip_prefix("/").unwrap().display()), volume.join("link")).unwrap();
     let bundle = lab
         .bundle()
-        .add_mount(
-            json!({ "destination": "/mnt", "type": "bind", "source": volume, "options": ["bind"] }),
-        )
+        .add_mount(json!({ "destination": "/mnt", "type": "bind", "source": volume, "options": ["bind"] }))
         .add_mount(json!({ "destination": "/mnt/dir/a/b", "type": "tmpfs", "source": "tmpfs" }));
     while_swapping(&volume.join("dir"), &volume.join("link"), || {
         for _ in 0..40 {
@@ -288,39 +222,26 @@ fn cve_2022_0811_a_sysctl_cannot_smuggle_another() {
     let lab = Lab::new();
     let before = fs::read_to_string("/proc/sys/kernel/core_pattern").unwrap();
     for (key, value) in [
-        (
-            "kernel.shm_rmid_forced",
-            "1+kernel.core_pattern=|/bin/false",
-        ),
+        ("kernel.shm_rmid_forced", "1+kernel.core_pattern=|/bin/false"),
         ("kernel.core_pattern", "|/bin/false"),
         ("kernel/core_pattern", "|/bin/false"),
     ] {
-        let bundle = lab
-            .bundle()
-            .with(|c| c["linux"]["sysctl"] = json!({ key: value }));
+        let bundle = lab.bundle().with(|c| c["linux"]["sysctl"] = json!({ key: value }));
         bundle.run().refuses(1, &[]);
         assert!(lab.state_entries().is_empty());
     }
-    assert_eq!(
-        fs::read_to_string("/proc/sys/kernel/core_pattern").unwrap(),
-        before
-    );
+    assert_eq!(fs::read_to_string("/proc/sys/kernel/core_pattern").unwrap(), before);
 }
 
 #[test]
 fn a_sysctl_key_cannot_climb_out_of_its_namespace() {
     bryo_only!("runc 1.1 looks at the first letters only");
     let lab = Lab::new();
-    for key in [
-        "net/../vm/swappiness",
-        "net./../vm/swappiness",
-        "net.ipv4/../../kernel/panic",
-        "fs.mqueue.../.../x",
-    ] {
-        let bundle = lab
-            .bundle()
-            .namespace("network", None)
-            .with(|c| c["linux"]["sysctl"] = json!({ key: "1" }));
+    for key in
+        ["net/../vm/swappiness", "net./../vm/swappiness", "net.ipv4/../../kernel/panic", "fs.mqueue.../.../x"]
+    {
+        let bundle =
+            lab.bundle().namespace("network", None).with(|c| c["linux"]["sysctl"] = json!({ key: "1" }));
         bundle.run().refuses(1, &[key]);
     }
 }
@@ -335,10 +256,7 @@ fn cve_2022_29162_inheritable_capabilities_are_empty_for_run_and_exec() {
     };
     assert_eq!(inheritable(&[], "/proc/1/status"), "0000000000000000");
     assert_eq!(inheritable(&[], "/proc/self/status"), "0000000000000000");
-    assert_eq!(
-        inheritable(&["--cap", "CAP_NET_RAW"], "/proc/self/status"),
-        "0000000000000000"
-    );
+    assert_eq!(inheritable(&["--cap", "CAP_NET_RAW"], "/proc/self/status"), "0000000000000000");
     c.remove();
 }
 
@@ -347,9 +265,7 @@ fn cve_2024_21626_a_descriptor_of_the_runtime_is_no_directory_to_start_in() {
     let lab = Lab::new();
     for n in 3..=16 {
         for prefix in ["/proc/self/fd", "/dev/fd"] {
-            let bundle = lab
-                .bundle()
-                .with(|c| c["process"]["cwd"] = format!("{prefix}/{n}").into());
+            let bundle = lab.bundle().with(|c| c["process"]["cwd"] = format!("{prefix}/{n}").into());
             let ran = bundle.sh("pwd; ls -d /proc/self/cwd/../../../etc").run();
             assert_ne!(ran.code(), 0, "{n}: {ran:?}");
             assert_eq!(ran.stdout, "", "{n}");
@@ -357,9 +273,7 @@ fn cve_2024_21626_a_descriptor_of_the_runtime_is_no_directory_to_start_in() {
     }
     let c = lab.bundle().sleeps().detach();
     for n in 3..=16 {
-        let ran = c
-            .exec_call(&["--cwd", &format!("/proc/self/fd/{n}")], ["pwd"])
-            .done();
+        let ran = c.exec_call(&["--cwd", &format!("/proc/self/fd/{n}")], ["pwd"]).done();
         assert_ne!(ran.code(), 0, "{n}: {ran:?}");
         assert_eq!(ran.stdout, "", "{n}");
     }
@@ -374,11 +288,8 @@ fn cve_2024_21626_no_descriptor_of_the_runtime_reaches_the_container() {
     bundle.sh(&format!("{script}; true")).run().prints("");
     let c = lab.bundle().sleeps().detach();
     c.exec(["sh", "-c", &format!("{script}; true")]).prints("");
-    let fds: Vec<_> = fs::read_dir(format!("/proc/{}/fd", c.pid()))
-        .unwrap()
-        .flatten()
-        .map(|e| e.file_name())
-        .collect();
+    let fds: Vec<_> =
+        fs::read_dir(format!("/proc/{}/fd", c.pid())).unwrap().flatten().map(|e| e.file_name()).collect();
     assert_eq!(fds.len(), 3, "{fds:?}");
     c.remove();
 }
@@ -417,10 +328,7 @@ fn cve_2026_41579_a_dev_of_the_image_that_is_a_symlink_touches_nothing_outside()
         fs::write(decoy.join(name), "decoy").unwrap();
     }
     let up = "../".repeat(20);
-    for target in [
-        decoy.clone(),
-        Path::new(&up).join(decoy.strip_prefix("/").unwrap()),
-    ] {
+    for target in [decoy.clone(), Path::new(&up).join(decoy.strip_prefix("/").unwrap())] {
         for with_mount in [true, false] {
             let bundle = lab.bundle().own_rootfs().with(|c| {
                 let mounts = c["mounts"].as_array_mut().unwrap();
@@ -439,11 +347,7 @@ fn cve_2026_41579_a_dev_of_the_image_that_is_a_symlink_touches_nothing_outside()
                 lab.call(["delete", "--force", "decoy"]).done().ok();
             }
             for name in ["ptmx", "null", "console", "fd"] {
-                assert_eq!(
-                    fs::read_to_string(decoy.join(name)).unwrap(),
-                    "decoy",
-                    "{name}"
-                );
+                assert_eq!(fs::read_to_string(decoy.join(name)).unwrap(), "decoy", "{name}");
             }
             assert_eq!(fs::read_dir(&decoy).unwrap().count(), 4);
         }
@@ -456,14 +360,8 @@ fn cve_2026_55686_a_directory_behind_a_symlink_is_made_inside_only() {
     let outside = lab.dir.join("outside");
     fs::create_dir(&outside).unwrap();
     let up = "../".repeat(20);
-    for target in [
-        outside.clone(),
-        Path::new(&up).join(outside.strip_prefix("/").unwrap()),
-    ] {
-        let bundle = lab
-            .bundle()
-            .own_rootfs()
-            .with(|c| c["process"]["cwd"] = "/link/new".into());
+    for target in [outside.clone(), Path::new(&up).join(outside.strip_prefix("/").unwrap())] {
+        let bundle = lab.bundle().own_rootfs().with(|c| c["process"]["cwd"] = "/link/new".into());
         symlink(&target, bundle.rootfs().join("link")).unwrap();
         let ran = bundle.run();
         assert!(!ran.stderr.contains("panicked"), "{ran:?}");
@@ -475,15 +373,8 @@ fn cve_2026_55686_a_directory_behind_a_symlink_is_made_inside_only() {
 fn cve_2026_57231_an_env_entry_without_an_equals_sign_is_an_error() {
     bryo_only!("runc 1.1 hands the entry on");
     let lab = Lab::new();
-    let bundle = lab
-        .bundle()
-        .args(["env"])
-        .with(|c| push(&mut c["process"]["env"], json!("SECRET")));
-    let ran = bundle
-        .call("run", NONE)
-        .env("SECRET", "hunter2")
-        .done()
-        .refuses(1, &["SECRET"]);
+    let bundle = lab.bundle().args(["env"]).with(|c| push(&mut c["process"]["env"], json!("SECRET")));
+    let ran = bundle.call("run", NONE).env("SECRET", "hunter2").done().refuses(1, &["SECRET"]);
     assert!(!ran.stderr.contains("hunter2"));
     assert!(lab.state_entries().is_empty());
 }
@@ -497,9 +388,7 @@ fn a_nul_in_a_string_is_an_error() {
         ("/process/cwd", json!("/\0")),
         ("/hostname", json!("a\0b")),
     ] {
-        let bundle = lab
-            .bundle()
-            .with(|c| *c.pointer_mut(pointer).unwrap() = value);
+        let bundle = lab.bundle().with(|c| *c.pointer_mut(pointer).unwrap() = value);
         let ran = bundle.run();
         if pointer == "/hostname" && crate::lab::is_peer() {
             continue; // Go hands the kernel the bytes with their length.
@@ -513,10 +402,7 @@ fn a_nul_in_a_string_is_an_error() {
 fn a_container_cannot_signal_or_trace_the_runtime() {
     let lab = Lab::new();
     let script = "kill -9 -1 2>/dev/null; echo survived";
-    all_capabilities(lab.bundle())
-        .sh(script)
-        .run()
-        .prints("survived\n");
+    all_capabilities(lab.bundle()).sh(script).run().prints("survived\n");
     // The process of the host that waits for it is still there to say so; and the caller too.
     assert!(alive(std::process::id() as i32));
 }
@@ -527,9 +413,7 @@ fn root_inside_cannot_write_what_belongs_to_root_outside() {
     let bundle = all_capabilities(lab.bundle()).add_mount(json!({
         "destination": "/mnt", "type": "bind", "source": "/etc", "options": ["rbind"],
     }));
-    let ran = bundle
-        .sh("echo pwned > /mnt/bryo-suite-was-here; cat /mnt/shadow | head -c 1")
-        .run();
+    let ran = bundle.sh("echo pwned > /mnt/bryo-suite-was-here; cat /mnt/shadow | head -c 1").run();
     if !nix::unistd::geteuid().is_root() {
         assert_eq!(ran.stdout, "");
         assert!(!Path::new("/etc/bryo-suite-was-here").exists());
@@ -544,15 +428,9 @@ fn an_image_cannot_replace_the_loader_of_hooks() {
     let script = lab.script("hook", &format!("cat > /dev/null; env > {}", log.display()));
     let bundle = lab
         .bundle()
-        .hook(
-            "createContainer",
-            json!({ "path": script, "env": ["HOOK=1"] }),
-        )
+        .hook("createContainer", json!({ "path": script, "env": ["HOOK=1"] }))
         .with(|c| push(&mut c["process"]["env"], Value::from("LD_PRELOAD=/evil.so")));
     bundle.run().ok();
     let env = fs::read_to_string(log).unwrap();
-    assert!(
-        env.contains("HOOK=1") && !env.contains("LD_PRELOAD"),
-        "{env}"
-    );
+    assert!(env.contains("HOOK=1") && !env.contains("LD_PRELOAD"), "{env}");
 }

@@ -12,11 +12,7 @@ use crate::pty::terminal;
 fn written(lab: &Lab, options: &[&str]) -> Value {
     let dir = lab.dir.join(format!("spec{}", options.concat()));
     fs::create_dir(&dir).unwrap();
-    lab.bare_call(["spec"])
-        .args(options)
-        .cwd(&dir)
-        .done()
-        .prints("");
+    lab.bare_call(["spec"]).args(options).cwd(&dir).done().prints("");
     serde_json::from_str(&fs::read_to_string(dir.join("config.json")).unwrap()).unwrap()
 }
 
@@ -41,10 +37,7 @@ fn mounts() -> Value {
 fn namespaces(config: &Value) -> Vec<&str> {
     let list = config["linux"]["namespaces"].as_array().unwrap();
     // Whether there is a cgroup namespace depends on the host's cgroups.
-    list.iter()
-        .map(|n| n["type"].as_str().unwrap())
-        .filter(|n| *n != "cgroup")
-        .collect()
+    list.iter().map(|n| n["type"].as_str().unwrap()).filter(|n| *n != "cgroup").collect()
 }
 
 #[track_caller]
@@ -57,30 +50,17 @@ fn assert_common(config: &Value) {
     assert_eq!(process["args"], json!(["sh"]));
     assert_eq!(
         process["env"],
-        json!([
-            "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
-            "TERM=xterm"
-        ])
+        json!(["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "TERM=xterm"])
     );
     assert_eq!(process["cwd"], "/");
     assert_eq!(process["noNewPrivileges"], true);
-    assert_eq!(
-        process["rlimits"],
-        json!([{ "type": "RLIMIT_NOFILE", "hard": 1024, "soft": 1024 }])
-    );
+    assert_eq!(process["rlimits"], json!([{ "type": "RLIMIT_NOFILE", "hard": 1024, "soft": 1024 }]));
     let capabilities = json!(["CAP_AUDIT_WRITE", "CAP_KILL", "CAP_NET_BIND_SERVICE"]);
     for set in ["bounding", "effective", "permitted"] {
         assert_eq!(process["capabilities"][set], capabilities, "{set}");
     }
-    assert!(
-        process["capabilities"]["inheritable"]
-            .as_array()
-            .is_none_or(Vec::is_empty)
-    );
-    assert_eq!(
-        config["root"],
-        json!({ "path": "rootfs", "readonly": true })
-    );
+    assert!(process["capabilities"]["inheritable"].as_array().is_none_or(Vec::is_empty));
+    assert_eq!(config["root"], json!({ "path": "rootfs", "readonly": true }));
     assert!(config["hostname"].is_string());
     let listed = |key: &str, path: &str| {
         let list = config["linux"][key].as_array().unwrap();
@@ -100,13 +80,7 @@ fn assert_common(config: &Value) {
     ] {
         listed("maskedPaths", path);
     }
-    for path in [
-        "/proc/bus",
-        "/proc/fs",
-        "/proc/irq",
-        "/proc/sys",
-        "/proc/sysrq-trigger",
-    ] {
+    for path in ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"] {
         listed("readonlyPaths", path);
     }
 }
@@ -117,14 +91,8 @@ fn spec_writes_what_runc_writes() {
     let config = written(&lab, &[]);
     assert_common(&config);
     assert_eq!(config["mounts"], mounts());
-    assert_eq!(
-        namespaces(&config),
-        ["pid", "network", "ipc", "uts", "mount"]
-    );
-    assert_eq!(
-        config["linux"]["resources"]["devices"],
-        json!([{ "allow": false, "access": "rwm" }])
-    );
+    assert_eq!(namespaces(&config), ["pid", "network", "ipc", "uts", "mount"]);
+    assert_eq!(config["linux"]["resources"]["devices"], json!([{ "allow": false, "access": "rwm" }]));
     assert!(config["linux"]["uidMappings"].is_null());
 }
 
@@ -134,13 +102,7 @@ fn spec_rootless_writes_what_runc_writes() {
     let config = written(&lab, &["--rootless"]);
     assert_common(&config);
     let mut expected = mounts();
-    expected[2]["options"] = json!([
-        "nosuid",
-        "noexec",
-        "newinstance",
-        "ptmxmode=0666",
-        "mode=0620"
-    ]);
+    expected[2]["options"] = json!(["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620"]);
     expected[5] = json!({
         "destination": "/sys", "type": "none", "source": "/sys",
         "options": ["rbind", "nosuid", "noexec", "nodev", "ro"],
@@ -175,10 +137,7 @@ fn spec_takes_a_bundle() {
         assert!(dir.join("config.json").exists());
     }
     let missing = lab.dir.join("missing");
-    lab.bare_call(["spec", "--bundle"])
-        .args([&missing])
-        .done()
-        .refuses(1, &["no such file or directory"]);
+    lab.bare_call(["spec", "--bundle"]).args([&missing]).done().refuses(1, &["no such file or directory"]);
     assert!(!missing.exists());
 }
 
@@ -186,10 +145,7 @@ fn spec_takes_a_bundle() {
 fn spec_leaves_a_config_that_is_there() {
     let lab = Lab::new();
     let file = lab.file("config.json", "mine");
-    lab.bare_call(["spec"])
-        .cwd(&lab.dir)
-        .done()
-        .refuses(1, &["config.json exists"]);
+    lab.bare_call(["spec"]).cwd(&lab.dir).done().refuses(1, &["config.json exists"]);
     assert_eq!(fs::read_to_string(file).unwrap(), "mine");
 }
 
@@ -198,8 +154,7 @@ fn what_spec_rootless_writes_runs() {
     let lab = Lab::new();
     let mut config = written(&lab, &["--rootless"]);
     config["process"]["terminal"] = false.into();
-    config["process"]["args"] =
-        json!(["sh", "-c", "id -u; cat /proc/self/status | grep NoNewPrivs"]);
+    config["process"]["args"] = json!(["sh", "-c", "id -u; cat /proc/self/status | grep NoNewPrivs"]);
     config["root"]["path"] = busybox().to_str().unwrap().into();
     let bundle = lab.bundle().with(|c| *c = config);
     bundle.run().prints("0\nNoNewPrivs:\t1\n");
@@ -212,22 +167,11 @@ fn the_first_steps_of_every_tutorial_work() {
     fs::create_dir(&dir).unwrap();
     // mkdir rootfs, a tar unpacked into it, spec, run: a shell on the terminal.
     let rootfs = lab.bundle().own_rootfs().rootfs();
-    let script = format!(
-        "mkdir rootfs && tar -C {} -cf - . | tar -C rootfs -xf -",
-        rootfs.display()
-    );
-    lab.program("sh")
-        .args(["-c", &script])
-        .cwd(&dir)
-        .done()
-        .ok();
+    let script = format!("mkdir rootfs && tar -C {} -cf - . | tar -C rootfs -xf -", rootfs.display());
+    lab.program("sh").args(["-c", &script]).cwd(&dir).done().ok();
     lab.bare_call(["spec", "--rootless"]).cwd(&dir).done().ok();
     let (mut master, slave) = terminal(24, 80);
-    let running = lab
-        .call(["run", "mycontainer"])
-        .cwd(&dir)
-        .on_terminal(&slave)
-        .spawn();
+    let running = lab.call(["run", "mycontainer"]).cwd(&dir).on_terminal(&slave).spawn();
     master.wait_for("/ # ");
     master.type_in("echo $((40 + 2)) > /dev/tty; exit\n");
     master.wait_for("42");
@@ -242,12 +186,7 @@ fn the_first_steps_of_every_tutorial_work() {
     lab.call(["create", "mycontainer"]).cwd(&dir).done().ok();
     let listed = |status: &str| {
         let table = lab.call(["list"]).done().ok().stdout;
-        assert!(
-            table
-                .lines()
-                .any(|l| l.starts_with("mycontainer") && l.contains(status)),
-            "{table}"
-        );
+        assert!(table.lines().any(|l| l.starts_with("mycontainer") && l.contains(status)), "{table}");
     };
     listed("created");
     lab.call(["start", "mycontainer"]).done().ok();

@@ -11,11 +11,7 @@ fn two_thousand_runs_in_a_row_leave_nothing() {
     let bundle = lab.bundle();
     for n in 0..2_000 {
         let ran = bundle.call("run", NONE).done().ok();
-        assert_eq!(
-            (ran.stdout.as_str(), ran.stderr.as_str()),
-            ("", ""),
-            "run {n}"
-        );
+        assert_eq!((ran.stdout.as_str(), ran.stderr.as_str()), ("", ""), "run {n}");
         lab.forget_ids();
     }
     assert!(lab.state_entries().is_empty());
