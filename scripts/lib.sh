@@ -46,7 +46,7 @@ apt_install() {
 	done
 	[ ${#missing[@]} -gt 0 ] || return 0
 	say "Installing ${missing[*]} ($why)."
-	root env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends "${missing[@]}"
+	root env DEBIAN_FRONTEND=noninteractive apt-get install -qq -y -o Dpkg::Use-Pty=0 --no-install-recommends "${missing[@]}"
 }
 
 # --- Rust ----------------------------------------------------------------------------
@@ -93,16 +93,17 @@ need_rust() {
 	find_rust && return
 	command -v apt-get >/dev/null ||
 		die "needs Rust $min_rust or newer; fix: install rustc and cargo, or rustup, from your distribution"
-	[ -n "$(candidate cargo)" ] || root apt-get update -q
+	[ -n "$(candidate cargo)" ] || root apt-get update -qq
 	while read -r rustc cargo rest; do
 		version=$(candidate "$rustc")
 		if [ -n "$version" ] && [ -n "$(candidate "$cargo")" ] && dpkg --compare-versions "$version" ge "$min_rust"; then
-			apt_install "there is no Rust $min_rust or newer here" "$rustc" "$cargo"
+			# cargo fetches crates by TLS, but only recommends the certificates.
+			apt_install "there is no Rust $min_rust or newer here" "$rustc" "$cargo" ca-certificates
 			find_rust && return
 		fi
 	done < <(rust_packages)
 	if [ -n "$(candidate rustup)" ]; then
-		apt_install "there is no Rust $min_rust or newer here" rustup
+		apt_install "there is no Rust $min_rust or newer here" rustup ca-certificates
 		run rustup toolchain install stable --profile minimal
 		run rustup default stable
 		find_rust && return
