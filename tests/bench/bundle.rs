@@ -25,16 +25,23 @@ impl Kind {
     }
 
     pub fn words(self) -> &'static str {
-        match self {
-            Self::Plain => "one id, the host's network, no seccomp",
-            Self::Full => "a range of ids, an own network namespace, seccomp",
+        match (self, rootful()) {
+            (Self::Plain, false) => "one id, the host's network, no seccomp",
+            (Self::Full, false) => "a range of ids, an own network namespace, seccomp",
+            (Self::Plain, true) => "no user namespace, an own network namespace, no seccomp",
+            (Self::Full, true) => "no user namespace, an own network namespace, seccomp",
         }
     }
 }
 
+/// Root needs no user namespace, and engines that run as root ask for none.
+fn rootful() -> bool {
+    nix::unistd::geteuid().is_root()
+}
+
 /// Writes config.json for `args` into the directory `at`.
 pub fn write(at: &Path, rootfs: &Path, kind: Kind, args: &[&str]) -> Result<()> {
-    let rootful = nix::unistd::geteuid().is_root();
+    let rootful = rootful();
     let full = kind == Kind::Full;
 
     let capabilities = json!(["CAP_AUDIT_WRITE", "CAP_KILL", "CAP_NET_BIND_SERVICE"]);
