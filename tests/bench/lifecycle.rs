@@ -20,8 +20,8 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
-use nix::errno::Errno;
 use nix::sys::resource::{UsageWho, getrusage};
+use nix::sys::signal::{Signal, kill};
 use nix::sys::time::{TimeVal, TimeValLike};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
@@ -313,34 +313,42 @@ fn live(table: &mut Table, who: usize, id: &str, bundle: &str) -> Result<()> {
         .and_then(|pid| pid.trim().parse().ok());
     if let Some(pid) = pid {
         let gone = gone(Pid::from_raw(pid))?;
+        if gone.failed {
+            let message = format!(
+                "{} kill: the container was still there after {PATIENCE:?}",
+                table.runtimes[who].label
+            );
+            *table.failures.entry(message).or_default() += 1;
+        }
         table.note("(init)", who, gone);
         fs::remove_file(pid_file)?;
     }
     table.time("delete", who, &["delete", id])
 }
 
-/// Waits until a killed container's init is gone, and what its life took.
+/// Waits until a killed container's init is gone, and what its life took. One that stays is
+/// killed from here, and counts as a failure.
 fn gone(pid: Pid) -> Result<Cost> {
     let start = Instant::now();
     let cpu = cpu_of_children()?;
+    let mut failed = false;
     loop {
         match waitpid(pid, Some(WaitPidFlag::WNOHANG)) {
             Ok(WaitStatus::StillAlive) => {}
-            // Somebody else's child, and gone or not: nothing is known about it here.
-            Err(Errno::ECHILD) => bail!("process {pid} is not a child of the runtime that made it"),
             Ok(_) => break,
+            // Not a child of ours, whose fate and costs could be known.
             Err(errno) => bail!("cannot wait for process {pid}: {}", errno.desc()),
         }
-        ensure!(
-            start.elapsed() < PATIENCE,
-            "process {pid} survived SIGKILL for {PATIENCE:?}"
-        );
+        if !failed && start.elapsed() > PATIENCE {
+            failed = true;
+            kill(pid, Signal::SIGKILL)?;
+        }
         std::thread::sleep(Duration::from_micros(100));
     }
     Ok(Cost {
         wall: start.elapsed(),
         cpu: cpu_of_children()?.saturating_sub(cpu),
-        failed: false,
+        failed,
     })
 }
 
