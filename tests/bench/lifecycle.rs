@@ -17,6 +17,7 @@ use std::fs::{self, File};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -125,6 +126,9 @@ struct Table<'a> {
     steps: Vec<&'static str>,
     costs: BTreeMap<(usize, usize), Vec<Cost>>,
     failures: Failures,
+    /// Whose turn it is, with which container, and whether it counts.
+    who: usize,
+    id: String,
     warm: bool,
 }
 
@@ -135,6 +139,8 @@ impl<'a> Table<'a> {
             steps: vec![],
             costs: BTreeMap::new(),
             failures: Failures::new(),
+            who: 0,
+            id: String::new(),
             warm: false,
         }
     }
@@ -143,24 +149,23 @@ impl<'a> Table<'a> {
     fn fill(
         &mut self,
         rounds: usize,
-        mut round: impl FnMut(&mut Self, usize, &str) -> Result<()>,
+        mut round: impl FnMut(&mut Self) -> Result<()>,
     ) -> Result<()> {
+        static SERIAL: AtomicU32 = AtomicU32::new(0);
         for n in 0..WARM_UP + rounds {
             self.warm = n >= WARM_UP;
             for turn in 0..self.runtimes.len() {
-                let who = (n + turn) % self.runtimes.len();
-                round(
-                    self,
-                    who,
-                    &format!("bench-{}-{n}-{who}", std::process::id()),
-                )?;
+                self.who = (n + turn) % self.runtimes.len();
+                let serial = SERIAL.fetch_add(1, Ordering::Relaxed);
+                self.id = format!("bench-{}-{serial}", std::process::id());
+                round(self)?;
             }
         }
         Ok(())
     }
 
-    /// Notes a cost of the runtime `who`.
-    fn note(&mut self, step: &'static str, who: usize, cost: Cost) {
+    /// Notes a cost.
+    fn note(&mut self, step: &'static str, cost: Cost) {
         if self.warm {
             let at = self
                 .steps
@@ -170,13 +175,20 @@ impl<'a> Table<'a> {
                     self.steps.push(step);
                     self.steps.len() - 1
                 });
-            self.costs.entry((at, who)).or_default().push(cost);
+            self.costs.entry((at, self.who)).or_default().push(cost);
         }
     }
 
-    /// Runs one command of the runtime `who` to its end and notes what it took.
-    fn time(&mut self, step: &'static str, who: usize, verb: &[&str]) -> Result<()> {
-        let runtime = &self.runtimes[who];
+    /// Notes a failure; its container's id would make each one look different.
+    fn fail(&mut self, step: &str, message: &str) {
+        let message = message.replace(&self.id, "ID");
+        let message = format!("{} {step}: {message}", self.runtimes[self.who].label);
+        *self.failures.entry(message).or_default() += 1;
+    }
+
+    /// Runs one command to its end and notes what it took.
+    fn time(&mut self, step: &'static str, verb: &[&str]) -> Result<()> {
+        let runtime = &self.runtimes[self.who];
         let stderr = runtime.dir.join("stderr");
         let mut command = runtime.command(verb);
         command
@@ -199,14 +211,12 @@ impl<'a> Table<'a> {
         if cost.failed {
             let said = fs::read(&stderr)?;
             let said = String::from_utf8_lossy(&said);
-            let message = format!(
-                "{} {step}: {status}: {}",
-                runtime.label,
-                said.lines().next().unwrap_or("no message")
+            self.fail(
+                step,
+                &format!("{status}: {}", said.lines().next().unwrap_or("no message")),
             );
-            *self.failures.entry(message).or_default() += 1;
         }
-        self.note(step, who, cost);
+        self.note(step, cost);
         Ok(())
     }
 
@@ -279,15 +289,15 @@ fn measure(runtimes: &[Runtime], rounds: usize, rootfs: &Path, dir: &Path) -> Re
 
         bundle::write(&at, rootfs, kind, &["/bin/true"])?;
         let mut table = Table::new(runtimes);
-        table.fill(rounds, |table, who, id| {
-            table.time("run", who, &["run", "-b", path, id])
+        table.fill(rounds, |table| {
+            table.time("run", &["run", "-b", path, &table.id.clone()])
         })?;
         table.print(&format!("run of true; {}", kind.words()))?;
         failures.append(&mut table.failures);
 
         bundle::write(&at, rootfs, kind, &["/bin/sleep", "1000"])?;
         let mut table = Table::new(runtimes);
-        table.fill(rounds, |table, who, id| live(table, who, id, path))?;
+        table.fill(rounds, |table| live(table, path))?;
         table.print(&format!("life of sleep; {}", kind.words()))?;
         failures.append(&mut table.failures);
     }
@@ -295,35 +305,34 @@ fn measure(runtimes: &[Runtime], rounds: usize, rootfs: &Path, dir: &Path) -> Re
 }
 
 /// One container from create to delete.
-fn live(table: &mut Table, who: usize, id: &str, bundle: &str) -> Result<()> {
-    let pid_file = table.runtimes[who].dir.join("pid");
+fn live(table: &mut Table, bundle: &str) -> Result<()> {
+    let id = &table.id.clone();
+    let pid_file = table.runtimes[table.who].dir.join("pid");
     let pid_file = pid_file.to_str().context("a path that is not UTF-8")?;
-    table.time("version", who, &["--version"])?;
+    table.time("version", &["--version"])?;
     table.time(
         "create",
-        who,
         &["create", "-b", bundle, "--pid-file", pid_file, id],
     )?;
-    table.time("state", who, &["state", id])?;
-    table.time("start", who, &["start", id])?;
-    table.time("exec", who, &["exec", id, "/bin/true"])?;
-    table.time("kill", who, &["kill", id, "KILL"])?;
+    table.time("state", &["state", id])?;
+    table.time("start", &["start", id])?;
+    table.time("exec", &["exec", id, "/bin/true"])?;
+    table.time("kill", &["kill", id, "KILL"])?;
     let pid = fs::read_to_string(pid_file)
         .ok()
         .and_then(|pid| pid.trim().parse().ok());
     if let Some(pid) = pid {
         let gone = gone(Pid::from_raw(pid))?;
         if gone.failed {
-            let message = format!(
-                "{} kill: the container was still there after {PATIENCE:?}",
-                table.runtimes[who].label
+            table.fail(
+                "kill",
+                &format!("the container was still there after {PATIENCE:?}"),
             );
-            *table.failures.entry(message).or_default() += 1;
         }
-        table.note("(init)", who, gone);
+        table.note("(init)", gone);
         fs::remove_file(pid_file)?;
     }
-    table.time("delete", who, &["delete", id])
+    table.time("delete", &["delete", id])
 }
 
 /// Waits until a killed container's init is gone, and what its life took. One that stays is
