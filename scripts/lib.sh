@@ -36,7 +36,13 @@ candidate() {
 	LC_ALL=C apt-cache policy "$1" 2>/dev/null | sed -n 's/^  Candidate: \([^(].*\)/\1/p'
 }
 
-# apt_install WHY PACKAGE...: installs what is not there yet, and says so first.
+# apt-get as root, quietly; another apt may be at work on a machine that has just started.
+apt_get() {
+	root env DEBIAN_FRONTEND=noninteractive apt-get -qq -o DPkg::Lock::Timeout=300 -o Dpkg::Use-Pty=0 "$@"
+}
+
+# apt_install WHY PACKAGE...: installs what is not there yet, and says so first. Nothing
+# that is there is upgraded.
 apt_install() {
 	local why=$1 package missing=()
 	shift
@@ -45,8 +51,11 @@ apt_install() {
 			missing+=("$package")
 	done
 	[ ${#missing[@]} -gt 0 ] || return 0
+	command -v apt-get >/dev/null ||
+		die "finds no apt here; fix: install by other means what gives: ${missing[*]} ($why)"
 	say "Installing ${missing[*]} ($why)."
-	root env DEBIAN_FRONTEND=noninteractive apt-get install -qq -y -o Dpkg::Use-Pty=0 --no-install-recommends "${missing[@]}"
+	apt_get update
+	apt_get install -y --no-install-recommends --no-upgrade "${missing[@]}"
 }
 
 # --- Rust ----------------------------------------------------------------------------
@@ -93,7 +102,7 @@ need_rust() {
 	find_rust && return
 	command -v apt-get >/dev/null ||
 		die "needs Rust $min_rust or newer; fix: install rustc and cargo, or rustup, from your distribution"
-	[ -n "$(candidate cargo)" ] || root apt-get update -qq
+	[ -n "$(candidate cargo)" ] || apt_get update
 	while read -r rustc cargo rest; do
 		version=$(candidate "$rustc")
 		if [ -n "$version" ] && [ -n "$(candidate "$cargo")" ] && dpkg --compare-versions "$version" ge "$min_rust"; then
@@ -142,6 +151,7 @@ set_plain() {
 	plain=(setpriv "--reuid=$1" "--regid=$1" --init-groups --inh-caps=-all --reset-env --)
 }
 plain_user=$(id -un)
+# shellcheck disable=SC2034 # for those who source this
 plain=()
 if is_root; then
 	set_plain "${BRYO_TEST_USER:-bryo-test}"
