@@ -1,1 +1,17 @@
-//! The integration suite: one binary, one module a verb.
+//! The integration suite: one binary, a module for each verb or topic.
+//!
+//! The runtime under test is `RUNTIME` (a path, or a name in the search path), else the bryo that cargo has
+//! just built. A test counts as a test of compatibility once runc passes it too; what is bryo's own opens
+//! with `bryo_only!` and says why. The root file systems come from `scripts/rootfs`, and where one is missing
+//! its tests fail and say how to make it.
+//!
+//! Tests are sentences, and each leaves the machine as it found it: see [`lab::Lab`].
+
+// An unexpected None or Err is a failed test, and its line is the best message that there is.
+#![allow(clippy::unwrap_used)]
+#![allow(dead_code)] // while the suite grows
+
+mod exec;
+mod lab;
+mod lifecycle;
+mod run;
