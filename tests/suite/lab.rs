@@ -720,6 +720,20 @@ impl Ran {
         ran
     }
 
+    /// Bryo says these words on stderr too; a peer has its own.
+    #[track_caller]
+    pub fn in_bryos_words(self, words: &[&str]) -> Ran {
+        for word in words.iter().filter(|_| !is_peer()) {
+            assert!(
+                self.stderr.contains(word),
+                "{}: no {word:?} in its stderr: {}",
+                self.what,
+                self.stderr
+            );
+        }
+        self
+    }
+
     pub fn json(&self) -> Value {
         serde_json::from_str(&self.stdout)
             .unwrap_or_else(|e| panic!("{}: {e} in its output: {}", self.what, self.stdout))

@@ -11,7 +11,15 @@
 #![allow(clippy::unwrap_used)]
 #![allow(dead_code)] // while the suite grows
 
+mod console;
 mod exec;
+mod hooks;
 mod lab;
 mod lifecycle;
+mod mounts;
+mod namespaces;
+mod process;
+mod pty;
+mod rootfs;
 mod run;
+mod seccomp;
