@@ -10,6 +10,7 @@ use std::cell::{Cell, RefCell};
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
 use std::io::Write;
+use std::marker::PhantomData;
 use std::os::unix::fs::FileTypeExt;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
@@ -149,6 +150,11 @@ impl Lab {
         let id = format!("{}-{}", self.tag, self.next());
         self.ids.borrow_mut().push(id.clone());
         id
+    }
+
+    /// Forget the ids so far, which are known to be gone; a long test gives thousands.
+    pub fn forget_ids(&self) {
+        self.ids.borrow_mut().clear();
     }
 
     /// The state directory, which the runtime makes.
@@ -535,7 +541,7 @@ impl<'lab> Call<'lab> {
             child,
             stdout,
             stderr,
-            lab: self.lab,
+            _lab: PhantomData,
             reaped: false,
         }
     }
@@ -556,7 +562,8 @@ impl<'lab> Call<'lab> {
 
 /// A program under way. Dropped before it has ended, it is killed.
 pub struct Running<'lab> {
-    pub lab: &'lab Lab,
+    /// What it writes to lies in the lab, which must not go before it.
+    _lab: PhantomData<&'lab Lab>,
     argv: Vec<OsString>,
     pub child: Child,
     stdout: PathBuf,

@@ -9,11 +9,14 @@
 
 // An unexpected None or Err is a failed test, and its line is the best message that there is.
 #![allow(clippy::unwrap_used)]
-#![allow(dead_code)] // while the suite grows
 
+mod cli;
 mod console;
+mod debian;
 mod exec;
+mod faults;
 mod hooks;
+mod input;
 mod lab;
 mod lifecycle;
 mod mounts;
@@ -23,3 +26,6 @@ mod pty;
 mod rootfs;
 mod run;
 mod seccomp;
+mod security;
+mod spec;
+mod stress;

@@ -1,0 +1,578 @@
+//! The command line as engines read it: list, ps, the logs, versions, and wrong usage.
+
+use std::fs;
+
+use serde_json::{Value, json};
+
+use crate::lab::{Lab, NONE, bryo_only, only};
+
+#[test]
+fn list_shows_every_container_in_a_table() {
+    let lab = Lab::new();
+    let a = lab.bundle().sleeps().detach();
+    let b = lab.bundle().create();
+    let table = lab.call(["list"]).done().ok().stdout;
+    let lines: Vec<Vec<&str>> = table
+        .lines()
+        .map(|l| l.split_whitespace().collect())
+        .collect();
+    assert_eq!(
+        lines[0],
+        ["ID", "PID", "STATUS", "BUNDLE", "CREATED", "OWNER"]
+    );
+    assert_eq!(lines.len(), 3, "{table}");
+    for (c, status) in [(&a, "running"), (&b, "created")] {
+        let line = lines
+            .iter()
+            .find(|l| l[0] == c.id)
+            .unwrap_or_else(|| panic!("{table}"));
+        assert_eq!(line[1], c.pid().to_string());
+        assert_eq!(line[2], status);
+        assert_eq!(line[3], c.bundle.to_str().unwrap());
+    }
+    a.remove();
+    b.remove();
+}
+
+#[test]
+fn list_of_nothing_is_a_header_or_null() {
+    let lab = Lab::new();
+    let table = lab.call(["list"]).done().ok().stdout;
+    assert_eq!(
+        table.split_whitespace().collect::<Vec<_>>().join(" "),
+        "ID PID STATUS BUNDLE CREATED OWNER"
+    );
+    lab.call(["list", "-q"]).done().prints("");
+    let json = lab.call(["list", "--format", "json"]).done().ok().json();
+    assert!(json.is_null() || json == json!([]), "{json}");
+}
+
+#[test]
+fn list_quiet_shows_the_ids_alone() {
+    let lab = Lab::new();
+    let a = lab.bundle().named("alpha").create();
+    let b = lab.bundle().named("beta").create();
+    for flag in ["-q", "--quiet"] {
+        lab.call(["list", flag]).done().prints("alpha\nbeta\n");
+    }
+    a.remove();
+    b.remove();
+}
+
+/// Whether this is a time that Go's RFC3339Nano parser takes.
+fn is_rfc3339_nano(text: &str) -> bool {
+    let (seconds, rest) = text
+        .split_at_checked("2006-01-02T15:04:05".len())
+        .unwrap_or_default();
+    let shape: String = seconds
+        .chars()
+        .map(|c| if c.is_ascii_digit() { '0' } else { c })
+        .collect();
+    let fraction = rest.trim_end_matches('Z');
+    shape == "0000-00-00T00:00:00"
+        && rest.ends_with('Z')
+        && (fraction.is_empty()
+            || fraction.strip_prefix('.').is_some_and(|f| {
+                (1..=9).contains(&f.len()) && f.bytes().all(|b| b.is_ascii_digit())
+            }))
+}
+
+#[test]
+fn list_json_has_the_fields_that_engines_read() {
+    let lab = Lab::new();
+    let c = lab
+        .bundle()
+        .with(|c| c["annotations"] = json!({ "a": "b" }))
+        .create();
+    for arguments in [["list", "-f", "json"], ["list", "--format", "json"]] {
+        let entry = only(
+            lab.call(arguments)
+                .done()
+                .ok()
+                .json()
+                .as_array()
+                .unwrap()
+                .clone(),
+        );
+        assert_eq!(entry["id"], c.id);
+        assert_eq!(entry["pid"], c.pid());
+        assert_eq!(entry["status"], "created");
+        assert_eq!(entry["bundle"], c.bundle.to_str().unwrap());
+        assert_eq!(entry["rootfs"], crate::lab::busybox().to_str().unwrap());
+        assert_eq!(entry["annotations"], json!({ "a": "b" }));
+        assert!(entry["ociVersion"].is_string());
+        assert!(
+            is_rfc3339_nano(entry["created"].as_str().unwrap()),
+            "{entry}"
+        );
+        let me = nix::unistd::User::from_uid(nix::unistd::geteuid())
+            .unwrap()
+            .unwrap();
+        assert_eq!(entry["owner"], me.name);
+    }
+    assert!(is_rfc3339_nano(c.state()["created"].as_str().unwrap()));
+    c.remove();
+}
+
+#[test]
+fn created_is_the_time_of_the_creation() {
+    let lab = Lab::new();
+    let c = lab.bundle().create();
+    let first = c.state()["created"].clone();
+    c.start().ok();
+    c.wait_until_stopped();
+    assert_eq!(c.state()["created"], first);
+    let today = std::process::Command::new("date")
+        .args(["-u", "+%Y-%m-%dT%H"])
+        .output()
+        .unwrap();
+    let hour = String::from_utf8(today.stdout).unwrap();
+    let text = first.as_str().unwrap();
+    // Unless the hour has just changed, it is this one; and the day is this one but at midnight.
+    assert!(
+        text.starts_with(hour.trim()) || text.contains(":59:") || text.contains(":00:"),
+        "{text} {hour}"
+    );
+    c.delete().ok();
+}
+
+#[test]
+fn list_of_an_unknown_format_is_refused() {
+    let lab = Lab::new();
+    let c = lab.bundle().create();
+    lab.call(["list", "--format", "moss"])
+        .done()
+        .refuses(1, &["format"]);
+    c.remove();
+}
+
+#[test]
+fn list_passes_over_what_is_no_container() {
+    let lab = Lab::new();
+    let c = lab.bundle().create();
+    fs::write(lab.root().join("file"), "").unwrap();
+    fs::create_dir(lab.root().join("empty")).unwrap();
+    let ran = lab.call(["list", "-q"]).done().ok();
+    assert!(ran.stdout.lines().any(|l| l == c.id), "{ran:?}");
+    fs::remove_file(lab.root().join("file")).unwrap();
+    fs::remove_dir(lab.root().join("empty")).unwrap();
+    c.remove();
+}
+
+#[test]
+fn ps_lists_the_processes_of_the_container() {
+    bryo_only!("runc needs a cgroup of the container's own for it");
+    let lab = Lab::new();
+    let c = lab
+        .bundle()
+        .sh("sleep 991 & echo ready; sleep 992")
+        .detach();
+    c.wait_for_output("ready");
+    let pids: Vec<i64> =
+        serde_json::from_str(&c.call("ps", ["-f", "json"]).done().ok().stdout).unwrap();
+    assert!(pids.contains(&i64::from(c.pid())), "{pids:?}");
+    assert_eq!(pids.len(), 3, "{pids:?}");
+    let table = c.call("ps", NONE).done().ok().stdout;
+    assert!(table.lines().next().unwrap().contains("PID"), "{table}");
+    assert_eq!(table.lines().count(), 4, "{table}");
+    assert!(
+        table.contains("sleep 991") && table.contains("sleep 992"),
+        "{table}"
+    );
+    let table = c
+        .call("ps", ["--format", "table"])
+        .args(["-e", "-o", "pid,args"])
+        .done()
+        .ok()
+        .stdout;
+    assert_eq!(table.lines().count(), 4, "{table}");
+    c.call("ps", ["--format", "moss"])
+        .done()
+        .refuses(1, &["format"]);
+    c.remove();
+}
+
+#[test]
+fn ps_lists_the_processes_of_an_exec_too() {
+    bryo_only!("runc needs a cgroup of the container's own for it");
+    let lab = Lab::new();
+    let c = lab.bundle().sleeps().detach();
+    c.exec_call(&["--detach"], ["sleep", "993"]).done().ok();
+    let pids: Vec<i64> =
+        serde_json::from_str(&c.call("ps", ["-f", "json"]).done().ok().stdout).unwrap();
+    assert_eq!(pids.len(), 2);
+    // Of this container alone.
+    let other = lab.bundle().sleeps().detach();
+    let others: Vec<i64> =
+        serde_json::from_str(&other.call("ps", ["-f", "json"]).done().ok().stdout).unwrap();
+    assert_eq!(others, [i64::from(other.pid())]);
+    c.remove();
+    other.remove();
+}
+
+#[test]
+fn the_version_has_the_prefixes_that_engines_parse() {
+    let lab = Lab::new();
+    for flag in ["--version", "-v"] {
+        let text = lab.bare_call([flag]).done().ok().stdout;
+        let lines: Vec<_> = text.lines().collect();
+        let name = if crate::lab::is_peer() { "" } else { "bryo" };
+        assert!(
+            lines[0].starts_with(name) && lines[0].contains(" version "),
+            "{text}"
+        );
+        assert!(lines.iter().any(|l| l.starts_with("spec: ")), "{text}");
+        assert!(lines.iter().any(|l| l.starts_with("commit:")), "{text}");
+    }
+}
+
+#[test]
+fn features_are_those_of_the_runtime_spec() {
+    let lab = Lab::new();
+    let features = lab.bare_call(["features"]).done().ok().json();
+    let has = |pointer: &str, word: &str| {
+        let list = features.pointer(pointer).and_then(Value::as_array);
+        let list = list.unwrap_or_else(|| panic!("no {pointer} in {features}"));
+        assert!(
+            list.iter().any(|v| v == word),
+            "{word} is not in {pointer}: {list:?}"
+        );
+    };
+    assert!(features["ociVersionMin"].is_string() && features["ociVersionMax"].is_string());
+    for hook in [
+        "prestart",
+        "createRuntime",
+        "createContainer",
+        "startContainer",
+        "poststart",
+        "poststop",
+    ] {
+        has("/hooks", hook);
+    }
+    for option in ["ro", "rbind", "nosuid", "rro", "tmpcopyup"] {
+        has("/mountOptions", option);
+    }
+    for namespace in ["pid", "network", "ipc", "uts", "mount", "user", "cgroup"] {
+        has("/linux/namespaces", namespace);
+    }
+    has("/linux/capabilities", "CAP_CHOWN");
+    assert_eq!(
+        features.pointer("/linux/seccomp/enabled"),
+        Some(&json!(true))
+    );
+    has("/linux/seccomp/actions", "SCMP_ACT_ERRNO");
+    has("/linux/seccomp/operators", "SCMP_CMP_MASKED_EQ");
+    has("/linux/seccomp/archs", "SCMP_ARCH_X86_64");
+    for key in [
+        "/linux/cgroup/v1",
+        "/linux/cgroup/v2",
+        "/linux/cgroup/systemd",
+        "/linux/apparmor/enabled",
+        "/linux/selinux/enabled",
+    ] {
+        assert!(
+            features.pointer(key).is_some_and(Value::is_boolean),
+            "no {key} in {features}"
+        );
+    }
+}
+
+/// The one line of a log, parsed, with a time that Go takes.
+#[track_caller]
+fn json_line(text: &str) -> Value {
+    let line: Value =
+        serde_json::from_str(text.trim_end()).unwrap_or_else(|e| panic!("{e}: {text}"));
+    assert_eq!(line["level"], "error", "{text}");
+    let time = line["time"].as_str().unwrap();
+    assert!(
+        is_rfc3339_nano(time) || time.len() == "2006-01-02T15:04:05+00:00".len(),
+        "{time}"
+    );
+    line
+}
+
+#[test]
+fn an_error_in_json_is_one_line() {
+    let lab = Lab::new();
+    let ran = lab
+        .call(["--log-format", "json", "state", "nobody"])
+        .done()
+        .exits(1);
+    assert_eq!(
+        json_line(&ran.stderr)["msg"]
+            .as_str()
+            .unwrap()
+            .matches("container does not exist")
+            .count(),
+        1
+    );
+    let ran = lab
+        .call(["--log-format=json", "state", "nobody"])
+        .done()
+        .exits(1);
+    json_line(&ran.stderr);
+}
+
+#[test]
+fn an_error_goes_to_the_log_file_and_to_stderr() {
+    let lab = Lab::new();
+    let log = lab.dir.join("log.json");
+    let log_option = log.to_str().unwrap();
+    let ran = lab
+        .call([
+            "--log",
+            log_option,
+            "--log-format",
+            "json",
+            "start",
+            "nobody",
+        ])
+        .done();
+    ran.refuses(1, &["container does not exist"]);
+    // Podman decodes the whole file as one object.
+    let line = json_line(&fs::read_to_string(&log).unwrap());
+    assert!(
+        line["msg"]
+            .as_str()
+            .unwrap()
+            .contains("container does not exist")
+    );
+}
+
+#[test]
+fn a_success_leaves_the_log_file_without_an_error() {
+    let lab = Lab::new();
+    let log = lab.dir.join("log.json");
+    let bundle = lab.bundle().named("quiet");
+    bundle.save();
+    let options = [
+        "--log",
+        log.to_str().unwrap(),
+        "--log-format",
+        "json",
+        "run",
+        "--bundle",
+    ];
+    lab.call(options)
+        .args([&bundle.dir])
+        .args(["quiet"])
+        .done()
+        .ok();
+    let text = fs::read_to_string(&log).unwrap_or_default();
+    assert!(!text.contains("\"error\""), "{text}");
+}
+
+#[test]
+fn a_log_that_exists_is_appended_to() {
+    let lab = Lab::new();
+    let log = lab.file("log", "first\n");
+    lab.call(["--log", log.to_str().unwrap(), "state", "nobody"])
+        .done()
+        .exits(1);
+    let text = fs::read_to_string(&log).unwrap();
+    assert!(
+        text.starts_with("first\n") && text.contains("does not exist"),
+        "{text}"
+    );
+}
+
+#[test]
+fn a_text_log_names_its_level() {
+    let lab = Lab::new();
+    let log = lab.dir.join("log");
+    lab.call(["--debug", "--log", log.to_str().unwrap(), "state", "nobody"])
+        .done()
+        .exits(1);
+    let text = fs::read_to_string(&log).unwrap();
+    assert!(text.contains("container does not exist"), "{text}");
+}
+
+#[test]
+fn debug_changes_nothing_but_the_log() {
+    let lab = Lab::new();
+    let bundle = lab.bundle().named("debugged").sh("echo hello; exit 5");
+    bundle.save();
+    let log = lab.dir.join("log");
+    let options = ["--debug", "--log", log.to_str().unwrap(), "run", "--bundle"];
+    let ran = lab
+        .call(options)
+        .args([&bundle.dir])
+        .args(["debugged"])
+        .done()
+        .exits(5);
+    assert_eq!(ran.stdout, "hello\n");
+}
+
+#[test]
+fn an_unknown_log_format_is_refused() {
+    let lab = Lab::new();
+    lab.call(["--log-format", "moss", "list"])
+        .done()
+        .refuses(1, &["moss"]);
+}
+
+#[test]
+fn two_state_directories_know_nothing_of_each_other() {
+    let lab = Lab::new();
+    let c = lab.bundle().named("here").sleeps().detach();
+    let other = lab.dir.join("other");
+    let elsewhere = |verb: &str| {
+        lab.bare_call(["--root", other.to_str().unwrap(), verb, "here"])
+            .done()
+    };
+    elsewhere("state").refuses(1, &["container does not exist"]);
+    elsewhere("delete").refuses(1, &["container does not exist"]);
+    assert_eq!(c.status(), "running");
+    c.remove();
+}
+
+#[test]
+fn the_state_directory_of_a_plain_user_is_below_the_runtime_directory() {
+    bryo_only!("its name is bryo's own");
+    let lab = Lab::new();
+    let bundle = lab.bundle().sleeps();
+    bundle.save();
+    lab.bare_call(["run", "-d", "--bundle"])
+        .args([&bundle.dir])
+        .args(["default"])
+        .done()
+        .ok();
+    let dir = lab.dir.join("run/bryo");
+    let names: Vec<_> = fs::read_dir(&dir)
+        .unwrap()
+        .map(|e| e.unwrap().file_name())
+        .collect();
+    assert!(names.iter().any(|n| n == "default"), "{names:?}");
+    lab.bare_call(["state", "default"]).done().ok();
+    lab.bare_call(["delete", "--force", "default"]).done().ok();
+}
+
+#[test]
+fn a_plain_user_needs_no_runtime_directory() {
+    bryo_only!("runc wants XDG_RUNTIME_DIR or /run");
+    let lab = Lab::new();
+    let bundle = lab.bundle().sh("echo fine");
+    bundle.save();
+    let call = lab
+        .bare_call(["run", "--bundle"])
+        .args([&bundle.dir])
+        .args([lab.id()]);
+    call.env_remove("XDG_RUNTIME_DIR").done().prints("fine\n");
+}
+
+#[test]
+fn what_engines_call_without_a_path_works() {
+    let lab = Lab::new();
+    // Podman calls these with XDG_RUNTIME_DIR alone in the environment.
+    let c = lab.bundle().sleeps().create();
+    let bare = |args: &[&str]| {
+        lab.call(args)
+            .env_remove("PATH")
+            .env_remove("HOME")
+            .done()
+            .ok();
+    };
+    bare(&["start", &c.id]);
+    bare(&["state", &c.id]);
+    bare(&["kill", &c.id, "9"]);
+    c.wait_until_stopped();
+    bare(&["delete", "--force", &c.id]);
+}
+
+#[test]
+fn wrong_usage_is_told_and_changes_nothing() {
+    let lab = Lab::new();
+    for args in [
+        &["state"][..],
+        &["state", "a", "b"],
+        &["state", "--moss", "a"],
+        &["create"],
+        &["run"],
+        &["start"],
+        &["delete"],
+        &["kill"],
+        &["moss"],
+        &["--moss"],
+    ] {
+        let ran = lab.call(args).done();
+        assert_ne!(ran.code(), 0, "{args:?}: {ran:?}");
+        assert!(!ran.stderr.is_empty(), "{args:?}");
+        assert!(!ran.stderr.contains("panicked"), "{args:?}: {}", ran.stderr);
+    }
+    assert!(lab.state_entries().is_empty());
+}
+
+#[test]
+fn every_verb_has_a_help() {
+    let lab = Lab::new();
+    for verb in [
+        "create",
+        "start",
+        "run",
+        "exec",
+        "state",
+        "list",
+        "kill",
+        "delete",
+        "ps",
+        "spec",
+        "features",
+        "pause",
+        "resume",
+        "events",
+        "update",
+        "checkpoint",
+        "restore",
+    ] {
+        let ran = lab.bare_call([verb, "--help"]).done().ok();
+        assert!(ran.stdout.contains(verb), "{verb}: {ran:?}");
+    }
+    assert!(
+        lab.bare_call(["--help"])
+            .done()
+            .ok()
+            .stdout
+            .contains("create")
+    );
+}
+
+#[test]
+fn options_take_their_values_with_a_space_or_an_equals_sign() {
+    let lab = Lab::new();
+    let bundle = lab.bundle().sleeps();
+    bundle.save();
+    let pid_file = lab.dir.join("pid");
+    let root = format!("--root={}", lab.root().display());
+    let bundle_option = format!("--bundle={}", bundle.dir.display());
+    let pid_option = format!("--pid-file={}", pid_file.display());
+    lab.bare_call([
+        &root,
+        "run",
+        "--detach",
+        &bundle_option,
+        &pid_option,
+        "equals",
+    ])
+    .done()
+    .ok();
+    assert!(pid_file.exists());
+    lab.call(["delete", "-f", "equals"]).done().ok();
+}
+
+#[test]
+fn what_is_not_there_yet_is_refused_by_name() {
+    bryo_only!("it is about bryo's own gaps: an option that is taken and ignored is a defect");
+    let lab = Lab::new();
+    let c = lab.bundle().sleeps().detach();
+    for verb in ["pause", "resume", "events", "update", "checkpoint"] {
+        let ran = c.call(verb, NONE).done();
+        assert!(
+            !ran.status.success() || !ran.stdout.is_empty() || c.status() != "running",
+            "{verb}: {ran:?}"
+        );
+        if !ran.status.success() {
+            assert!(ran.stderr.starts_with("bryo: "), "{verb}: {}", ran.stderr);
+        }
+    }
+    c.remove();
+}
