@@ -883,13 +883,11 @@ impl<'lab> Bundle<'lab> {
         self
     }
 
-    /// Write config.json.
+    /// Write config.json, at once: a runtime that was started before may be reading it.
     pub fn save(&self) -> &Path {
-        fs::write(
-            self.dir.join("config.json"),
-            serde_json::to_vec(&self.config).unwrap(),
-        )
-        .unwrap();
+        let new = self.dir.join("config.json.new");
+        fs::write(&new, serde_json::to_vec(&self.config).unwrap()).unwrap();
+        fs::rename(new, self.dir.join("config.json")).unwrap();
         &self.dir
     }
 

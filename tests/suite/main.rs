@@ -13,6 +13,7 @@
 mod cli;
 mod console;
 mod debian;
+mod degrade;
 mod exec;
 mod faults;
 mod hooks;
