@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# What quickstart, test and bench share: saying what is done, asking for root only where
+# What quickstart, test, bench and deps share: saying what is done, asking for root only where
 # it is needed, finding or installing a Rust toolchain, and the plain user that containers
 # run as. Sourced, never run; the caller has set -euo pipefail.
 
@@ -47,8 +47,10 @@ apt_install() {
 	local why=$1 package missing=()
 	shift
 	for package; do
-		[ "$(dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null)" = installed ] ||
+		if [ "$(dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null)" != installed ] &&
+			[[ " ${missing[*]} " != *" $package "* ]]; then
 			missing+=("$package")
+		fi
 	done
 	[ ${#missing[@]} -gt 0 ] || return 0
 	command -v apt-get >/dev/null ||
