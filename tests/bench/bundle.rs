@@ -62,10 +62,7 @@ pub fn write(at: &Path, rootfs: &Path, kind: Kind, args: &[&str]) -> Result<()> 
         linux["uidMappings"] = mappings("/etc/subuid", nix::unistd::geteuid().as_raw(), full)?;
         linux["gidMappings"] = mappings("/etc/subgid", nix::unistd::getegid().as_raw(), full)?;
     }
-    linux["namespaces"] = namespaces
-        .iter()
-        .map(|kind| json!({ "type": kind }))
-        .collect();
+    linux["namespaces"] = namespaces.iter().map(|kind| json!({ "type": kind })).collect();
 
     let sys = if namespaces.contains(&"network") {
         json!({ "destination": "/sys", "type": "sysfs", "source": "sysfs",
@@ -106,8 +103,7 @@ pub fn write(at: &Path, rootfs: &Path, kind: Kind, args: &[&str]) -> Result<()> 
 
     fs::create_dir_all(at).with_context(|| format!("cannot make {}", at.display()))?;
     let file = at.join("config.json");
-    fs::write(&file, serde_json::to_vec(&config)?)
-        .with_context(|| format!("cannot write {}", file.display()))
+    fs::write(&file, serde_json::to_vec(&config)?).with_context(|| format!("cannot write {}", file.display()))
 }
 
 /// The caller as id 0, and with `range` the first range of his in `file` from id 1 on.
@@ -123,17 +119,11 @@ fn mappings(file: &str, id: u32, range: bool) -> Result<Value> {
                 let mut fields = line.split(':');
                 let owner = fields.next()?;
                 (owner == user.name || owner == user.uid.to_string()).then(|| {
-                    Some((
-                        fields.next()?.parse::<u32>().ok()?,
-                        fields.next()?.parse::<u32>().ok()?,
-                    ))
+                    Some((fields.next()?.parse::<u32>().ok()?, fields.next()?.parse::<u32>().ok()?))
                 })?
             })
             .with_context(|| {
-                format!(
-                    "{file} has no range for {}; fix: usermod --add-subuids, --add-subgids",
-                    user.name
-                )
+                format!("{file} has no range for {}; fix: usermod --add-subuids, --add-subgids", user.name)
             })?;
         mappings.push(json!({ "containerID": 1, "hostID": first, "size": size }));
     }

@@ -37,12 +37,8 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 fn main() -> Result<()> {
     let mut args = std::env::args().skip(1);
-    let rounds = args
-        .next()
-        .context("usage: lifecycle ROUNDS ROOTFS LABEL=COMMAND...")?;
-    let rounds: usize = rounds
-        .parse()
-        .with_context(|| format!("{rounds}: not a number"))?;
+    let rounds = args.next().context("usage: lifecycle ROUNDS ROOTFS LABEL=COMMAND...")?;
+    let rounds: usize = rounds.parse().with_context(|| format!("{rounds}: not a number"))?;
     ensure!(rounds > 0, "0 rounds measure nothing");
     let rootfs = PathBuf::from(args.next().context("no root file system given")?);
 
@@ -64,10 +60,7 @@ fn main() -> Result<()> {
     for (message, times) in &failures {
         say(&format!("{times} x {message}"))?;
     }
-    ensure!(
-        failures.is_empty(),
-        "commands failed; the figures of their rows are not to be trusted"
-    );
+    ensure!(failures.is_empty(), "commands failed; the figures of their rows are not to be trusted");
     Ok(())
 }
 
@@ -85,25 +78,16 @@ struct Runtime {
 
 impl Runtime {
     fn parse(arg: &str, dir: &Path) -> Result<Self> {
-        let (label, command) = arg
-            .split_once('=')
-            .with_context(|| format!("{arg}: no label"))?;
+        let (label, command) = arg.split_once('=').with_context(|| format!("{arg}: no label"))?;
         let words: Vec<String> = command.split_whitespace().map(str::to_owned).collect();
         ensure!(!words.is_empty(), "{arg}: no command");
         fs::create_dir(dir).with_context(|| format!("cannot make {}", dir.display()))?;
-        Ok(Self {
-            label: label.to_owned(),
-            words,
-            dir: dir.to_owned(),
-        })
+        Ok(Self { label: label.to_owned(), words, dir: dir.to_owned() })
     }
 
     fn command<I: AsRef<str>>(&self, verb: &[I]) -> Command {
         let mut command = Command::new(&self.words[0]);
-        command
-            .args(&self.words[1..])
-            .arg("--root")
-            .arg(self.dir.join("state"));
+        command.args(&self.words[1..]).arg("--root").arg(self.dir.join("state"));
         command.args(verb.iter().map(AsRef::as_ref));
         command
     }
@@ -146,11 +130,7 @@ impl<'a> Table<'a> {
     }
 
     /// Lets every runtime live one `round`, so often that `rounds` of them count.
-    fn fill(
-        &mut self,
-        rounds: usize,
-        mut round: impl FnMut(&mut Self) -> Result<()>,
-    ) -> Result<()> {
+    fn fill(&mut self, rounds: usize, mut round: impl FnMut(&mut Self) -> Result<()>) -> Result<()> {
         static SERIAL: AtomicU32 = AtomicU32::new(0);
         for n in 0..WARM_UP + rounds {
             self.warm = n >= WARM_UP;
@@ -167,14 +147,10 @@ impl<'a> Table<'a> {
     /// Notes a cost.
     fn note(&mut self, step: &'static str, cost: Cost) {
         if self.warm {
-            let at = self
-                .steps
-                .iter()
-                .position(|known| *known == step)
-                .unwrap_or_else(|| {
-                    self.steps.push(step);
-                    self.steps.len() - 1
-                });
+            let at = self.steps.iter().position(|known| *known == step).unwrap_or_else(|| {
+                self.steps.push(step);
+                self.steps.len() - 1
+            });
             self.costs.entry((at, self.who)).or_default().push(cost);
         }
     }
@@ -191,30 +167,18 @@ impl<'a> Table<'a> {
         let runtime = &self.runtimes[self.who];
         let stderr = runtime.dir.join("stderr");
         let mut command = runtime.command(verb);
-        command
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(File::create(&stderr)?);
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(File::create(&stderr)?);
 
         let cpu = cpu_of_children()?;
         let start = Instant::now();
-        let status = command
-            .status()
-            .with_context(|| format!("cannot run {}", runtime.words[0]))?;
+        let status = command.status().with_context(|| format!("cannot run {}", runtime.words[0]))?;
         let wall = start.elapsed();
-        let cost = Cost {
-            wall,
-            cpu: cpu_of_children()?.saturating_sub(cpu),
-            failed: !status.success(),
-        };
+        let cost = Cost { wall, cpu: cpu_of_children()?.saturating_sub(cpu), failed: !status.success() };
 
         if cost.failed {
             let said = fs::read(&stderr)?;
             let said = String::from_utf8_lossy(&said);
-            self.fail(
-                step,
-                &format!("{status}: {}", said.lines().next().unwrap_or("no message")),
-            );
+            self.fail(step, &format!("{status}: {}", said.lines().next().unwrap_or("no message")));
         }
         self.note(step, cost);
         Ok(())
@@ -222,11 +186,7 @@ impl<'a> Table<'a> {
 
     /// Prints a row a step and runtime; the ratios are to crun's, or to the first runtime's.
     fn print(&self, title: &str) -> Result<()> {
-        let base = self
-            .runtimes
-            .iter()
-            .position(|runtime| runtime.label == "crun")
-            .unwrap_or(0);
+        let base = self.runtimes.iter().position(|runtime| runtime.label == "crun").unwrap_or(0);
         let to = format!("/{}", self.runtimes[base].label);
         say(&format!("\n== {title}"))?;
         say(&format!(
@@ -245,8 +205,7 @@ impl<'a> Table<'a> {
         ))?;
         for (at, step) in self.steps.iter().enumerate() {
             for (who, runtime) in self.runtimes.iter().enumerate() {
-                let (Some(costs), Some(bases)) =
-                    (self.costs.get(&(at, who)), self.costs.get(&(at, base)))
+                let (Some(costs), Some(bases)) = (self.costs.get(&(at, who)), self.costs.get(&(at, base)))
                 else {
                     continue;
                 };
@@ -260,9 +219,8 @@ impl<'a> Table<'a> {
                 line += " ";
                 for part in [|cost: &Cost| cost.wall, |cost: &Cost| cost.cpu] {
                     let ratios = costs.iter().zip(bases);
-                    let ratios = ratios.map(|(cost, base)| {
-                        part(cost).as_secs_f64() / part(base).as_secs_f64().max(1e-6)
-                    });
+                    let ratios = ratios
+                        .map(|(cost, base)| part(cost).as_secs_f64() / part(base).as_secs_f64().max(1e-6));
                     line += &format!(" {:>9.2}", quantile(&sorted(ratios), 0.5));
                 }
                 line += &format!(" {:>7}", costs.iter().filter(|cost| cost.failed).count());
@@ -279,9 +237,7 @@ fn measure(runtimes: &[Runtime], rounds: usize, rootfs: &Path, dir: &Path) -> Re
     // then tell when they are gone and what they took.
     nix::sys::prctl::set_child_subreaper(true)?;
 
-    say(&format!(
-        "{rounds} rounds after {WARM_UP} to warm up; times in microseconds"
-    ))?;
+    say(&format!("{rounds} rounds after {WARM_UP} to warm up; times in microseconds"))?;
     let mut failures = Failures::new();
     for kind in [bundle::Kind::Plain, bundle::Kind::Full] {
         let at = dir.join(kind.name());
@@ -289,9 +245,7 @@ fn measure(runtimes: &[Runtime], rounds: usize, rootfs: &Path, dir: &Path) -> Re
 
         bundle::write(&at, rootfs, kind, &["/bin/true"])?;
         let mut table = Table::new(runtimes);
-        table.fill(rounds, |table| {
-            table.time("run", &["run", "-b", path, &table.id.clone()])
-        })?;
+        table.fill(rounds, |table| table.time("run", &["run", "-b", path, &table.id.clone()]))?;
         table.print(&format!("run of true; {}", kind.words()))?;
         failures.append(&mut table.failures);
 
@@ -310,24 +264,16 @@ fn live(table: &mut Table, bundle: &str) -> Result<()> {
     let pid_file = table.runtimes[table.who].dir.join("pid");
     let pid_file = pid_file.to_str().context("a path that is not UTF-8")?;
     table.time("version", &["--version"])?;
-    table.time(
-        "create",
-        &["create", "-b", bundle, "--pid-file", pid_file, id],
-    )?;
+    table.time("create", &["create", "-b", bundle, "--pid-file", pid_file, id])?;
     table.time("state", &["state", id])?;
     table.time("start", &["start", id])?;
     table.time("exec", &["exec", id, "/bin/true"])?;
     table.time("kill", &["kill", id, "KILL"])?;
-    let pid = fs::read_to_string(pid_file)
-        .ok()
-        .and_then(|pid| pid.trim().parse().ok());
+    let pid = fs::read_to_string(pid_file).ok().and_then(|pid| pid.trim().parse().ok());
     if let Some(pid) = pid {
         let gone = gone(Pid::from_raw(pid))?;
         if gone.failed {
-            table.fail(
-                "kill",
-                &format!("the container was still there after {PATIENCE:?}"),
-            );
+            table.fail("kill", &format!("the container was still there after {PATIENCE:?}"));
         }
         table.note("(init)", gone);
         fs::remove_file(pid_file)?;
@@ -354,20 +300,14 @@ fn gone(pid: Pid) -> Result<Cost> {
         }
         std::thread::sleep(Duration::from_micros(100));
     }
-    Ok(Cost {
-        wall: start.elapsed(),
-        cpu: cpu_of_children()?.saturating_sub(cpu),
-        failed,
-    })
+    Ok(Cost { wall: start.elapsed(), cpu: cpu_of_children()?.saturating_sub(cpu), failed })
 }
 
 /// The cpu time of all children that have been waited for.
 fn cpu_of_children() -> Result<Duration> {
     let usage = getrusage(UsageWho::RUSAGE_CHILDREN)?;
     let micros = |time: TimeVal| u64::try_from(time.num_microseconds()).unwrap_or_default();
-    Ok(Duration::from_micros(
-        micros(usage.user_time()) + micros(usage.system_time()),
-    ))
+    Ok(Duration::from_micros(micros(usage.user_time()) + micros(usage.system_time())))
 }
 
 fn sorted(values: impl Iterator<Item = f64>) -> Vec<f64> {
@@ -379,8 +319,5 @@ fn sorted(values: impl Iterator<Item = f64>) -> Vec<f64> {
 /// The value that `share` of the sorted values do not exceed; the nearest one, no mean of two.
 fn quantile(sorted: &[f64], share: f64) -> f64 {
     let last = sorted.len().saturating_sub(1);
-    sorted
-        .get((last as f64 * share).round() as usize)
-        .copied()
-        .unwrap_or(f64::NAN)
+    sorted.get((last as f64 * share).round() as usize).copied().unwrap_or(f64::NAN)
 }
