@@ -3,6 +3,9 @@
 # it is needed, finding or installing a Rust toolchain, and the plain user that containers
 # run as. Sourced, never run; the caller has set -euo pipefail.
 
+# CI may start things with next to no environment.
+export HOME=${HOME:-$(getent passwd "$(id -u)" | cut -d: -f6)}
+
 repo=$(cd "${BASH_SOURCE[0]%/*}/.." && pwd -P)
 
 say() { printf '%s\n' "$*"; }
@@ -181,3 +184,19 @@ need_plain_user() {
 }
 
 plain_home() { getent passwd "$plain_user" | cut -d: -f6; }
+
+# allow_userns NAME PATTERN: Ubuntu lets a plain user's program use user namespaces only if
+# an AppArmor profile says so. Where that is the case, loads one for the programs whose path
+# matches the PATTERN; it allows this and confines nothing.
+allow_userns() {
+	local file=/etc/apparmor.d/bryo-$1 profile
+	[ "$(cat /proc/sys/kernel/apparmor_restrict_unprivileged_userns 2>/dev/null)" = 1 ] || return 0
+	profile=$(apparmor_profile "$@")
+	[ "$(cat "$file" 2>/dev/null)" != "$profile" ] || return 0
+	say "AppArmor keeps programs without a profile from using user namespaces here. For $2:"
+	root sh -c "printf '%s\n' \"\$1\" >$file && apparmor_parser --replace $file" sh "$profile"
+}
+
+apparmor_profile() {
+	printf '%s\n' 'abi <abi/4.0>,' "profile bryo-$1 \"$2\" flags=(unconfined) {" '  userns,' '}'
+}
