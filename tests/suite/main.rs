@@ -25,6 +25,7 @@ mod namespaces;
 mod process;
 mod pty;
 mod rootfs;
+mod rootful;
 mod run;
 mod seccomp;
 mod security;

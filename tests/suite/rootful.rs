@@ -1,0 +1,137 @@
+//! Root, and no user namespace: what engines that run as root ask for. `scripts/test` runs these as root in a
+//! mount namespace of their own, here and in the guest.
+
+use std::fs;
+use std::path::Path;
+
+use nix::unistd::geteuid;
+use serde_json::{Value, json};
+
+use crate::lab::{Bundle, Lab, bryo_only, field};
+
+/// A bundle without a user namespace. Started by anybody but root, a test of this module fails.
+fn rootful(lab: &Lab) -> Bundle<'_> {
+    assert!(geteuid().is_root(), "this test needs root; fix: scripts/test as root");
+    lab.bundle().without_namespace("user").with(|c| {
+        c["linux"]["uidMappings"] = Value::Null;
+        c["linux"]["gidMappings"] = Value::Null;
+    })
+}
+
+#[test]
+#[ignore = "needs root; scripts/test runs it"]
+fn the_ids_inside_are_those_of_the_host() {
+    let lab = Lab::new();
+    let host = fs::read_to_string("/proc/self/uid_map").unwrap();
+    rootful(&lab).args(["cat", "/proc/self/uid_map"]).run().prints(&host);
+    // Of a user that root has not mapped, since there is nothing to map.
+    let container = rootful(&lab)
+        .with(|c| c["process"]["user"] = json!({ "uid": 54321, "gid": 12345 }))
+        .sleeps()
+        .detach();
+    let status = fs::read_to_string(format!("/proc/{}/status", container.pid())).unwrap();
+    assert_eq!(field(&status, "Uid"), "54321\t54321\t54321\t54321");
+    assert_eq!(field(&status, "Gid"), "12345\t12345\t12345\t12345");
+    container.remove();
+}
+
+#[test]
+#[ignore = "needs root; scripts/test runs it"]
+fn a_container_goes_through_its_whole_life() {
+    let lab = Lab::new();
+    let container = rootful(&lab).waits().create();
+    assert_eq!(container.status(), "created");
+    container.start().ok();
+    container.wait_for_output("ready");
+    assert_eq!(container.status(), "running");
+    container.exec(["cat", "/proc/1/comm", "/proc/self/comm"]).prints(
+        "sh
+cat
+",
+    );
+    container.kill("TERM").ok();
+    container.wait_until_stopped();
+    container.delete().ok();
+    assert!(lab.state_entries().is_empty());
+}
+
+#[test]
+#[ignore = "needs root; scripts/test runs it"]
+fn a_device_is_made_with_its_number_mode_and_owner() {
+    let lab = Lab::new();
+    rootful(&lab)
+        .with(|c| {
+            c["linux"]["devices"] = json!([
+                { "path": "/dev/moss", "type": "c", "major": 1, "minor": 5, "fileMode": 0o640, "uid": 7, "gid": 8 },
+            ]);
+        })
+        .with(|c| c["process"]["user"] = json!({ "uid": 7, "gid": 8, "umask": 0o077 }))
+        .sh("stat -c '%F %t:%T %a %u:%g' /dev/moss; head -c 3 /dev/moss | od -A n -t x1")
+        .run()
+        .prints("character special file 1:5 640 7:8\n 00 00 00\n");
+}
+
+#[test]
+#[ignore = "needs root; scripts/test runs it"]
+fn the_default_devices_are_nodes_and_not_binds_of_the_hosts() {
+    let lab = Lab::new();
+    let ran = rootful(&lab)
+        .sh("stat -c '%n %t:%T %a' /dev/null /dev/zero /dev/full /dev/random /dev/urandom /dev/tty; grep -c ' /dev/null ' /proc/self/mountinfo || true")
+        .run()
+        .ok();
+    assert_eq!(
+        ran.stdout,
+        "/dev/null 1:3 666\n/dev/zero 1:5 666\n/dev/full 1:7 666\n/dev/random 1:8 666\n/dev/urandom 1:9 666\n/dev/tty 5:0 666\n0\n"
+    );
+}
+
+#[test]
+#[ignore = "needs root; scripts/test runs it"]
+fn nothing_that_is_mounted_inside_is_seen_outside() {
+    let lab = Lab::new();
+    let before = fs::read_to_string("/proc/self/mountinfo").unwrap();
+    let container = rootful(&lab)
+        .with(|c| {
+            let caps = json!(["CAP_SYS_ADMIN"]);
+            c["process"]["capabilities"] = json!({ "bounding": caps, "effective": caps, "permitted": caps });
+        })
+        .sh("mount -t tmpfs inside /mnt && echo mounted && exec sleep 1000")
+        .detach();
+    container.wait_for_output("mounted");
+    assert_eq!(fs::read_to_string("/proc/self/mountinfo").unwrap(), before);
+    container.remove();
+}
+
+#[test]
+#[ignore = "needs root; scripts/test runs it"]
+fn what_the_capabilities_leave_out_root_cannot_do() {
+    let lab = Lab::new();
+    let ran = rootful(&lab)
+        .sh("grep CapEff /proc/self/status; mknod /dev/moss c 1 3; chown 1 /dev/shm; mount -t tmpfs x /mnt")
+        .run();
+    assert_ne!(ran.code(), 0);
+    let refused = ran.stderr.to_lowercase();
+    assert_eq!(
+        refused.matches("operation not permitted").count() + refused.matches("permission denied").count(),
+        3,
+        "{ran:?}"
+    );
+}
+
+#[test]
+#[ignore = "needs root; scripts/test runs it"]
+fn the_state_of_root_is_in_run() {
+    bryo_only!("every runtime has a directory of its own name");
+    let lab = Lab::new();
+    let bundle = rootful(&lab).sleeps();
+    let id = lab.id();
+    bundle.save();
+    lab.bare_call(["run", "--detach", "--bundle"]).args([&bundle.dir]).args([&id]).done().ok();
+    let entry = Path::new("/run/bryo").join(&id);
+    assert!(entry.is_dir(), "{}", entry.display());
+    // Root may have others.
+    let listed = lab.bare_call(["list", "-q"]).done().ok().stdout;
+    assert!(listed.lines().any(|line| line == id), "{listed}");
+    lab.bare_call(["delete", "--force", &id]).done().ok();
+    assert!(!entry.exists());
+}
