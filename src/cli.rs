@@ -16,6 +16,8 @@ pub struct Global {
     pub root: Option<PathBuf>,
     pub systemd_cgroup: bool,
     pub cgroup_manager: Option<String>,
+    /// `--degrade`, else $BRYO_DEGRADE.
+    pub degrade: Option<String>,
 }
 
 /// The verb with its flags.
@@ -109,6 +111,10 @@ pub enum Call {
     Print(String),
 }
 
+/// The words that are verbs.
+pub const VERBS: [&str; 11] =
+    ["create", "delete", "exec", "features", "kill", "list", "ps", "run", "spec", "start", "state"];
+
 const UNSUPPORTED: [&str; 7] = ["checkpoint", "events", "pause", "restore", "resume", "update", "init"];
 
 fn option(name: &'static str, help: &'static str) -> Arg {
@@ -150,6 +156,7 @@ pub fn command() -> Command {
             flag("systemd-cgroup", "have systemd make the cgroups"),
             option("cgroup-manager", "who makes the cgroups")
                 .value_parser(["cgroupfs", "systemd", "disabled"]),
+            option("degrade", "what may be had with weaker means: auto, strict, or a list of limits, groups"),
             option("rootless", "accepted for runc's callers: bryo looks at what it may do")
                 .value_parser(["true", "false", "auto"])
                 .default_value("auto"),
@@ -319,6 +326,7 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Call, String> {
         root: matches.get_one("root").cloned(),
         systemd_cgroup: matches.get_flag("systemd-cgroup"),
         cgroup_manager: text(&matches, "cgroup-manager"),
+        degrade: text(&matches, "degrade").or_else(|| std::env::var("BRYO_DEGRADE").ok()),
     };
     let (name, sub) = matches.subcommand().ok_or("no command given; fix: see bryo --help")?;
     Ok(Call::Verb(Box::new(global), verb(name, sub)))

@@ -42,6 +42,8 @@ pub enum ToInit {
     Recorded,
     /// The state is on disk: go on at once.
     Start,
+    /// Asked on the start socket by an exec: lend me your namespaces, since nobody else may open them.
+    Lend,
 }
 
 /// From init to launch.
@@ -53,6 +55,8 @@ pub enum FromInit {
     Mounted,
     /// The master of the container's terminal.
     Console(OwnedFd),
+    /// One namespace of those that were to be lent: its `CLONE_NEW*` bit and its file. `Ready` ends them.
+    Namespace { kind: i32, file: OwnedFd },
     /// Ready to run the program.
     Ready,
     /// The end.
@@ -200,6 +204,7 @@ impl Channel {
             ToInit::Provisioned => 2,
             ToInit::Recorded => 3,
             ToInit::Start => 4,
+            ToInit::Lend => 5,
         };
         fds::send(self.as_fd(), &[byte], None)
     }
@@ -217,6 +222,7 @@ impl Channel {
             [2] => Ok(Some(ToInit::Provisioned)),
             [3] => Ok(Some(ToInit::Recorded)),
             [4] => Ok(Some(ToInit::Start)),
+            [5] => Ok(Some(ToInit::Lend)),
             _ => Err(Errno::EBADMSG),
         }
     }
@@ -234,6 +240,10 @@ impl Channel {
             FromInit::Mounted => fds::send(self.as_fd(), &[2], None),
             FromInit::Console(master) => fds::send(self.as_fd(), &[3], Some(master.as_fd())),
             FromInit::Ready => fds::send(self.as_fd(), &[4], None),
+            FromInit::Namespace { kind, file } => {
+                let [a, b, c, d] = kind.to_le_bytes();
+                fds::send(self.as_fd(), &[6, a, b, c, d], Some(file.as_fd()))
+            }
             FromInit::Failed(failed) => {
                 let (tag, n) = failed.place.encode();
                 let mut bytes = vec![5, tag];
@@ -270,6 +280,9 @@ fn decode(bytes: &[u8], fd: Option<OwnedFd>) -> Option<FromInit> {
         ([2], None) => Some(FromInit::Mounted),
         ([3], Some(master)) => Some(FromInit::Console(master)),
         ([4], None) => Some(FromInit::Ready),
+        ([6, a, b, c, d], Some(file)) => {
+            Some(FromInit::Namespace { kind: i32::from_le_bytes([*a, *b, *c, *d]), file })
+        }
         ([5, tag, a, b, e0, e1, e2, e3, detail @ ..], None) => {
             let place = Place::decode(*tag, u16::from_le_bytes([*a, *b]))?;
             let errno = Errno::from_raw(i32::from_le_bytes([*e0, *e1, *e2, *e3]));

@@ -279,9 +279,12 @@ fn await_start(orders: &Orders<'_>, channel: &Channel) -> Result<Option<Channel>
             Err(Errno::EAGAIN | Errno::EINTR | Errno::ECONNABORTED) => continue,
             Err(errno) => return Err(process_failure(Act::StartSocket)(errno)),
         };
-        // Whoever connects and leaves without a word has changed its mind.
-        if let Ok(Some(ToInit::Start)) = connection.told() {
-            return Ok(Some(connection));
+        match connection.told() {
+            Ok(Some(ToInit::Start)) => return Ok(Some(connection)),
+            // Whether it arrives is the asker's business.
+            Ok(Some(ToInit::Lend)) => drop(namespaces::lend(orders, &connection)),
+            // Whoever connects and leaves without a word has changed its mind.
+            _ => {}
         }
     }
 }

@@ -1,11 +1,15 @@
 //! Making the namespaces that belong to the container's user namespace.
 
-use super::isolate_failure;
+use super::{Orders, isolate_failure};
 use crate::plan::namespaces::Namespaces;
-use crate::sync::{Failed, Isolate};
+use crate::sync::{Channel, Failed, FromInit, Isolate};
 use crate::sys::clone::{setns, time_namespace, unshare};
 use crate::sys::fds::io_errno;
 use crate::sys::{Errno, process};
+use nix::fcntl::{OFlag, openat};
+use nix::sched::CloneFlags;
+use nix::sys::stat::Mode;
+use std::ffi::CStr;
 use std::fs::File;
 
 /// Becomes root inside, then makes what has to belong to that root.
@@ -47,3 +51,28 @@ fn time(offsets: &[u8]) -> Result<(), Errno> {
     let own = File::open("/proc/self/ns/time_for_children").map_err(io_errno)?;
     setns(own, time_namespace())
 }
+
+/// Lends our namespaces to an exec. We cannot be looked into, so nobody but us can open them.
+pub fn lend(orders: &Orders<'_>, connection: &Channel) -> Result<(), Errno> {
+    let all = orders.namespaces.map_or(CloneFlags::empty(), Namespaces::all);
+    for (kind, path) in FILES {
+        if all.contains(kind) {
+            let own = openat(orders.proc, c"self", OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty())?;
+            let file = openat(&own, path, OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty())?;
+            connection.report(&FromInit::Namespace { kind: kind.bits(), file })?;
+        }
+    }
+    connection.report(&FromInit::Ready)
+}
+
+/// In the order in which they have to be entered: user first, which gives the right to the others.
+const FILES: [(CloneFlags, &CStr); 8] = [
+    (CloneFlags::CLONE_NEWUSER, c"ns/user"),
+    (CloneFlags::CLONE_NEWIPC, c"ns/ipc"),
+    (CloneFlags::CLONE_NEWUTS, c"ns/uts"),
+    (CloneFlags::CLONE_NEWNET, c"ns/net"),
+    (CloneFlags::CLONE_NEWPID, c"ns/pid"),
+    (CloneFlags::CLONE_NEWCGROUP, c"ns/cgroup"),
+    (CloneFlags::from_bits_retain(0x80), c"ns/time"),
+    (CloneFlags::CLONE_NEWNS, c"ns/mnt"),
+];

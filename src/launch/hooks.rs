@@ -22,6 +22,16 @@ pub fn run_all(kind: &str, hooks: &[Hook], state: &str, container: &str) -> Resu
     Ok(())
 }
 
+/// Runs the poststop hooks: one that fails is told and stops neither the others nor the deletion
+/// (runtime.md, "Lifecycle").
+pub fn run_poststop(hooks: &[Hook], state: &str, container: &str, warn: impl Fn(&str)) {
+    for (n, hook) in hooks.iter().enumerate() {
+        if let Err(cause) = run(hook, state) {
+            warn(&format!("cannot run poststop hook #{n} of container {container}: HOOK: {cause}"));
+        }
+    }
+}
+
 fn run(hook: &Hook, state: &str) -> Result<(), String> {
     let outcome = Program::start(&hook.path, &hook.args, &hook.env, state.as_bytes(), hook.timeout)
         .and_then(Program::finish);

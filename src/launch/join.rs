@@ -15,14 +15,42 @@ use nix::sched::CloneFlags;
 use nix::sys::signal::SigSet;
 use std::os::fd::{AsFd, OwnedFd};
 
+/// The ways into a container's namespaces, in the order in which they are taken.
+#[derive(Debug)]
+pub struct Doors(Vec<(CloneFlags, OwnedFd)>);
+
+impl Doors {
+    /// All at once by the descriptor of a process that runs in them; `kinds` are `CLONE_NEW*` bits.
+    pub fn of_process(pidfd: OwnedFd, kinds: i32) -> Doors {
+        Doors(vec![(CloneFlags::from_bits_retain(kinds), pidfd)])
+    }
+
+    /// One by one, lent by an init that waits for `start` and lets nobody look into it.
+    ///
+    /// # Errors
+    /// An init that is gone.
+    pub fn lent(init: &Channel, container: &str) -> Result<Doors, Failure> {
+        let act = || format!("cannot borrow the namespaces of container {container}");
+        init.tell(ToInit::Lend).act(act)?;
+        let mut doors = Vec::new();
+        loop {
+            match init.reported().act(act)? {
+                Some(FromInit::Namespace { kind, file }) => {
+                    doors.push((CloneFlags::from_bits_retain(kind), file));
+                }
+                Some(FromInit::Ready) => return Ok(Doors(doors)),
+                _ => return Err(Failure::new(act(), "its init is gone: broken pipe")),
+            }
+        }
+    }
+}
+
 /// What it takes.
 #[derive(Debug)]
 pub struct Joining<'a> {
     pub container: &'a str,
-    /// The container's init: its namespaces are entered.
-    pub pidfd: &'a OwnedFd,
-    /// `CLONE_NEW*` bits of those that differ from ours.
-    pub namespaces: i32,
+    /// What to enter.
+    pub doors: &'a Doors,
     pub process: &'a Process,
     pub steps: &'a [Step],
     pub filter: Option<&'a Filter>,
@@ -70,8 +98,8 @@ pub fn join<'a>(joining: &'a Joining<'a>) -> Result<Joined<'a>, Failure> {
     // From before the first namespace is entered: who is inside must find nothing of ours to look into
     // (CVE-2016-9962).
     sys::process::set_undumpable().act(act)?;
-    let kinds = CloneFlags::from_bits_retain(joining.namespaces);
-    let joins = [Join { fd: joining.pidfd.as_fd(), kinds }];
+    let joins: Vec<Join<'_>> =
+        joining.doors.0.iter().map(|(kinds, fd)| Join { fd: fd.as_fd(), kinds: *kinds }).collect();
     let child = clone::spawn(&joins, CloneFlags::empty(), None, &mut || {
         sys::fds::abandon(ours.as_fd());
         init::live(&orders, &theirs)
@@ -106,7 +134,7 @@ impl Joined<'_> {
                     self.degradations.extend(other.map(|other| other.cost.clone()));
                 }
                 Some(FromInit::Failed(failed)) => return Err(self.explain(&failed)),
-                Some(FromInit::Mounted) => {}
+                Some(FromInit::Mounted | FromInit::Namespace { .. }) => {}
                 None => {
                     return Err(Failure::new(
                         format!("cannot exec in container {id}"),

@@ -27,7 +27,7 @@ use nix::libc;
 use nix::sched::CloneFlags;
 use nix::sys::signal::SigSet;
 use std::fs::File;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 /// What launch makes ready before the clone, besides the plan.
 #[derive(Debug)]
@@ -102,11 +102,16 @@ pub struct Ready {
     pub console: Option<OwnedFd>,
 }
 
-/// Clones init.
+/// Clones init, which gets no copy of the descriptors in `ours_alone`: a lock among them would be held for as
+/// long as init waits, since a lock belongs to all copies.
 ///
 /// # Errors
 /// A namespace that cannot be joined, a clone that is refused (`NS-*`).
-pub fn spawn(plan: &Plan, supplies: &Supplies) -> Result<Launch<Born>, Failure> {
+pub fn spawn(
+    plan: &Plan,
+    supplies: &Supplies,
+    ours_alone: &[BorrowedFd<'_>],
+) -> Result<Launch<Born>, Failure> {
     let act = || format!("cannot start container {}", plan.id);
     let mut files = Vec::new();
     for (kind, path) in &plan.namespaces.joined {
@@ -143,6 +148,7 @@ pub fn spawn(plan: &Plan, supplies: &Supplies) -> Result<Launch<Born>, Failure> 
     let child = clone::spawn(&joins, plan.namespaces.at_clone, None, &mut || {
         // Our copy of the parent's end would keep the conversation open after the parent's death.
         sys::fds::abandon(ours.as_fd());
+        ours_alone.iter().for_each(|fd| sys::fds::abandon(*fd));
         init::live(&orders, &theirs)
     })
     .map_err(|error| match error.join {
@@ -217,6 +223,7 @@ impl Launch<Mapped> {
                     hooks::run_all("createRuntime", &plan.hooks.create_runtime, &state, &plan.id)?;
                     self.tell(ToInit::Provisioned, &plan.id)?;
                 }
+                Some(FromInit::Namespace { .. }) => {}
                 Some(FromInit::Console(master)) => stage.console = Some(master),
                 Some(FromInit::Failed(failed)) => return Err(explain::failure(&failed, plan)),
                 None => {

@@ -1,5 +1,6 @@
 //! Degradations as data: what was wanted, what it became, why, and how to get what was wanted.
 
+use crate::report::Failure;
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
 
@@ -11,6 +12,53 @@ pub enum Class {
     Same,
     /// Weaker means, never weaker isolation: one warning line.
     Weaker,
+}
+
+/// What the caller allows.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Policy {
+    /// Weaker means are refused.
+    pub strict: bool,
+    /// Explicit resource limits may go.
+    pub limits: bool,
+    /// Additional groups may go.
+    pub groups: bool,
+}
+
+impl Policy {
+    /// Reads `auto`, `strict` (or `none`), or a list of what may go.
+    ///
+    /// # Errors
+    /// A word that is none of these.
+    pub fn parse(text: &str) -> Result<Policy, String> {
+        let mut policy = Policy::default();
+        for word in text.split(',').filter(|word| !word.is_empty()) {
+            match word {
+                "auto" => {}
+                "strict" | "none" => policy.strict = true,
+                "limits" => policy.limits = true,
+                "groups" => policy.groups = true,
+                other => {
+                    return Err(format!("{other:?} is nothing that could be degraded: invalid argument"));
+                }
+            }
+        }
+        Ok(policy)
+    }
+
+    /// Checks what came up against what is allowed.
+    ///
+    /// # Errors
+    /// The first weaker means, where those are refused.
+    pub fn check(&self, container: &str, found: &[Degradation]) -> Result<(), Failure> {
+        let weaker = found.iter().find(|d| self.strict && d.class == Class::Weaker);
+        let Some(d) = weaker else { return Ok(()) };
+        Err(Failure::new(
+            format!("cannot give container {container} {}", d.wanted),
+            format!("{}: {}, and degradations are refused: operation not permitted", d.code, d.because),
+        )
+        .fix(d.fix.clone().unwrap_or_else(|| "allow it with --degrade=auto".into())))
+    }
 }
 
 /// One degradation; stored with the state.
@@ -74,6 +122,20 @@ impl Degradation {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_what_is_weaker_is_refused_and_only_when_asked() {
+        let found = [
+            Degradation::same("MNT-MQUEUE", "a", "b", "c"),
+            Degradation::weaker("RLIM", "RLIMIT_NOFILE 9", "RLIMIT_NOFILE 8", "the hard limit is 8"),
+        ];
+        assert!(Policy::parse("auto").unwrap().check("web", &found).is_ok());
+        let line = Policy::parse("strict").unwrap().check("web", &found).unwrap_err().to_string();
+        assert!(line.contains("RLIM") && line.contains("; fix: "), "{line}");
+        assert!(Policy::parse("none").unwrap().check("web", &found[..1]).is_ok());
+        assert!(Policy::parse("limits,groups").unwrap().groups);
+        assert!(Policy::parse("limits,everything").is_err());
+    }
 
     #[test]
     fn a_warning_names_code_means_cause_and_fix_on_one_line() {

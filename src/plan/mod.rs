@@ -34,6 +34,7 @@ pub struct Request {
     pub preserve_fds: u32,
     pub listen_fds: u32,
     pub listen_names: Option<String>,
+    pub degrade: degrade::Policy,
 }
 
 /// Everything that launch and init will do, decided.
@@ -68,6 +69,7 @@ pub struct Context<'a> {
     pub facts: &'a Facts,
     /// No device node of a mounted tree may be opened, since no device cgroup says which may.
     pub nodev: bool,
+    pub degrade: &'a degrade::Policy,
 }
 
 /// Which facts this bundle makes worth reading.
@@ -145,6 +147,7 @@ pub fn decide(bundle: &Bundle, facts: &Facts, request: &Request) -> Result<Plan,
         idmap: &idmap,
         facts,
         nodev: false,
+        degrade: &request.degrade,
     };
     context.nodev = resources::check(&linux, &context, mask_of(spec_process), &mut degradations)?;
     let console = (spec_process.terminal() == Some(true)).then(|| {
@@ -161,6 +164,7 @@ pub fn decide(bundle: &Bundle, facts: &Facts, request: &Request) -> Result<Plan,
         container: id,
         preserve_fds: request.preserve_fds,
         listen_fds: request.listen_fds,
+        degrade: &request.degrade,
         listen_names: request.listen_names.as_deref(),
         init: namespaces.is_new(nix::sched::CloneFlags::CLONE_NEWPID),
     };

@@ -2,7 +2,7 @@
 //! this is through, so that the child has nothing left to work out.
 
 use super::c;
-use super::degrade::Degradation;
+use super::degrade::{Degradation, Policy};
 use super::idmap::Idmap;
 use super::step::{Fallback, NO_KEY, Op, Step};
 use crate::host::{CAP_SYS_RESOURCE, Facts};
@@ -67,6 +67,7 @@ pub struct Request<'a> {
     /// The caller's LISTEN_FDS and LISTEN_FDNAMES (sd_listen_fds(3)).
     pub listen_fds: u32,
     pub listen_names: Option<&'a str>,
+    pub degrade: &'a Policy,
     /// Whether the process gets pid 1, which LISTEN_PID has to name.
     pub init: bool,
 }
@@ -108,7 +109,7 @@ pub fn decide(
     Ok(Process {
         uid: user.uid(),
         gid: user.gid(),
-        groups: groups(user, idmap, facts, container)?,
+        groups: groups(user, idmap, facts, request, degradations)?,
         umask: user.umask(),
         cwd: c(process.cwd(), act)?,
         capabilities: capabilities(process.capabilities().as_ref(), degradations),
@@ -191,7 +192,8 @@ fn groups(
     user: &oci::User,
     idmap: &Idmap,
     facts: &Facts,
-    container: &str,
+    request: Request<'_>,
+    degradations: &mut Vec<Degradation>,
 ) -> Result<Option<Vec<u32>>, Failure> {
     let wanted = user.additional_gids().clone().unwrap_or_default();
     // A denial is inherited by every user namespace beneath.
@@ -204,12 +206,22 @@ fn groups(
     if wanted.is_empty() {
         return Ok(None);
     }
+    let because = "setgroups is denied in a single-id user namespace";
+    if request.degrade.groups {
+        degradations.push(Degradation::weaker(
+            "GRP-DENY",
+            format!("additional groups {wanted:?}"),
+            "none",
+            because,
+        ));
+        return Ok(None);
+    }
     Err(Failure::new(
-        format!("cannot set additional groups {wanted:?} in container {container}"),
-        "setgroups is denied in a single-id user namespace: operation not permitted",
+        format!("cannot set additional groups {wanted:?} in container {}", request.container),
+        format!("{because}: operation not permitted"),
     )
     .code("GRP-DENY")
-    .fix("map gids through subordinate ids (bryo spec --rootless --subids), or remove process.user.additionalGids"))
+    .fix("map gids through subordinate ids (bryo spec --rootless --subids), or do without with --degrade=groups"))
 }
 
 /// A set of names as a mask.

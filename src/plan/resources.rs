@@ -22,14 +22,21 @@ pub fn check(
     let Some(resources) = linux.resources() else { return Ok(false) };
     let act = || format!("cannot limit resources of container {}", context.container);
     if let Some(limit) = first_limit(resources) {
-        return Err(Failure::new(
-            act(),
-            format!(
-                "linux.resources.{limit} needs a cgroup, which bryo cannot make yet: operation not supported"
-            ),
-        )
-        .code("CG-NODELEG")
-        .fix(format!("remove linux.resources.{limit}")));
+        let because = "bryo cannot make cgroups yet";
+        if !context.degrade.limits {
+            return Err(Failure::new(
+                act(),
+                format!("linux.resources.{limit} needs a cgroup, and {because}: operation not supported"),
+            )
+            .code("CG-NODELEG")
+            .fix(format!("remove linux.resources.{limit}, or do without with --degrade=limits")));
+        }
+        degradations.push(Degradation::weaker(
+            "CG-NODELEG",
+            "the limits of linux.resources",
+            "no limits",
+            because,
+        ));
     }
     let denies = resources.devices().iter().flatten().any(|rule| !rule.allow());
     let user = context.namespaces.has(CloneFlags::CLONE_NEWUSER) || context.facts.in_child_userns;

@@ -8,7 +8,7 @@ use nix::fcntl::{Flock, FlockArg, OFlag, open, openat};
 use nix::sys::stat::Mode;
 use std::fs::File;
 use std::io::{Read, Write};
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
@@ -254,6 +254,11 @@ impl Entry {
     /// That of flock(2).
     pub fn lock_abandoned(&mut self) -> Result<bool, Failure> {
         self.try_lock()
+    }
+
+    /// The descriptor whose copies hold the lock, too.
+    pub fn lock_fd(&self) -> Option<BorrowedFd<'_>> {
+        self.lock.as_ref().map(|lock| lock.as_fd())
     }
 
     fn has_record(&self) -> bool {

@@ -8,6 +8,7 @@ use crate::init::StateText;
 use crate::launch::console::{self, Console};
 use crate::launch::seccomp::Listener;
 use crate::launch::{self, Launch, Ready, Supplies, foreground, hooks};
+use crate::plan::degrade::Policy;
 use crate::plan::{self, Plan};
 use crate::report::{Act, Failure, debug, errno_text, io_text};
 use crate::seccomp::{self, Filter};
@@ -116,12 +117,14 @@ pub struct Manner {
     /// Nobody stays with the container's terminal.
     pub detached: bool,
     pub signals: SigSet,
+    /// What may be had with weaker means.
+    pub degrade: Policy,
 }
 
 /// `bryo create`.
-pub fn create(store: &Store, flags: &Create) -> Result<ExitCode, Failure> {
+pub fn create(store: &Store, flags: &Create, degrade: Policy) -> Result<ExitCode, Failure> {
     guard_fds(flags.preserve_fds, &flags.id)?;
-    let manner = Manner { by_start: true, detached: true, signals: foreground::current_mask()? };
+    let manner = Manner { by_start: true, detached: true, signals: foreground::current_mask()?, degrade };
     let made = make(store, flags, &manner)?;
     made.launch.leave(&flags.id)?;
     made.pid_file.keep();
@@ -138,11 +141,12 @@ pub fn make(store: &Store, flags: &Create, manner: &Manner) -> Result<Made, Fail
         warn(remark);
     }
     let facts = host::read(plan::needs(&bundle.spec)).act(|| "cannot read facts of the host")?;
-    let request = request(flags);
+    let request = request(flags, &manner.degrade);
     let mut plan = plan::decide(&bundle, &facts, &request)?;
     let owner = check_rootfs(&plan.rootfs, id)?;
     plan.degradations.extend(plan.idmap.foreign_owner(owner));
     tell_plan(&plan);
+    manner.degrade.check(id, &plan.degradations)?;
     let console = console::choose(
         plan.process.terminal,
         manner.detached,
@@ -153,7 +157,8 @@ pub fn make(store: &Store, flags: &Create, manner: &Manner) -> Result<Made, Fail
     let claim = Claim(Some(store.claim(id)?));
     let mut record = record(&bundle, &plan);
     let supplies = supplies(claim.entry()?, &plan, &record, filter, manner)?;
-    let launched = bring_up(&plan, &supplies, &console, &mut record, claim.entry()?);
+    let launched = bring_up(&plan, &supplies, &console, &mut record, claim.entry()?)
+        .and_then(|launched| manner.degrade.check(id, &record.degraded).map(|()| launched));
     let (launch, master) = launched.inspect_err(|_| clean_up(&plan, &record))?;
     let pid_file = PidFile::write(flags.pid_file.as_deref(), record.pid)?;
     for degradation in &record.degraded {
@@ -189,7 +194,8 @@ fn bring_up(
     record: &mut Record,
     entry: &Entry,
 ) -> Result<(Launch<Ready>, Option<OwnedFd>), Failure> {
-    let mut launch = launch::spawn(plan, supplies)?.mapped(plan)?.ready(plan, supplies)?;
+    let mut launch =
+        launch::spawn(plan, supplies, entry.lock_fd().as_slice())?.mapped(plan)?.ready(plan, supplies)?;
     let found = launch.found();
     record.degraded.append(&mut found.degradations);
     let master = match found.console.take() {
@@ -212,12 +218,10 @@ fn bring_up(
 /// "Lifecycle", step 12).
 fn clean_up(plan: &Plan, record: &Record) {
     let state = record.oci(Status::Stopped, 0).to_string();
-    if let Err(failure) = hooks::run_all("poststop", &plan.hooks.poststop, &state, &plan.id) {
-        warn(&failure.to_string());
-    }
+    hooks::run_poststop(&plan.hooks.poststop, &state, &plan.id, warn);
 }
 
-fn request(flags: &Create) -> plan::Request {
+fn request(flags: &Create, degrade: &Policy) -> plan::Request {
     let (listen_fds, listen_names) = listen_fds();
     plan::Request {
         id: flags.id.clone(),
@@ -226,6 +230,7 @@ fn request(flags: &Create) -> plan::Request {
         preserve_fds: flags.preserve_fds,
         listen_fds,
         listen_names,
+        degrade: degrade.clone(),
     }
 }
 

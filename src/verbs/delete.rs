@@ -71,9 +71,6 @@ fn end(record: &Record) -> Result<(), Failure> {
 
 fn finish(entry: Entry, record: &Record) -> Result<(), Failure> {
     let state = record.oci(Status::Stopped, 0).to_string();
-    // A failing poststop hook is told and does not stop the deletion (runtime.md, "Lifecycle").
-    if let Err(failure) = hooks::run_all("poststop", &record.hooks.poststop, &state, &record.id) {
-        warn(&failure.to_string());
-    }
+    hooks::run_poststop(&record.hooks.poststop, &state, &record.id, warn);
     entry.remove()
 }

@@ -1,13 +1,14 @@
 //! `exec`: another process in a running container.
 
 use super::create::{EXEC, FILTER, PidFile, Template, guard_fds, listen_fds};
-use super::warn;
+use super::{start, warn};
 use crate::bundle;
 use crate::cli::Exec;
 use crate::host::{self, Needs};
 use crate::launch::console::{self, Console};
 use crate::launch::foreground::{self, Signals};
-use crate::launch::join::{self, Joining};
+use crate::launch::join::{self, Doors, Joining};
+use crate::plan::degrade::Policy;
 use crate::plan::idmap::Idmap;
 use crate::plan::{self, process};
 use crate::report::{Act, Failure, io_text};
@@ -18,12 +19,13 @@ use oci_spec::runtime as oci;
 use std::process::ExitCode;
 
 /// `bryo exec`.
-pub fn exec(store: &Store, flags: &Exec) -> Result<ExitCode, Failure> {
+pub fn exec(store: &Store, flags: &Exec, degrade: &Policy) -> Result<ExitCode, Failure> {
     let id = flags.id.as_str();
     guard_fds(flags.preserve_fds, id)?;
     let (entry, record) = store.open("exec in", id)?;
     let act = || format!("cannot exec in container {id}");
-    if entry.status(&record) == Status::Stopped {
+    let status = entry.status(&record);
+    if status == Status::Stopped {
         return Err(Failure::new(act(), "container not running"));
     }
     if !flags.cgroup.is_empty() {
@@ -32,9 +34,14 @@ pub fn exec(store: &Store, flags: &Exec) -> Result<ExitCode, Failure> {
         );
     }
     let pidfd = record.pidfd().act(act)?.ok_or_else(|| Failure::new(act(), "container not running"))?;
+    let doors = match status {
+        Status::Created => Doors::lent(&start::reach_init(&entry, id)?, id)?,
+        _ => Doors::of_process(pidfd, record.namespaces),
+    };
     let template = template(&entry, &record)?;
     let process = wanted(flags, &template.process)?;
-    let plan = plan_process(flags, &template, &process)?;
+    let plan = plan_process(flags, &template, &process, degrade)?;
+    degrade.check(id, &plan.degradations)?;
     let console =
         console::choose(plan.process.terminal, flags.detach, flags.console_socket.as_deref(), &act())?;
     let filter = filter(&entry)?;
@@ -47,8 +54,7 @@ pub fn exec(store: &Store, flags: &Exec) -> Result<ExitCode, Failure> {
     };
     let joining = Joining {
         container: id,
-        pidfd: &pidfd,
-        namespaces: record.namespaces,
+        doors: &doors,
         process: &plan.process,
         steps: &plan.steps,
         filter: filter.as_ref(),
@@ -57,6 +63,7 @@ pub fn exec(store: &Store, flags: &Exec) -> Result<ExitCode, Failure> {
         oom_score_adj: plan.oom_score_adj,
     };
     let mut joined = join::join(&joining)?;
+    degrade.check(id, &joined.degradations)?;
     let master = match joined.console.take() {
         Some(master) => {
             if let Some(size) = process.console_size().filter(|size| size.height() != 0) {
@@ -215,7 +222,12 @@ struct Planned {
     degradations: Vec<plan::degrade::Degradation>,
 }
 
-fn plan_process(flags: &Exec, template: &Template, wanted: &oci::Process) -> Result<Planned, Failure> {
+fn plan_process(
+    flags: &Exec,
+    template: &Template,
+    wanted: &oci::Process,
+    degrade: &Policy,
+) -> Result<Planned, Failure> {
     let act = || format!("cannot exec in container {}", flags.id);
     let needs = Needs {
         subids: false,
@@ -247,6 +259,7 @@ fn plan_process(flags: &Exec, template: &Template, wanted: &oci::Process) -> Res
         listen_fds,
         listen_names: listen_names.as_deref(),
         init: false,
+        degrade,
     };
     let mut degradations = Vec::new();
     let process = process::decide(wanted, &idmap, &facts, request, &mut degradations)?;

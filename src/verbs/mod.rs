@@ -13,6 +13,7 @@ mod state;
 
 use crate::cli::{Global, Verb};
 use crate::host;
+use crate::plan::degrade::Policy;
 use crate::report::Failure;
 use crate::state::store::{Store, Whereabouts};
 use std::io::Write;
@@ -26,7 +27,8 @@ const EXEC_FAILED: u8 = 255;
 pub fn misused(line: &str) -> ExitCode {
     let _ = writeln!(std::io::stderr(), "bryo: {line}");
     // exec fails with 255 whatever the reason. Of a line that does not parse, this is the best guess.
-    let verb = std::env::args_os().skip(1).find(|arg| !arg.as_encoded_bytes().starts_with(b"-"));
+    let mut words = std::env::args_os().skip(1);
+    let verb = words.find(|word| crate::cli::VERBS.iter().any(|verb| word == verb));
     ExitCode::from(if verb.is_some_and(|verb| verb == "exec") { EXEC_FAILED } else { 1 })
 }
 
@@ -47,16 +49,23 @@ pub fn call(global: &Global, verb: Verb) -> ExitCode {
 
 fn dispatch(global: &Global, verb: Verb) -> Result<ExitCode, Failure> {
     let store = || store(global);
+    let policy = || {
+        let words = global.degrade.as_deref().unwrap_or("auto");
+        Policy::parse(words).map_err(|cause| {
+            Failure::new("cannot read --degrade", cause)
+                .fix("use auto, strict, or a list of limits and groups")
+        })
+    };
     match verb {
-        Verb::Create(flags) => create::create(&store()?, &flags),
-        Verb::Run(flags) => run::run(&store()?, &flags),
+        Verb::Create(flags) => create::create(&store()?, &flags, policy()?),
+        Verb::Run(flags) => run::run(&store()?, &flags, policy()?),
         Verb::Start { id } => start::start(&store()?, &id),
         Verb::State { id } => state::state(&store()?, &id),
         Verb::Kill { id, signal, all } => kill::kill(&store()?, &id, &signal, all),
         Verb::Delete { id, force } => delete::delete(&store()?, &id, force),
         Verb::List { quiet, json } => list::list(&store()?, quiet, json),
         Verb::Ps { id, json, args } => ps::ps(&store()?, &id, json, &args),
-        Verb::Exec(flags) => exec::exec(&store()?, &flags),
+        Verb::Exec(flags) => exec::exec(&store()?, &flags, &policy()?),
         Verb::Spec { bundle, rootless, subids } => spec::spec(bundle, rootless, subids),
         Verb::Features => spec::features(),
         Verb::Unsupported(name) => {

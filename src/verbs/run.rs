@@ -5,6 +5,7 @@ use super::{start, warn};
 use crate::cli::Run;
 use crate::launch::foreground::{self, Signals};
 use crate::launch::hooks;
+use crate::plan::degrade::Policy;
 use crate::report::{Act, Failure};
 use crate::state::store::{Entry, Store};
 use crate::state::{Record, Status};
@@ -12,7 +13,7 @@ use crate::sys;
 use std::process::ExitCode;
 
 /// `bryo run`.
-pub fn run(store: &Store, flags: &Run) -> Result<ExitCode, Failure> {
+pub fn run(store: &Store, flags: &Run, degrade: Policy) -> Result<ExitCode, Failure> {
     let id = flags.create.id.as_str();
     create::guard_fds(flags.create.preserve_fds, id)?;
     // Before there is anything that a signal could be for.
@@ -25,7 +26,7 @@ pub fn run(store: &Store, flags: &Run) -> Result<ExitCode, Failure> {
     if reap {
         sys::process::set_subreaper().act(|| format!("cannot run container {id}"))?;
     }
-    let manner = Manner { by_start: false, detached: flags.detach, signals: before };
+    let manner = Manner { by_start: false, detached: flags.detach, signals: before, degrade };
     let made = create::make(store, &flags.create, &manner)?;
     let Made { claim, launch, plan, record, console, pid_file } = made;
     let child = launch.start(&plan)?;
@@ -48,9 +49,7 @@ pub fn run(store: &Store, flags: &Run) -> Result<ExitCode, Failure> {
 fn end(entry: Option<Entry>, record: &Record, keep: bool) {
     let Some(entry) = entry.filter(|_| !keep) else { return };
     let state = record.oci(Status::Stopped, 0).to_string();
-    if let Err(failure) = hooks::run_all("poststop", &record.hooks.poststop, &state, &record.id) {
-        warn(&failure.to_string());
-    }
+    hooks::run_poststop(&record.hooks.poststop, &state, &record.id, warn);
     if let Err(failure) = entry.remove() {
         warn(&failure.to_string());
     }

@@ -46,7 +46,11 @@ fn template(entry: &Entry) -> Option<Template> {
     serde_json::from_slice(&entry.read(EXEC).ok()??).ok()
 }
 
-fn reach_init(entry: &Entry, id: &str) -> Result<Channel, Failure> {
+/// Connects to an init that waits.
+///
+/// # Errors
+/// `ECONNREFUSED` once it waits no more.
+pub fn reach_init(entry: &Entry, id: &str) -> Result<Channel, Failure> {
     let act = || format!("cannot reach init of container {id}");
     fds::connect(&entry.short_path(START_SOCKET)).map(Channel::from).act(act)
 }

@@ -235,7 +235,9 @@ impl Lab {
     /// What of this lab is left on the machine, one line each.
     fn leftovers(&self) -> Vec<String> {
         let mut left = Vec::new();
-        left.extend(self.state_entries().iter().map(|e| format!("state entry {e}")));
+        // Compiled filters are kept for the next container; the name is no container's.
+        let entries = self.state_entries().into_iter().filter(|e| e != "seccomp:cache");
+        left.extend(entries.map(|e| format!("state entry {e}")));
         left.extend(self.processes().iter().map(|(pid, argv)| format!("process {pid} {argv}")));
         let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
         left.extend(mounts.lines().filter(|l| l.contains(&self.tag)).map(|l| format!("mount {l}")));
