@@ -115,7 +115,7 @@ pub enum Call {
 pub const VERBS: [&str; 11] =
     ["create", "delete", "exec", "features", "kill", "list", "ps", "run", "spec", "start", "state"];
 
-const UNSUPPORTED: [&str; 7] = ["checkpoint", "events", "pause", "restore", "resume", "update", "init"];
+const UNSUPPORTED: [&str; 6] = ["checkpoint", "events", "pause", "restore", "resume", "update"];
 
 fn option(name: &'static str, help: &'static str) -> Arg {
     Arg::new(name).long(name).help(help).value_name("value").overrides_with(name)
@@ -138,7 +138,10 @@ fn id() -> Arg {
 }
 
 /// The whole command line.
-pub fn command() -> Command {
+///
+/// Of the verbs only those are defined that `called` says occur: a definition costs more time than most verbs
+/// take.
+fn command(called: impl Fn(&str) -> bool) -> Command {
     let command = Command::new("bryo")
         .about("A rootless-first OCI container runtime")
         .disable_version_flag(true)
@@ -180,10 +183,11 @@ pub fn command() -> Command {
         ("start", "execute the user defined process in a created container", |c| c.arg(id())),
         ("state", "output the state of a container", |c| c.arg(id())),
     ];
-    let command = verbs.into_iter().fold(command, |command, (name, about, build)| {
+    let verbs = verbs.into_iter().filter(|(name, ..)| called(name));
+    let command = verbs.fold(command, |command, (name, about, build)| {
         command.subcommand(Command::new(name).about(about).defer(build))
     });
-    UNSUPPORTED.into_iter().fold(command, |command, name| {
+    UNSUPPORTED.into_iter().filter(|name| called(name)).fold(command, |command, name| {
         let any = Arg::new("args").num_args(0..).trailing_var_arg(true).allow_hyphen_values(true);
         command.subcommand(Command::new(name).about("not supported yet").hide(true).arg(any))
     })
@@ -311,7 +315,11 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Call, String> {
     if args.get(1).is_some_and(|a| a == "--version" || a == "-v") {
         return Ok(Call::Print(version()));
     }
-    let matches = match command().try_get_matches_from(args) {
+    let names = || VERBS.into_iter().chain(UNSUPPORTED);
+    // Whatever else that word may be, the verb is among those that are found like this.
+    let called: Vec<&str> = names().filter(|name| args.iter().any(|arg| arg == name)).collect();
+    let command = command(|name| called.is_empty() || called.contains(&name));
+    let matches = match command.try_get_matches_from(args) {
         Ok(matches) => matches,
         Err(error) if !error.use_stderr() => return Ok(Call::Print(error.render().to_string())),
         Err(error) => return Err(line(&error)),
@@ -440,6 +448,14 @@ mod tests {
         {
             assert!(matches!(call(&format!("bryo {verb} --help")), Ok(Call::Print(_))), "{verb}");
         }
+    }
+
+    #[test]
+    fn the_help_lists_every_verb_and_a_container_may_be_called_like_one() {
+        let Ok(Call::Print(text)) = call("bryo --help") else { panic!() };
+        assert!(VERBS.iter().all(|verb| text.contains(verb)), "{text}");
+        assert!(matches!(parsed("bryo state list"), Verb::State { id } if id == "list"));
+        assert!(matches!(parsed("bryo --root run kill start 9"), Verb::Kill { id, .. } if id == "start"));
     }
 
     #[test]

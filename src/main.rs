@@ -14,6 +14,8 @@
 //! Rooms are stages, files are topics, and a topic keeps its name in every room: `idmap` is known by host,
 //! decided by plan and written by launch.
 
+#![cfg_attr(not(test), no_main)]
+
 mod bundle;
 mod cli;
 mod features;
@@ -30,12 +32,11 @@ mod sync;
 mod sys;
 mod verbs;
 
-use std::process::ExitCode;
-
 /// The version of the runtime specification that bryo implements.
 pub const OCI_VERSION: &str = "1.3.0";
 
-fn main() -> ExitCode {
+/// The program, from its arguments to its exit code; called by [`sys`], which has the entry point.
+pub fn bryo() -> u8 {
     match cli::parse(std::env::args_os()) {
         Ok(cli::Call::Print(text)) => verbs::print(&text),
         Ok(cli::Call::Verb(global, verb)) => verbs::call(&global, verb),

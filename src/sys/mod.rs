@@ -7,6 +7,8 @@
 
 pub mod caps;
 pub mod clone;
+#[cfg(not(test))]
+mod entry;
 pub mod fds;
 pub mod mount;
 pub mod net;

@@ -20,7 +20,6 @@ use serde::{Deserialize, Serialize};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::process::ExitCode;
 
 /// What `exec` starts from.
 pub const EXEC: &str = "exec.json";
@@ -122,14 +121,14 @@ pub struct Manner {
 }
 
 /// `bryo create`.
-pub fn create(store: &Store, flags: &Create, degrade: Policy) -> Result<ExitCode, Failure> {
+pub fn create(store: &Store, flags: &Create, degrade: Policy) -> Result<u8, Failure> {
     guard_fds(flags.preserve_fds, &flags.id)?;
     let manner = Manner { by_start: true, detached: true, signals: foreground::current_mask()?, degrade };
     let made = make(store, flags, &manner)?;
     made.launch.leave(&flags.id)?;
     made.pid_file.keep();
     drop(made.claim.keep());
-    Ok(ExitCode::SUCCESS)
+    Ok(0)
 }
 
 /// Makes a container up to where its program may run.

@@ -9,13 +9,12 @@ use crate::sys::{Errno, pidfd, retry};
 use nix::libc;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::os::fd::AsFd;
-use std::process::ExitCode;
 
 /// How long a killed process may take to go: uninterruptible sleep ends with its I/O.
 const PATIENCE_MS: u16 = 10_000;
 
 /// `bryo delete`.
-pub fn delete(store: &Store, id: &str, force: bool) -> Result<ExitCode, Failure> {
+pub fn delete(store: &Store, id: &str, force: bool) -> Result<u8, Failure> {
     let (entry, record) = match store.open_locked("delete", id) {
         Ok(found) => found,
         Err(_) if force => return forget(store, id),
@@ -34,12 +33,12 @@ pub fn delete(store: &Store, id: &str, force: bool) -> Result<ExitCode, Failure>
         }
     }
     finish(entry, &record)?;
-    Ok(ExitCode::SUCCESS)
+    Ok(0)
 }
 
 /// With --force, a container that does not exist is as good as deleted, and one whose record is damaged or
 /// was never written is removed.
-fn forget(store: &Store, id: &str) -> Result<ExitCode, Failure> {
+fn forget(store: &Store, id: &str) -> Result<u8, Failure> {
     if let Some(mut entry) = store.entry(id)? {
         if !entry.lock_abandoned()? {
             return Err(Failure::new(
@@ -49,7 +48,7 @@ fn forget(store: &Store, id: &str) -> Result<ExitCode, Failure> {
         }
         entry.remove()?;
     }
-    Ok(ExitCode::SUCCESS)
+    Ok(0)
 }
 
 /// Kills what lives and waits until init is gone.

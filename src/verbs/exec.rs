@@ -16,10 +16,9 @@ use crate::seccomp::Filter;
 use crate::state::store::{Entry, Store};
 use crate::state::{Record, Status};
 use oci_spec::runtime as oci;
-use std::process::ExitCode;
 
 /// `bryo exec`.
-pub fn exec(store: &Store, flags: &Exec, degrade: &Policy) -> Result<ExitCode, Failure> {
+pub fn exec(store: &Store, flags: &Exec, degrade: &Policy) -> Result<u8, Failure> {
     let id = flags.id.as_str();
     guard_fds(flags.preserve_fds, id)?;
     let (entry, record) = store.open("exec in", id)?;
@@ -84,10 +83,10 @@ pub fn exec(store: &Store, flags: &Exec, degrade: &Policy) -> Result<ExitCode, F
     let pid_file = PidFile::write(flags.pid_file.as_deref(), joined.pid()?)?;
     let child = joined.start()?;
     pid_file.keep();
-    let Some(signals) = signals else { return Ok(ExitCode::SUCCESS) };
+    let Some(signals) = signals else { return Ok(0) };
     debug_assert!(!matches!(console, Console::Socket(..)) || master.is_none());
     let code = foreground::attend(&child, &signals, master, false)?;
-    Ok(ExitCode::from(u8::try_from(code).unwrap_or(1)))
+    Ok(u8::try_from(code).unwrap_or(1))
 }
 
 /// What `create` left for us.

@@ -7,10 +7,9 @@ use crate::sys::{Errno, pidfd};
 use nix::libc;
 use nix::sched::CloneFlags;
 use std::os::unix::fs::MetadataExt;
-use std::process::ExitCode;
 
 /// `bryo kill`.
-pub fn kill(store: &Store, id: &str, signal: &str, all_flag: bool) -> Result<ExitCode, Failure> {
+pub fn kill(store: &Store, id: &str, signal: &str, all_flag: bool) -> Result<u8, Failure> {
     let act = || format!("cannot kill container {id}");
     let number = number(signal).ok_or_else(|| {
         Failure::new(act(), format!("unknown signal {signal:?}"))
@@ -28,9 +27,9 @@ pub fn kill(store: &Store, id: &str, signal: &str, all_flag: bool) -> Result<Exi
         all(&record, number);
     }
     match sent {
-        Ok(()) => Ok(ExitCode::SUCCESS),
+        Ok(()) => Ok(0),
         // --all is obsolete: all that is left of it is this.
-        Err(Errno::ESRCH) if all_flag => Ok(ExitCode::SUCCESS),
+        Err(Errno::ESRCH) if all_flag => Ok(0),
         Err(Errno::ESRCH) => Err(Failure::new(act(), "container not running")),
         Err(errno) => Err(Failure::errno(act(), errno)),
     }

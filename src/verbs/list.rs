@@ -5,10 +5,9 @@ use super::{print, warn};
 use crate::host::idmap::user_name;
 use crate::report::Failure;
 use crate::state::store::Store;
-use std::process::ExitCode;
 
 /// `bryo list`.
-pub fn list(store: &Store, quiet: bool, json: bool) -> Result<ExitCode, Failure> {
+pub fn list(store: &Store, quiet: bool, json: bool) -> Result<u8, Failure> {
     let mut rows = Vec::new();
     for id in store.ids()? {
         let Some(entry) = store.entry(&id)? else { continue };

@@ -18,22 +18,21 @@ use crate::report::Failure;
 use crate::state::store::{Store, Whereabouts};
 use std::io::Write;
 use std::path::PathBuf;
-use std::process::ExitCode;
 
 /// The exit code of an exec that failed itself (runc; Podman tells it from the program's own).
 const EXEC_FAILED: u8 = 255;
 
 /// Tells of a command line that makes no sense.
-pub fn misused(line: &str) -> ExitCode {
+pub fn misused(line: &str) -> u8 {
     let _ = writeln!(std::io::stderr(), "bryo: {line}");
     // exec fails with 255 whatever the reason. Of a line that does not parse, this is the best guess.
     let mut words = std::env::args_os().skip(1);
     let verb = words.find(|word| crate::cli::VERBS.iter().any(|verb| word == verb));
-    ExitCode::from(if verb.is_some_and(|verb| verb == "exec") { EXEC_FAILED } else { 1 })
+    if verb.is_some_and(|verb| verb == "exec") { EXEC_FAILED } else { 1 }
 }
 
 /// Runs a verb to its exit code. Errors are told here and nowhere else.
-pub fn call(global: &Global, verb: Verb) -> ExitCode {
+pub fn call(global: &Global, verb: Verb) -> u8 {
     if global.debug {
         crate::report::set_debug();
     }
@@ -42,12 +41,12 @@ pub fn call(global: &Global, verb: Verb) -> ExitCode {
         Ok(code) => code,
         Err(failure) => {
             tell(global, &failure.to_string());
-            ExitCode::from(failed)
+            failed
         }
     }
 }
 
-fn dispatch(global: &Global, verb: Verb) -> Result<ExitCode, Failure> {
+fn dispatch(global: &Global, verb: Verb) -> Result<u8, Failure> {
     let store = || store(global);
     let policy = || {
         let words = global.degrade.as_deref().unwrap_or("auto");
@@ -105,13 +104,13 @@ fn store(global: &Global) -> Result<Store, Failure> {
 }
 
 /// Prints what was asked for. A reader that has seen enough (`bryo list | head -1`) is no error.
-pub fn print(text: &str) -> ExitCode {
+pub fn print(text: &str) -> u8 {
     match std::io::stdout().write_all(text.as_bytes()) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
+        Ok(()) => 0,
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => 0,
         Err(error) => {
             eprintln!("bryo: cannot write output: {}", crate::report::io_text(&error));
-            ExitCode::FAILURE
+            1
         }
     }
 }

@@ -5,10 +5,10 @@ use crate::host::idmap::find_program;
 use crate::report::{Failure, io_text, one_line};
 use crate::state::Status;
 use crate::state::store::Store;
-use std::process::{Command, ExitCode};
+use std::process::Command;
 
 /// `bryo ps`.
-pub fn ps(store: &Store, id: &str, json: bool, args: &[String]) -> Result<ExitCode, Failure> {
+pub fn ps(store: &Store, id: &str, json: bool, args: &[String]) -> Result<u8, Failure> {
     let (entry, record) = store.open("list processes of", id)?;
     let act = || format!("cannot list processes of container {id}");
     if entry.status(&record) == Status::Stopped {

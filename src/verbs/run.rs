@@ -10,10 +10,9 @@ use crate::report::{Act, Failure};
 use crate::state::store::{Entry, Store};
 use crate::state::{Record, Status};
 use crate::sys;
-use std::process::ExitCode;
 
 /// `bryo run`.
-pub fn run(store: &Store, flags: &Run, degrade: Policy) -> Result<ExitCode, Failure> {
+pub fn run(store: &Store, flags: &Run, degrade: Policy) -> Result<u8, Failure> {
     let id = flags.create.id.as_str();
     create::guard_fds(flags.create.preserve_fds, id)?;
     // Before there is anything that a signal could be for.
@@ -38,11 +37,11 @@ pub fn run(store: &Store, flags: &Run, degrade: Policy) -> Result<ExitCode, Fail
         end(entry, &record, flags.keep);
         return Err(failure);
     }
-    let Some(signals) = signals else { return Ok(ExitCode::SUCCESS) };
+    let Some(signals) = signals else { return Ok(0) };
     let code = foreground::attend(&child, &signals, console, reap);
     end(entry, &record, flags.keep);
     // 128+N stays below 256: signals end at 64.
-    Ok(ExitCode::from(u8::try_from(code?).unwrap_or(1)))
+    Ok(u8::try_from(code?).unwrap_or(1))
 }
 
 /// The container has ended: its hooks run, and unless it is kept it is forgotten.

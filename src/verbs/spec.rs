@@ -10,10 +10,9 @@ use crate::spec::{self, SpecKind};
 use crate::{OCI_VERSION, sys};
 use std::io::Write;
 use std::path::PathBuf;
-use std::process::ExitCode;
 
 /// `bryo spec`.
-pub fn spec(bundle: Option<PathBuf>, rootless: bool, subids: bool) -> Result<ExitCode, Failure> {
+pub fn spec(bundle: Option<PathBuf>, rootless: bool, subids: bool) -> Result<u8, Failure> {
     let path = bundle.unwrap_or_default().join("config.json");
     let act = || format!("cannot write {}", path.display());
     let (uid, gid) = (nix::unistd::geteuid().as_raw(), nix::unistd::getegid().as_raw());
@@ -41,11 +40,11 @@ pub fn spec(bundle: Option<PathBuf>, rootless: bool, subids: bool) -> Result<Exi
         }
     });
     file?.write_all(text.as_bytes()).act(act)?;
-    Ok(ExitCode::SUCCESS)
+    Ok(0)
 }
 
 /// `bryo features`.
-pub fn features() -> Result<ExitCode, Failure> {
+pub fn features() -> Result<u8, Failure> {
     let mount_options: Vec<&str> = options::known().collect();
     let lsm = lsm();
     let known = Known {

@@ -7,10 +7,9 @@ use crate::state::store::{Entry, START_SOCKET, Store};
 use crate::state::{Record, Status};
 use crate::sync::{Channel, FromInit, ToInit};
 use crate::sys::fds;
-use std::process::ExitCode;
 
 /// `bryo start`.
-pub fn start(store: &Store, id: &str) -> Result<ExitCode, Failure> {
+pub fn start(store: &Store, id: &str) -> Result<u8, Failure> {
     let (entry, record) = store.open_locked("start", id)?;
     let act = || format!("cannot start container {id}");
     match entry.status(&record) {
@@ -39,7 +38,7 @@ pub fn start(store: &Store, id: &str) -> Result<ExitCode, Failure> {
         super::kill::all(&record, nix::libc::SIGKILL);
         return Err(failure);
     }
-    Ok(ExitCode::SUCCESS)
+    Ok(0)
 }
 
 fn template(entry: &Entry) -> Option<Template> {

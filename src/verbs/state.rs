@@ -7,7 +7,6 @@ use crate::state::{Record, Status};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::process::ExitCode;
 
 /// What `state` and `list` print; the order of the fields is runc's.
 #[derive(Debug, Serialize)]
@@ -49,7 +48,7 @@ impl<'a> View<'a> {
 }
 
 /// `bryo state`.
-pub fn state(store: &Store, id: &str) -> Result<ExitCode, Failure> {
+pub fn state(store: &Store, id: &str) -> Result<u8, Failure> {
     let (entry, record) = store.open("read state of", id)?;
     let text = serde_json::to_string_pretty(&View::new(&entry, &record))
         .map_err(|e| Failure::new(format!("cannot print state of container {id}"), e.to_string()))?;

@@ -1,0 +1,18 @@
+//! The way into the program.
+//!
+//! Rust's own start-up looks at three descriptors, reads /proc/self/maps for the bounds of the stack, and
+//! makes a second stack to report an overflow on: a fifth of the time that `bryo state` takes. None of that
+//! serves a program with one shallow thread, so `main` is the C library's.
+
+use std::os::raw::{c_char, c_int};
+
+/// What the C library calls. The arguments are where std::env finds them: glibc hands them to the
+/// initialisers, std's among them, before it comes here.
+// SAFETY: the symbol is the one that crt1.o calls, once; nobody else defines or calls it.
+#[unsafe(no_mangle)]
+extern "C" fn main(_argc: c_int, _argv: *const *const c_char) -> c_int {
+    // A hook that does not read its state is no reason to die (EPIPE is). Init gives this back.
+    // SAFETY: the action runs no code.
+    unsafe { libc::signal(libc::SIGPIPE, libc::SIG_IGN) };
+    c_int::from(crate::bryo())
+}
