@@ -275,6 +275,65 @@ fn a_create_whose_system_calls_fail_says_so_and_leaves_nothing() {
 }
 
 #[test]
+fn a_run_whose_init_is_refused_a_call_says_so_and_leaves_nothing() {
+    bryo_only!("runc's threads make its steps uncountable");
+    let lab = Lab::new();
+    let bundle = lab.bundle();
+    let record = lab.dir.join("strace");
+    bundle
+        .named_call("run", "failing0")
+        .under(["strace", "-f", "-qq", "-o", record.to_str().unwrap()])
+        .done()
+        .ok();
+    let text = fs::read_to_string(&record).unwrap();
+    // `PID name(arguments…`; the second process is init, up to the program that it becomes.
+    let first = text.split(' ').next().unwrap();
+    let (launch, init): (Vec<_>, Vec<_>) =
+        text.lines().partition(|line| line.split(' ').next() == Some(first));
+    fn name<'a>(line: &&'a str) -> Option<&'a str> {
+        line.split_once('(')?.0.split_whitespace().nth(1)
+    }
+    let loader: Vec<&str> =
+        launch.iter().take_while(|l| !l.contains("config.json")).filter_map(name).collect();
+    let names: Vec<&str> = init.iter().take_while(|l| !l.contains(" execve(")).filter_map(name).collect();
+    assert!(names.len() > 50, "{names:?}");
+    let spared = ["mmap", "munmap", "mprotect", "brk", "madvise", "exit_group", "futex", "close", "umask"];
+    let mut told = Vec::new();
+    for n in (0..names.len()).step_by(3) {
+        let name = names[n];
+        if spared.contains(&name) || name.starts_with("rt_sig") {
+            continue;
+        }
+        let nth = names[..=n].iter().filter(|other| **other == name).count();
+        if loader.iter().filter(|other| **other == name).count() >= nth {
+            // It would hit the loader of launch.
+            continue;
+        }
+        // Whichever process makes its nth call of this name, launch or init, gets the error.
+        let inject = format!("inject={name}:error=EIO:when={nth}");
+        let id = format!("failing{}", n + 1);
+        let call =
+            bundle.named_call("run", &id).under(["strace", "-f", "-qq", "-o", "/dev/null", "-e", &inject]);
+        let Some(ran) = call.spawn().wait_within(Duration::from_secs(15)) else {
+            told.push(format!("{inject}: it hangs"));
+            told.extend(left_by_delete(&lab, &id));
+            continue;
+        };
+        let lines = ran.stderr.lines().filter(|line| !line.contains("warning: ")).count();
+        if !ran.status.success() && (ran.status.code() != Some(1) || lines != 1) {
+            told.push(format!("{inject}: {}: {}", ran.status, ran.stderr));
+        }
+        let gone = eventually(Duration::from_secs(2), || lab.processes().is_empty());
+        if !gone || !lab.state_entries().is_empty() {
+            let left = (lab.processes(), lab.state_entries());
+            told.push(format!("{inject} leaves {left:?}: {}: {}", ran.status, ran.stderr));
+            told.extend(left_by_delete(&lab, &id));
+        }
+    }
+    assert!(told.is_empty(), "{}", told.join("\n"));
+}
+
+#[test]
 fn a_start_that_is_killed_leaves_a_container_that_can_be_deleted() {
     let lab = Lab::new();
     for micros in (0..10_000).step_by(2_000) {
