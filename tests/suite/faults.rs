@@ -1,6 +1,7 @@
 //! Faults: commands that race for one id, a runtime that is killed in the middle, a state that is damaged.
 
 use std::fs;
+use std::os::unix::process::ExitStatusExt;
 use std::thread::sleep;
 use std::time::Duration;
 
@@ -8,7 +9,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::{Value, json};
 
-use crate::lab::{Container, Lab, NONE, PATIENCE, alive, bryo_only, eventually};
+use crate::lab::{Call, Container, Lab, NONE, PATIENCE, alive, bryo_only, eventually};
 
 #[test]
 fn of_several_creates_of_one_id_at_once_one_succeeds() {
@@ -93,25 +94,243 @@ fn list_and_state_work_while_containers_come_and_go() {
     }
 }
 
+/// Kill a call at every few of its system calls, from the first to the last, and look each time at what it has
+/// left. Its children go on, as they do when somebody kills the runtime alone. Each call is told its number.
+fn kill_at_every_step<'lab>(
+    lab: &Lab,
+    step: usize,
+    call: impl Fn(usize) -> Call<'lab>,
+    check: impl Fn(usize),
+) {
+    let record = lab.dir.join("strace");
+    call(0).under(["strace", "-qq", "-o", record.to_str().unwrap()]).done().ok();
+    check(0);
+    let calls = fs::read_to_string(&record).unwrap();
+    let calls: Vec<&str> =
+        calls.lines().filter_map(|line| line.split_once('(')).map(|(name, _)| name).collect();
+    assert!(calls.len() > 50, "{calls:?}");
+    for n in (1..calls.len()).step_by(step) {
+        // strace counts the calls of each name by themselves.
+        let nth = calls[..=n].iter().filter(|name| **name == calls[n]).count();
+        let inject = format!("inject={}:signal=KILL:when={nth}", calls[n]);
+        let ran = call(n).under(["strace", "-qq", "-o", "/dev/null", "-e", &inject]).done();
+        // strace ends as what it traces does. One that waits in a loop may get through with fewer calls.
+        let killed = ran.status.signal() == Some(Signal::SIGKILL as i32);
+        assert!(killed || ran.status.success(), "killed at {n}, {inject}: {ran:?}");
+        check(n);
+    }
+}
+
+/// What `delete --force` did not do of what it should: make an end of the container, whatever it is, in time.
+fn left_by_delete(lab: &Lab, id: &str) -> Option<String> {
+    let deleting = lab.call(["delete", "--force", id]).spawn();
+    let Some(deleted) = deleting.wait_within(Duration::from_secs(15)) else {
+        return Some("the delete hangs".to_owned());
+    };
+    if !deleted.status.success() {
+        return Some(format!("the delete fails: {}", deleted.stderr));
+    }
+    if !eventually(Duration::from_secs(2), || lab.processes().is_empty()) {
+        let left = lab.processes();
+        for (pid, _) in &left {
+            // The next round shall not see it again. It may be gone by now.
+            let _ = kill(Pid::from_raw(*pid), Signal::SIGKILL);
+        }
+        return Some(format!("the delete leaves {left:?}"));
+    }
+    let entries = lab.state_entries();
+    (!entries.is_empty()).then(|| format!("the delete leaves {entries:?}"))
+}
+
+#[track_caller]
+fn assert_deleted(lab: &Lab, id: &str, n: usize) {
+    let left = left_by_delete(lab, id);
+    assert!(left.is_none(), "killed at {n}: {}", left.unwrap_or_default());
+}
+
 #[test]
-fn a_runtime_that_is_killed_in_a_create_leaves_nothing_that_delete_does_not_remove() {
+fn a_create_that_is_killed_at_any_step_can_be_deleted() {
     bryo_only!("runc leaves processes behind that no state knows of");
     let lab = Lab::new();
-    for micros in (0..30_000).step_by(1_000) {
-        let id = format!("killed{micros}");
-        let bundle = lab.bundle().sleeps().named(&id);
-        let running = bundle.call("create", NONE).spawn();
-        sleep(Duration::from_micros(micros));
-        running.signal(Signal::SIGKILL);
-        drop(running);
-        lab.call(["delete", "--force", &id]).done().ok();
-        let gone = eventually(Duration::from_secs(5), || lab.processes().is_empty());
-        assert!(gone, "after {micros} µs: {:?}", lab.processes());
-        assert!(lab.state_entries().is_empty(), "after {micros} µs: {:?}", lab.state_entries());
-        // And the id is free again.
-        bundle.call("create", NONE).done().ok();
-        lab.call(["delete", &id]).done().ok();
+    let bundle = lab.bundle().sleeps();
+    kill_at_every_step(
+        &lab,
+        3,
+        |n| bundle.named_call("create", &format!("killed{n}")),
+        |n| assert_deleted(&lab, &format!("killed{n}"), n),
+    );
+}
+
+#[test]
+fn a_run_with_a_range_of_ids_that_is_killed_at_any_step_can_be_deleted() {
+    bryo_only!("runc leaves processes behind that no state knows of");
+    let lab = Lab::new();
+    let bundle = lab.bundle().subids().sleeps();
+    kill_at_every_step(
+        &lab,
+        7,
+        |n| bundle.named_call("run", &format!("killed{n}")).args(["--detach"]),
+        |n| assert_deleted(&lab, &format!("killed{n}"), n),
+    );
+}
+
+#[test]
+fn a_start_that_is_killed_at_any_step_leaves_a_container_that_can_be_deleted() {
+    bryo_only!("runc's threads make its steps uncountable");
+    let lab = Lab::new();
+    let id = |n| format!("killed{n}");
+    kill_at_every_step(
+        &lab,
+        7,
+        |n| {
+            lab.bundle().sleeps().named_call("create", &id(n)).done().ok();
+            lab.call(["start", &id(n)])
+        },
+        |n| {
+            let state = lab.call(["state", &id(n)]).done().ok().json();
+            assert!(["created", "running"].contains(&state["status"].as_str().unwrap()), "{n}: {state}");
+            assert_deleted(&lab, &id(n), n);
+        },
+    );
+}
+
+#[test]
+fn a_delete_that_is_killed_at_any_step_can_be_repeated() {
+    bryo_only!("runc's threads make its steps uncountable");
+    let lab = Lab::new();
+    let id = |n| format!("killed{n}");
+    kill_at_every_step(
+        &lab,
+        5,
+        |n| {
+            lab.bundle().sleeps().named_call("run", &id(n)).args(["--detach"]).done().ok();
+            lab.call(["delete", "--force", &id(n)])
+        },
+        |n| assert_deleted(&lab, &id(n), n),
+    );
+}
+
+#[test]
+fn an_exec_that_is_killed_at_any_step_leaves_the_container_alone() {
+    bryo_only!("runc's threads make its steps uncountable");
+    let lab = Lab::new();
+    let c = lab.bundle().sleeps().detach();
+    kill_at_every_step(
+        &lab,
+        7,
+        |_| c.exec_call(&[], ["true"]),
+        |n| assert_eq!(c.status(), "running", "killed at {n}"),
+    );
+    // Nothing waits inside for somebody who is gone.
+    let alone = || c.exec(["ps", "-o", "pid,args"]).ok().stdout.lines().count() == 3;
+    assert!(eventually(PATIENCE, alone), "{}", c.exec(["ps"]).ok().stdout);
+    c.exec(["true"]).ok();
+    c.remove();
+}
+
+#[test]
+fn a_create_whose_system_calls_fail_says_so_and_leaves_nothing() {
+    bryo_only!("runc's threads make its steps uncountable");
+    let lab = Lab::new();
+    let bundle = lab.bundle().sleeps();
+    let create = |n: usize| bundle.named_call("create", &format!("failing{n}"));
+    let record = lab.dir.join("strace");
+    create(0).under(["strace", "-qq", "-o", record.to_str().unwrap()]).done().ok();
+    assert_deleted(&lab, "failing0", 0);
+    let text = fs::read_to_string(&record).unwrap();
+    let calls: Vec<(&str, &str)> = text.lines().filter_map(|line| line.split_once('(')).collect();
+    // What comes before is the loader's and the standard library's.
+    let begin = calls.iter().position(|(_, arguments)| arguments.contains("config.json")).unwrap();
+    // These fail in no program that goes on, or cannot fail at all.
+    let mut told = Vec::new();
+    let spared = ["mmap", "munmap", "mremap", "mprotect", "brk", "madvise", "exit_group", "futex", "close"];
+    for n in (begin..calls.len()).step_by(2) {
+        let name = calls[n].0;
+        if spared.contains(&name) || name.starts_with("rt_sig") {
+            continue;
+        }
+        let nth = calls[..=n].iter().filter(|call| call.0 == name).count();
+        let inject = format!("inject={name}:error=EIO:when={nth}");
+        let ran = create(n).under(["strace", "-qq", "-o", "/dev/null", "-e", &inject]).done();
+        let id = format!("failing{n}");
+        let mut tell = |what: String| told.push(format!("{}({} with {inject}: {what}", name, calls[n].1));
+        // It may find another way, or not need the answer; else it says so in one clear line, and takes
+        // everything back.
+        if !ran.status.success() {
+            if ran.status.code() != Some(1) || ran.stderr.lines().count() != 1 {
+                tell(format!("{}: {}", ran.status, ran.stderr));
+            }
+            if !eventually(Duration::from_secs(2), || lab.processes().is_empty()) {
+                tell(format!("{:?} is left: {}", lab.processes(), ran.stderr));
+            }
+            if !lab.state_entries().is_empty() {
+                tell(format!("the directory is left: {}", ran.stderr));
+            }
+        }
+        if let Some(left) = left_by_delete(&lab, &id) {
+            tell(format!("{left}; the create said {:?}", ran.stderr));
+        }
     }
+    assert!(told.is_empty(), "{}", told.join("\n"));
+}
+
+#[test]
+fn a_run_whose_init_is_refused_a_call_says_so_and_leaves_nothing() {
+    bryo_only!("runc's threads make its steps uncountable");
+    let lab = Lab::new();
+    let bundle = lab.bundle();
+    let record = lab.dir.join("strace");
+    bundle
+        .named_call("run", "failing0")
+        .under(["strace", "-f", "-qq", "-o", record.to_str().unwrap()])
+        .done()
+        .ok();
+    let text = fs::read_to_string(&record).unwrap();
+    // `PID name(arguments…`; the second process is init, up to the program that it becomes.
+    let first = text.split(' ').next().unwrap();
+    let (launch, init): (Vec<_>, Vec<_>) =
+        text.lines().partition(|line| line.split(' ').next() == Some(first));
+    fn name<'a>(line: &&'a str) -> Option<&'a str> {
+        line.split_once('(')?.0.split_whitespace().nth(1)
+    }
+    let loader: Vec<&str> =
+        launch.iter().take_while(|l| !l.contains("config.json")).filter_map(name).collect();
+    let names: Vec<&str> = init.iter().take_while(|l| !l.contains(" execve(")).filter_map(name).collect();
+    assert!(names.len() > 50, "{names:?}");
+    let spared = ["mmap", "munmap", "mprotect", "brk", "madvise", "exit_group", "futex", "close", "umask"];
+    let mut told = Vec::new();
+    for n in (0..names.len()).step_by(3) {
+        let name = names[n];
+        if spared.contains(&name) || name.starts_with("rt_sig") {
+            continue;
+        }
+        let nth = names[..=n].iter().filter(|other| **other == name).count();
+        if loader.iter().filter(|other| **other == name).count() >= nth {
+            // It would hit the loader of launch.
+            continue;
+        }
+        // Whichever process makes its nth call of this name, launch or init, gets the error.
+        let inject = format!("inject={name}:error=EIO:when={nth}");
+        let id = format!("failing{}", n + 1);
+        let call =
+            bundle.named_call("run", &id).under(["strace", "-f", "-qq", "-o", "/dev/null", "-e", &inject]);
+        let Some(ran) = call.spawn().wait_within(Duration::from_secs(15)) else {
+            told.push(format!("{inject}: it hangs"));
+            told.extend(left_by_delete(&lab, &id));
+            continue;
+        };
+        let lines = ran.stderr.lines().filter(|line| !line.contains("warning: ")).count();
+        if !ran.status.success() && (ran.status.code() != Some(1) || lines != 1) {
+            told.push(format!("{inject}: {}: {}", ran.status, ran.stderr));
+        }
+        let gone = eventually(Duration::from_secs(2), || lab.processes().is_empty());
+        if !gone || !lab.state_entries().is_empty() {
+            let left = (lab.processes(), lab.state_entries());
+            told.push(format!("{inject} leaves {left:?}: {}: {}", ran.status, ran.stderr));
+            told.extend(left_by_delete(&lab, &id));
+        }
+    }
+    assert!(told.is_empty(), "{}", told.join("\n"));
 }
 
 #[test]

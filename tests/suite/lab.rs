@@ -808,6 +808,13 @@ impl<'lab> Bundle<'lab> {
         self.lab.call([verb]).args(["--bundle"]).args([&self.dir]).args(options).args([id])
     }
 
+    /// A call of `run` or `create` with this id.
+    pub fn named_call(&self, verb: &str, id: &str) -> Call<'lab> {
+        self.save();
+        self.lab.ids.borrow_mut().push(id.to_owned());
+        self.lab.call([verb, id]).args(["--bundle"]).args([&self.dir])
+    }
+
     /// Run it in the foreground to its end.
     #[must_use]
     pub fn run(&self) -> Ran {
