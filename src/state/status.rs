@@ -51,17 +51,19 @@ fn parse(text: &[u8]) -> Option<Stat> {
 }
 
 /// The id of this boot: after another one every pid means something else.
-pub fn boot_id() -> String {
-    std::fs::read_to_string("/proc/sys/kernel/random/boot_id")
-        .map(|s| s.trim().to_string())
-        .unwrap_or_default()
+///
+/// # Errors
+/// A /proc that does not tell.
+pub fn boot_id() -> std::io::Result<String> {
+    std::fs::read_to_string("/proc/sys/kernel/random/boot_id").map(|id| id.trim().to_string())
 }
 
 impl Record {
     /// Whether the recorded process lives.
     pub fn alive(&self) -> bool {
         self.pid > 0
-            && self.boot_id == boot_id()
+            // Where it is not to be had, the start time alone has to tell.
+            && boot_id().map_or(true, |id| id == self.boot_id)
             && stat(self.pid)
                 .is_some_and(|s| s.start_time == self.start_time && !matches!(s.state, b'Z' | b'X'))
     }

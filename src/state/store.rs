@@ -4,7 +4,8 @@ use super::Record;
 use super::status::Status;
 use crate::report::{Act, Failure, errno_text, io_text};
 use crate::sys::Errno;
-use nix::fcntl::{Flock, FlockArg, OFlag, open, openat};
+use crate::sys::fds::{self, Lock};
+use nix::fcntl::{OFlag, open, openat};
 use nix::sys::stat::Mode;
 use std::fs::File;
 use std::io::{Read, Write};
@@ -25,7 +26,7 @@ pub struct Entry {
     path: PathBuf,
     dir: OwnedFd,
     /// Held by those who change the container.
-    lock: Option<Flock<OwnedFd>>,
+    lock: Option<OwnedFd>,
 }
 
 const STATE: &str = "state.json";
@@ -134,18 +135,34 @@ impl Store {
             Failure::new(act(), "container with given ID already exists")
                 .fix(format!("choose another id, or bryo delete {id}"))
         };
-        match made {
-            Ok(()) => {}
+        let fresh = match made {
+            Ok(()) => true,
             // It may be what a create that was killed has left: then nobody locks it, and it has no record.
-            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
+            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => false,
             Err(error) => return Err(self.unusable(&error)),
+        };
+        let take = || {
+            let Some(mut entry) = self.entry(id)? else { return Ok(None) };
+            if !entry.try_lock()? || entry.has_record() {
+                return Ok(None);
+            }
+            if !fresh {
+                entry.clear()?;
+            }
+            Ok(Some(entry))
+        };
+        match take() {
+            // Another create was faster to lock what we made, and uses it now.
+            Ok(None) => Err(taken()),
+            Ok(Some(entry)) => Ok(entry),
+            Err(failure) => {
+                if fresh {
+                    // Undo; the error that led here is the one to tell.
+                    let _ = std::fs::remove_dir(&path);
+                }
+                Err(failure)
+            }
         }
-        let mut entry = self.entry(id)?.ok_or_else(taken)?;
-        if !entry.try_lock()? || entry.has_record() {
-            return Err(taken());
-        }
-        entry.clear()?;
-        Ok(entry)
     }
 
     fn unusable(&self, error: &std::io::Error) -> Failure {
@@ -230,21 +247,25 @@ impl Entry {
 
     fn lock(&mut self) -> Result<(), Failure> {
         let fd = self.duplicate()?;
-        let lock = Flock::lock(fd, FlockArg::LockExclusive)
-            .map_err(|(_, errno)| Failure::errno(self.act("lock"), errno))?;
-        self.lock = Some(lock);
+        fds::lock(&fd, Lock::Wait).act(|| self.act("lock"))?;
+        self.lock = Some(fd);
         Ok(())
+    }
+
+    /// Lets others change the container again.
+    pub fn unlock(&mut self) {
+        self.lock = None;
     }
 
     fn try_lock(&mut self) -> Result<bool, Failure> {
         let fd = self.duplicate()?;
-        match Flock::lock(fd, FlockArg::LockExclusiveNonblock) {
-            Ok(lock) => {
-                self.lock = Some(lock);
+        match fds::lock(&fd, Lock::Try) {
+            Ok(()) => {
+                self.lock = Some(fd);
                 Ok(true)
             }
-            Err((_, Errno::EAGAIN)) => Ok(false),
-            Err((_, errno)) => Err(Failure::errno(self.act("lock"), errno)),
+            Err(Errno::EAGAIN) => Ok(false),
+            Err(errno) => Err(Failure::errno(self.act("lock"), errno)),
         }
     }
 
@@ -341,7 +362,7 @@ impl Entry {
         let act = || self.act("lock");
         let flags = OFlag::O_RDONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_CLOEXEC;
         let file = openat(&self.dir, INIT_LOCK, flags, Mode::S_IRUSR | Mode::S_IWUSR).act(act)?;
-        crate::sys::fds::lock_description(&file).act(act)?;
+        fds::lock(&file, Lock::Try).act(act)?;
         Ok(file)
     }
 
@@ -349,7 +370,7 @@ impl Entry {
     fn init_waits(&self) -> bool {
         let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
         match openat(&self.dir, INIT_LOCK, flags, Mode::empty()) {
-            Ok(file) => matches!(Flock::lock(file, FlockArg::LockSharedNonblock), Err((_, Errno::EAGAIN))),
+            Ok(file) => fds::lock(&file, Lock::TryShared) == Err(Errno::EAGAIN),
             Err(_) => false,
         }
     }

@@ -116,14 +116,32 @@ pub fn abandon(fd: BorrowedFd<'_>) {
     unsafe { libc::close(fd.as_raw_fd()) };
 }
 
-/// flock(2), exclusive, without waiting. The lock belongs to the open file description: it stays until
-/// every copy of the descriptor is closed, those of children too.
+/// How a file is locked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lock {
+    /// Alone, waiting for it.
+    Wait,
+    /// Alone, or not at all.
+    Try,
+    /// With others, or not at all.
+    TryShared,
+}
+
+/// flock(2). The lock belongs to the open file description: it stays until every copy of the descriptor is
+/// closed, those of children too.
 ///
 /// # Errors
 /// `EAGAIN` where somebody else holds it.
-pub fn lock_description(fd: &OwnedFd) -> Result<()> {
-    // SAFETY: integers only.
-    check(unsafe { libc::flock(fd.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) })?;
+pub fn lock(fd: &OwnedFd, how: Lock) -> Result<()> {
+    let operation = match how {
+        Lock::Wait => libc::LOCK_EX,
+        Lock::Try => libc::LOCK_EX | libc::LOCK_NB,
+        Lock::TryShared => libc::LOCK_SH | libc::LOCK_NB,
+    };
+    super::retry(|| {
+        // SAFETY: integers only.
+        check(unsafe { libc::flock(fd.as_raw_fd(), operation) })
+    })?;
     Ok(())
 }
 

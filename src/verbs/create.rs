@@ -154,7 +154,7 @@ pub fn make(store: &Store, flags: &Create, manner: &Manner) -> Result<Made, Fail
     )?;
     let filter = compile(&plan, store)?;
     let claim = Claim(Some(store.claim(id)?));
-    let mut record = record(&bundle, &plan);
+    let mut record = record(&bundle, &plan)?;
     let supplies = supplies(claim.entry()?, &plan, &record, filter, manner)?;
     let launched = bring_up(&plan, &supplies, &console, &mut record, claim.entry()?)
         .and_then(|launched| manner.degrade.check(id, &record.degraded).map(|()| launched));
@@ -286,13 +286,13 @@ fn compile(plan: &Plan, store: &Store) -> Result<Option<Filter>, Failure> {
     Ok(Some(filter))
 }
 
-fn record(bundle: &Bundle, plan: &Plan) -> Record {
-    Record {
+fn record(bundle: &Bundle, plan: &Plan) -> Result<Record, Failure> {
+    Ok(Record {
         oci_version: bundle.spec.version().clone(),
         id: plan.id.clone(),
         pid: 0,
         start_time: 0,
-        boot_id: status::boot_id(),
+        boot_id: status::boot_id().act(|| format!("cannot record container {}", plan.id))?,
         bundle: bundle.dir.clone(),
         rootfs: plan.rootfs.clone(),
         created: state::now(),
@@ -307,7 +307,7 @@ fn record(bundle: &Bundle, plan: &Plan) -> Record {
         namespaces: plan.namespaces.all().bits(),
         degraded: plan.degradations.clone(),
         hooks: plan.hooks.clone(),
-    }
+    })
 }
 
 fn supplies(

@@ -10,7 +10,7 @@ use crate::sys::fds;
 
 /// `bryo start`.
 pub fn start(store: &Store, id: &str) -> Result<u8, Failure> {
-    let (entry, record) = store.open_locked("start", id)?;
+    let (mut entry, record) = store.open_locked("start", id)?;
     let act = || format!("cannot start container {id}");
     match entry.status(&record) {
         Status::Created => {}
@@ -33,6 +33,8 @@ pub fn start(store: &Store, id: &str) -> Result<u8, Failure> {
         }
     }
     entry.forget_start();
+    // A hook may take its time, and a delete should not have to wait for it.
+    entry.unlock();
     if let Err(failure) = poststart(&record) {
         // Since 1.3 a container whose poststart hooks fail is stopped (runtime.md, "Lifecycle").
         super::kill::all(&record, nix::libc::SIGKILL);
