@@ -137,6 +137,7 @@ numbered! {
         Descriptors = 15,
         StartSocket = 16,
         Signals = 17,
+        Stub = 18,
     }
 }
 

@@ -31,6 +31,8 @@ pub struct Facts {
     pub hard_limits: [u64; 16],
     /// Our own oom_score_adj.
     pub oom_score_adj: i32,
+    /// The uid that owns the file of our own program.
+    pub binary_owner: u32,
     /// The security modules that can confine the container's process.
     pub lsm: process::Lsm,
 }
@@ -88,6 +90,7 @@ pub fn read(needs: Needs) -> sys::Result<Facts> {
         subids: None,
         setgroups_denied: false,
         hard_limits: process::hard_limits()?,
+        binary_owner: process::binary_owner(),
         oom_score_adj: if needs.oom_score_adj { process::oom_score_adj() } else { 0 },
         lsm: if needs.lsm { process::lsm() } else { process::Lsm::default() },
     };

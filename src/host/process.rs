@@ -2,6 +2,7 @@
 
 use crate::sys::{self, process::rlimit};
 use std::os::fd::AsFd;
+use std::os::unix::fs::MetadataExt;
 
 /// Security modules that know per-process profiles or labels.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -20,6 +21,12 @@ pub fn hard_limits() -> sys::Result<[u64; 16]> {
         *limit = rlimit(resource)?.1;
     }
     Ok(limits)
+}
+
+/// The uid that owns the file we were started from; our own where that cannot be seen, which is the careful
+/// answer.
+pub fn binary_owner() -> u32 {
+    std::fs::metadata("/proc/self/exe").map_or_else(|_| nix::unistd::geteuid().as_raw(), |meta| meta.uid())
 }
 
 /// Our own oom_score_adj; zero, the kernel's default, where it cannot be read.

@@ -2,23 +2,37 @@
 
 use super::process::{self, Program};
 use super::{Failed, Orders, at, process_failure, run_hook};
-use crate::sync::{Act, Place};
+use crate::sync::{Act, Channel, Place};
 use crate::sys::process::{Strings, exec, restore_signals};
+use crate::sys::stub::Stub;
 use std::ffi::CString;
+use std::os::fd::AsFd;
 
 /// Runs the program; comes back only to say why not.
-pub fn run(orders: &Orders<'_>, program: &Program) -> Failed {
-    match prepare(orders, program) {
+pub fn run(orders: &Orders<'_>, program: &Program, caller: &Channel) -> Failed {
+    match prepare(orders, program, caller) {
         Err(failed) => failed,
-        Ok(env) => {
+        Ok((env, stub)) => {
             let env = env.as_ref().unwrap_or(&orders.process.env);
-            at(Place::Exec, exec(&program.path, &orders.process.args, env))
+            let args = &orders.process.args;
+            at(
+                Place::Exec,
+                match stub {
+                    Some(stub) => stub.exec(&program.path, args, env),
+                    None => exec(&program.path, args, env),
+                },
+            )
         }
     }
 }
 
-/// Everything before the exec. Returns the environment where it is not the plan's.
-fn prepare(orders: &Orders<'_>, program: &Program) -> Result<Option<Strings>, Failed> {
+/// Everything before the exec. Returns the environment where it is not the plan's, and the stub where our own
+/// binary has to be kept from the container.
+fn prepare(
+    orders: &Orders<'_>,
+    program: &Program,
+    caller: &Channel,
+) -> Result<(Option<Strings>, Option<Stub>), Failed> {
     for (n, hook) in (0u16..).zip(orders.start_container) {
         run_hook(hook, orders.created).map_err(|trouble| Failed {
             place: Place::StartHook(n),
@@ -34,7 +48,14 @@ fn prepare(orders: &Orders<'_>, program: &Program) -> Result<Option<Strings>, Fa
         env.extend(CString::new(home));
         Strings::new(env)
     });
-    restore_signals(&orders.signals).map_err(process_failure(Act::Signals))?;
-    process::finish(orders)?;
-    Ok(env)
+    let failure = process_failure;
+    let stub = if orders.guard_binary {
+        let first_free = 3 + orders.process.preserved_fds as i32;
+        Some(Stub::new(caller.as_fd(), first_free).map_err(failure(Act::Stub))?)
+    } else {
+        None
+    };
+    restore_signals(&orders.signals).map_err(failure(Act::Signals))?;
+    process::finish(orders, stub.as_ref())?;
+    Ok((env, stub))
 }

@@ -44,6 +44,8 @@ pub struct Orders<'a> {
     pub start_socket: Option<&'a OwnedFd>,
     /// The signal mask that the caller of bryo had.
     pub signals: SigSet,
+    /// The container's root could write to our binary: keep it out of sight.
+    pub guard_binary: bool,
     /// Where the descriptor of a notifying filter goes, and with which words.
     pub agent: Option<(&'a OwnedFd, &'a StateText)>,
     /// The host's /proc, opened before anything of the container could be in its place.
@@ -135,7 +137,7 @@ fn obey(orders: &Orders<'_>, channel: &Channel) -> Result<Infallible, Failed> {
     report(channel, &FromInit::Ready)?;
     let caller = await_start(orders, channel)?;
     let caller = caller.as_ref().unwrap_or(channel);
-    let result = exec::run(orders, &program);
+    let result = exec::run(orders, &program, caller);
     // From here on whoever started us wants to know why not, and that may not be launch any more.
     let _ = caller.report(&FromInit::Failed(result));
     sys::process::exit_now(1)

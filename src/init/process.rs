@@ -9,6 +9,7 @@ use crate::seccomp::Filter;
 use crate::sync::{Act, Channel, Place};
 use crate::sys::caps;
 use crate::sys::path::{self, Resolve};
+use crate::sys::stub::Stub;
 use crate::sys::{self, Errno, fds, process};
 use nix::fcntl::OFlag;
 use nix::libc;
@@ -81,7 +82,7 @@ pub fn become_it(orders: &Orders<'_>, channel: &Channel, holding: &mut Holding) 
 }
 
 /// The last moments: from here on only the exec, and a report of its failure, may follow.
-pub fn finish(orders: &Orders<'_>) -> Result<(), Failed> {
+pub fn finish(orders: &Orders<'_>, stub: Option<&Stub>) -> Result<(), Failed> {
     let (process, filter) = (orders.process, orders.filter);
     let failure = process_failure;
     // Worked out before the filter, which may not allow what this takes.
@@ -107,6 +108,9 @@ pub fn finish(orders: &Orders<'_>) -> Result<(), Failed> {
         fds::set_cloexec(fd, false).map_err(failure(Act::Descriptors))?;
     }
     fds::cloexec_from(first_kept).map_err(failure(Act::Descriptors))?;
+    if let Some(stub) = stub {
+        stub.arm().map_err(failure(Act::Stub))?;
+    }
     let load = |filter: &Filter| {
         let listener =
             sys::seccomp::load(&filter.instructions, filter.flags).map_err(failure(Act::Seccomp))?;

@@ -128,6 +128,11 @@ fn process_failure(what: Act, act: &dyn Fn(&str) -> String, text: &str, cwd: &st
         Act::Descriptors => "pass on descriptors",
         Act::StartSocket => "wait for the start",
         Act::Signals => "restore signals",
+        Act::Stub => {
+            return Failure::new(act("keep bryo's own binary from the container"), text)
+                .code("EXE-GUARD")
+                .fix("install bryo as a file that the container's ids do not own, or allow memory files to be executed (vm.memfd_noexec)");
+        }
     };
     Failure::new(act(what), text)
 }

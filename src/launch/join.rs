@@ -54,6 +54,7 @@ pub struct Joining<'a> {
     pub process: &'a Process,
     pub steps: &'a [Step],
     pub filter: Option<&'a Filter>,
+    pub guard_binary: bool,
     pub agent: Option<&'a Agent>,
     pub signals: SigSet,
     pub oom_score_adj: Option<i32>,
@@ -92,6 +93,7 @@ pub fn join<'a>(joining: &'a Joining<'a>) -> Result<Joined<'a>, Failure> {
         created: &nothing,
         start_socket: None,
         signals: joining.signals,
+        guard_binary: joining.guard_binary,
         agent: joining.agent.map(|agent| (&agent.socket, &agent.greeting)),
         proc: &proc,
     };

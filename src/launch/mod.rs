@@ -137,6 +137,7 @@ pub fn spawn(
         created: &supplies.created,
         start_socket: supplies.start_socket.as_ref(),
         signals: supplies.signals,
+        guard_binary: plan.guard_binary,
         agent: supplies.agent.as_ref().map(|agent| (&agent.socket, &agent.greeting)),
         proc: &supplies.proc,
     };

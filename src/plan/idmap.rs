@@ -90,6 +90,15 @@ impl Idmap {
         })
     }
 
+    /// Whether root inside can do what the host's owner `uid` of a file can.
+    pub fn reaches(&self, uid: u32, facts: &Facts) -> bool {
+        match self.maps() {
+            Some(maps) => covers(&maps.hosts(), IdRange { start: uid, count: 1 }),
+            // Our own root is the container's: it owns all ids of its user namespace.
+            None => facts.privileged() || uid == facts.euid,
+        }
+    }
+
     /// Whether this gid exists inside; all do where there is no new user namespace.
     pub fn maps_gid(&self, gid: u32) -> bool {
         self.maps().is_none_or(|maps| maps.gids.iter().any(|m| m.contains(gid)))

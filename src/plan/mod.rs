@@ -52,6 +52,8 @@ pub struct Plan {
     pub spec_process: oci_spec::runtime::Process,
     pub seccomp: Option<seccomp::Profile>,
     pub hooks: hooks::Hooks,
+    /// The container's root could write to our own binary.
+    pub guard_binary: bool,
     /// Value for /proc/PID/oom_score_adj.
     pub oom_score_adj: Option<i32>,
     /// What is known now to become of another means.
@@ -176,6 +178,7 @@ pub fn decide(bundle: &Bundle, facts: &Facts, request: &Request) -> Result<Plan,
         None => None,
     };
     let oom_score_adj = spec_process.oom_score_adj().map(|wanted| oom(wanted, facts, &mut degradations));
+    let guard_binary = process.guards_binary(&idmap, facts);
     Ok(Plan {
         id: id.to_string(),
         hooks: hooks::decide(spec.hooks().as_ref(), id)?,
@@ -184,6 +187,7 @@ pub fn decide(bundle: &Bundle, facts: &Facts, request: &Request) -> Result<Plan,
         process,
         spec_process: spec_process.clone(),
         seccomp,
+        guard_binary,
         oom_score_adj,
         namespaces,
         idmap,

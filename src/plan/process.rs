@@ -41,6 +41,16 @@ pub struct Process {
     pub preserved_fds: u32,
 }
 
+impl Process {
+    /// Whether the container's root could write to our own binary, were it to see it (CVE-2019-5736). SELinux
+    /// knows better than to let a container write to the host's programs, and its label would not let
+    /// memory be executed.
+    pub fn guards_binary(&self, idmap: &Idmap, facts: &Facts) -> bool {
+        let selinux = self.label.as_ref().is_some_and(|label| label.file.as_c_str() == c"attr/exec");
+        !selinux && idmap.reaches(facts.binary_owner, facts)
+    }
+}
+
 /// How the program is found.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Programs {

@@ -17,6 +17,7 @@ pub mod pidfd;
 pub mod process;
 pub mod program;
 pub mod seccomp;
+pub mod stub;
 pub mod tty;
 
 pub use nix::errno::Errno;

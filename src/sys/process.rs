@@ -153,7 +153,8 @@ impl Strings {
         self.strings.iter().map(CString::as_c_str)
     }
 
-    fn pointers(&self) -> Vec<*const libc::c_char> {
+    /// Their addresses and a null, as the kernel reads them; valid as long as `self` is.
+    pub(super) fn pointers(&self) -> Vec<*const libc::c_char> {
         let mut pointers: Vec<_> = self.strings.iter().map(|s| s.as_ptr()).collect();
         pointers.push(std::ptr::null());
         pointers

@@ -57,6 +57,7 @@ pub fn exec(store: &Store, flags: &Exec, degrade: &Policy) -> Result<u8, Failure
         process: &plan.process,
         steps: &plan.steps,
         filter: filter.as_ref(),
+        guard_binary: plan.guard_binary,
         agent: agent.as_ref(),
         signals: before,
         oom_score_adj: plan.oom_score_adj,
@@ -218,6 +219,7 @@ struct Planned {
     process: process::Process,
     steps: Vec<plan::step::Step>,
     oom_score_adj: Option<i32>,
+    guard_binary: bool,
     degradations: Vec<plan::degrade::Degradation>,
 }
 
@@ -262,8 +264,10 @@ fn plan_process(
     };
     let mut degradations = Vec::new();
     let process = process::decide(wanted, &idmap, &facts, request, &mut degradations)?;
+    let guard_binary = process.guards_binary(&idmap, &facts);
     Ok(Planned {
         process,
+        guard_binary,
         steps: vec![process::keyring(&flags.id)?],
         oom_score_adj: wanted.oom_score_adj().map(|score| plan::oom(score, &facts, &mut degradations)),
         degradations,

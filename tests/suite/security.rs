@@ -58,8 +58,9 @@ fn cve_2019_5736_the_binary_of_the_runtime_cannot_be_overwritten() {
     drop(call(&["run", "--bundle", &dir, "evil"]));
 
     // From inside, while execs come: whatever /proc/PID/exe can be opened is written to.
-    let script = "echo ready; while :; do for p in /proc/[0-9]*; do \
-                  case $(readlink $p/exe) in /bin/busybox) ;; *) echo pwned >> $p/exe;; esac; \
+    // And whatever it leads to is written down.
+    let script = "echo ready; while :; do for p in /proc/[0-9]*; do e=$(readlink $p/exe) || continue; \
+                  case $e in /bin/busybox) ;; *) echo $e >> /seen; echo pwned >> $p/exe;; esac; \
                   done; done 2>/dev/null";
     let bundle = all_capabilities(bundle).sh(script);
     bundle.save();
@@ -69,6 +70,8 @@ fn cve_2019_5736_the_binary_of_the_runtime_cannot_be_overwritten() {
         call(&["exec", "attacker", "true"]).ok();
     }
     call(&["delete", "--force", "attacker"]).ok();
+    let seen = fs::read_to_string(bundle.rootfs().join("seen")).unwrap_or_default();
+    assert!(!seen.contains("/runtime"), "the runtime's binary was seen inside:\n{seen}");
     assert!(fs::read(&copy).unwrap() == before, "the runtime's binary has changed");
 }
 
