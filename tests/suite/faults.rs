@@ -243,7 +243,18 @@ fn a_create_whose_system_calls_fail_says_so_and_leaves_nothing() {
     let begin = calls.iter().position(|(_, arguments)| arguments.contains("config.json")).unwrap();
     // These fail in no program that goes on, or cannot fail at all.
     let mut told = Vec::new();
-    let spared = ["mmap", "munmap", "mremap", "mprotect", "brk", "madvise", "exit_group", "futex", "close"];
+    let spared = [
+        "mmap",
+        "munmap",
+        "mremap",
+        "mprotect",
+        "brk",
+        "madvise",
+        "exit_group",
+        "futex",
+        "close",
+        "getrandom",
+    ];
     for n in (begin..calls.len()).step_by(2) {
         let name = calls[n].0;
         if spared.contains(&name) || name.starts_with("rt_sig") {
@@ -297,7 +308,18 @@ fn a_run_whose_init_is_refused_a_call_says_so_and_leaves_nothing() {
         launch.iter().take_while(|l| !l.contains("config.json")).filter_map(name).collect();
     let names: Vec<&str> = init.iter().take_while(|l| !l.contains(" execve(")).filter_map(name).collect();
     assert!(names.len() > 50, "{names:?}");
-    let spared = ["mmap", "munmap", "mprotect", "brk", "madvise", "exit_group", "futex", "close", "umask"];
+    let spared = [
+        "mmap",
+        "munmap",
+        "mprotect",
+        "brk",
+        "madvise",
+        "exit_group",
+        "futex",
+        "close",
+        "umask",
+        "getrandom",
+    ];
     let mut told = Vec::new();
     for n in (0..names.len()).step_by(3) {
         let name = names[n];
