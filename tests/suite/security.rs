@@ -52,7 +52,10 @@ fn cve_2019_5736_the_binary_of_the_runtime_cannot_be_overwritten() {
 
     // As the entry point: the program that is run is the runtime itself.
     let bundle = lab.bundle().own_rootfs().args(["/evil"]);
-    executable(&bundle.rootfs().join("evil"), "#!/proc/self/exe\n");
+    // As "runtime --root /evil run -b /b x" it waits for ever, for who writes to the fifo.
+    executable(&bundle.rootfs().join("evil"), "#!/proc/self/exe --root\n");
+    fs::create_dir(bundle.rootfs().join("b")).unwrap();
+    nix::unistd::mkfifo(&bundle.rootfs().join("b/config.json"), nix::sys::stat::Mode::S_IRWXU).unwrap();
     bundle.save();
     let dir = bundle.dir.to_str().unwrap().to_owned();
     drop(call(&["run", "--bundle", &dir, "evil"]));
@@ -65,6 +68,7 @@ fn cve_2019_5736_the_binary_of_the_runtime_cannot_be_overwritten() {
     let bundle = all_capabilities(bundle).sh(script);
     bundle.save();
     call(&["run", "--detach", "--bundle", &dir, "attacker"]).ok();
+    drop(call(&["exec", "--detach", "attacker", "/evil", "run", "-b", "/b", "x"]));
     for _ in 0..15 {
         drop(call(&["exec", "attacker", "/evil"]));
         call(&["exec", "attacker", "true"]).ok();
