@@ -4,7 +4,7 @@ use std::fs;
 
 use serde_json::{Value, json};
 
-use crate::lab::{Lab, NONE, PATIENCE, bryo_only, eventually, only};
+use crate::lab::{Lab, NONE, PATIENCE, bryo_only, eventually, only, plain_user_only};
 
 #[test]
 fn list_shows_every_container_in_a_table() {
@@ -302,6 +302,7 @@ fn two_state_directories_know_nothing_of_each_other() {
 
 #[test]
 fn the_state_directory_of_a_plain_user_is_below_the_runtime_directory() {
+    plain_user_only!("root has its state in /run");
     bryo_only!("its name is bryo's own");
     let lab = Lab::new();
     let bundle = lab.bundle().sleeps();

@@ -6,7 +6,7 @@ use std::fs;
 use nix::unistd::geteuid;
 use serde_json::{Value, json};
 
-use crate::lab::{Bundle, Call, Lab, NONE, Ran, bryo_only, push};
+use crate::lab::{Bundle, Call, Lab, NONE, Ran, bryo_only, plain_user_only, push};
 
 /// A run in the foreground that is still to be changed.
 fn run<'lab>(bundle: &Bundle<'lab>) -> Call<'lab> {
@@ -213,6 +213,7 @@ fn a_root_file_system_of_ids_that_are_not_mapped_is_used_with_a_warning() {
 
 #[test]
 fn degradations_are_kept_with_the_state() {
+    plain_user_only!("root may lower the score");
     bryo_only!("runc has no such list");
     let lab = Lab::new();
     let bundle = lab.bundle().sleeps().with(|c| c["process"]["oomScoreAdj"] = (-900).into());

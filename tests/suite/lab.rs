@@ -67,18 +67,29 @@ pub fn is_peer() -> bool {
 macro_rules! bryo_only {
     ($reason:literal) => {
         if crate::lab::is_peer() {
-            crate::lab::note_skip(std::module_path!(), $reason);
+            let peer = crate::lab::runtime().display().to_string();
+            crate::lab::note_skip(std::module_path!(), &peer, $reason);
             return;
         }
     };
 }
 pub(crate) use bryo_only;
 
+/// Leave a test that is about what a plain user is denied when root runs the suite, and say so.
+macro_rules! plain_user_only {
+    ($reason:literal) => {
+        if nix::unistd::geteuid().is_root() {
+            crate::lab::note_skip(std::module_path!(), "root", $reason);
+            return;
+        }
+    };
+}
+pub(crate) use plain_user_only;
+
 /// Print past libtest's capture, which would hide it: what was not tested must be seen.
-pub fn note_skip(module: &str, reason: &str) {
+pub fn note_skip(module: &str, whom: &str, reason: &str) {
     let test = std::thread::current().name().unwrap_or(module).to_owned();
-    let peer = runtime().display();
-    let note = format!("{test}: not for {peer}: {reason}\n");
+    let note = format!("{test}: not for {whom}: {reason}\n");
     std::io::stderr().write_all(note.as_bytes()).unwrap();
 }
 

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use serde_json::json;
 
-use crate::lab::{Bundle, Lab, NONE, bryo_only, field, push};
+use crate::lab::{Bundle, Lab, NONE, bryo_only, field, plain_user_only, push};
 
 #[test]
 fn the_process_starts_in_its_directory() {
@@ -217,6 +217,7 @@ fn an_exec_has_the_limits_of_the_config() {
 
 #[test]
 fn a_limit_above_the_hard_limit_is_lowered_with_a_warning() {
+    plain_user_only!("root may raise the limit");
     bryo_only!("runc fails with the number of the limit");
     let lab = Lab::new();
     let bundle = lab.bundle().with(|c| {
@@ -379,6 +380,7 @@ fn the_callers_groups_stay_outside_where_groups_can_be_set() {
 
 #[test]
 fn additional_groups_with_a_single_id_are_refused() {
+    plain_user_only!("root may set groups");
     let lab = Lab::new();
     let bundle = lab.bundle().with(|c| c["process"]["user"]["additionalGids"] = json!([100]));
     bundle.run().refuses(1, &["additional"]).in_bryos_words(&["GRP-DENY", "fix: "]);
@@ -394,6 +396,7 @@ fn the_oom_score_is_set() {
 
 #[test]
 fn an_oom_score_below_what_is_allowed_is_raised_with_a_warning() {
+    plain_user_only!("root may lower the score");
     bryo_only!("runc fails");
     let lab = Lab::new();
     let bundle = lab.bundle().with(|c| c["process"]["oomScoreAdj"] = (-900).into());
