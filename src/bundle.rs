@@ -61,8 +61,9 @@ pub fn load(dir: &Path) -> Result<Bundle, Failure> {
 
 fn read(path: &Path) -> std::io::Result<Vec<u8>> {
     use std::io::Read;
-    let mut text = Vec::new();
     let file = std::fs::File::open(path)?;
+    let len = file.metadata().map_or(0, |meta| meta.len().min(MAX_CONFIG));
+    let mut text = Vec::with_capacity(len as usize + 1);
     file.take(MAX_CONFIG + 1).read_to_end(&mut text)?;
     if text.len() as u64 > MAX_CONFIG {
         return Err(std::io::Error::other(format!("larger than {} MiB", MAX_CONFIG >> 20)));

@@ -24,6 +24,7 @@ mod mounts;
 mod namespaces;
 mod process;
 mod pty;
+mod readme;
 mod rootfs;
 mod rootful;
 mod run;

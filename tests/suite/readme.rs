@@ -1,0 +1,58 @@
+//! What the README shows is what happens.
+
+use crate::lab::{Lab, PATIENCE, bryo_only, eventually};
+use serde_json::json;
+
+const README: &str = include_str!("../../README.md");
+
+/// The indented block of the README that begins with the line that has `first` in it.
+fn block(first: &str) -> Vec<&'static str> {
+    let lines = README.lines().skip_while(|line| !(line.starts_with("    ") && line.contains(first)));
+    let block: Vec<_> = lines.take_while(|line| line.starts_with("    ")).map(str::trim).collect();
+    assert!(!block.is_empty(), "the README has no block with {first:?}");
+    block
+}
+
+#[test]
+fn the_everyday_commands_of_the_readme_work_in_their_order() {
+    bryo_only!("the commands are spelled bryo");
+    let lab = Lab::new();
+    let bundle = lab.bundle().waits();
+    bundle.save();
+    let mut seen = 0;
+    for line in block("bryo create web") {
+        // What is behind the number sign is for the reader.
+        let words: Vec<&str> = line.split('#').next().unwrap_or_default().split_whitespace().collect();
+        let (program, args) = words.split_first().expect("a command");
+        assert_eq!(*program, "bryo", "{line}");
+        if args[0] == "delete" {
+            let stopped = || lab.call(["state", "web"]).done().stdout.contains("stopped");
+            assert!(eventually(PATIENCE, stopped), "TERM did not end it");
+        }
+        // A shell on a terminal needs somebody to type: without, it ends at once.
+        lab.call(args).cwd(&bundle.dir).done().ok();
+        seen += 1;
+    }
+    assert_eq!(seen, 7, "create, start, list, exec, ps, kill, delete");
+}
+
+#[test]
+fn the_refusal_that_the_readme_shows_is_the_real_one() {
+    bryo_only!("the words are bryo's");
+    let lab = Lab::new();
+    let map = json!([{ "containerID": 0, "hostID": 0, "size": 65536 }]);
+    let bundle = lab.bundle().with(|c| {
+        c["linux"]["uidMappings"] = map.clone();
+        c["linux"]["gidMappings"] = map.clone();
+    });
+    bundle.save();
+    let told = lab.call(["run", "web"]).cwd(&bundle.dir).done().stderr;
+    let shown = block("bryo: cannot map uids").join(" ");
+    // The user and the range are the reader's own.
+    let parts: Vec<&str> = shown.split("alice has 100000+65536").collect();
+    assert_eq!(parts.len(), 2, "{shown}");
+    assert!(
+        told.starts_with(parts[0]) && told.trim_end().ends_with(parts[1]),
+        "README: {shown}\nreal:   {told}"
+    );
+}
