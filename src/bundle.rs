@@ -14,6 +14,9 @@ use serde_json::Value;
 use std::collections::HashSet;
 use std::path::{Component, Path, PathBuf};
 
+/// The version of the runtime specification that bryo implements.
+pub const OCI_VERSION: &str = "1.3.0";
+
 /// A bundle on disk, loaded.
 #[derive(Debug, Clone)]
 pub struct Bundle {

@@ -423,7 +423,11 @@ fn exec_of(m: &ArgMatches) -> Exec {
 /// The version; go-runc reads the prefixes of its lines.
 fn version() -> String {
     let commit = option_env!("BRYO_COMMIT").unwrap_or("unknown");
-    format!("bryo version {}\ncommit: {commit}\nspec: {}\n", env!("CARGO_PKG_VERSION"), crate::OCI_VERSION)
+    format!(
+        "bryo version {}\ncommit: {commit}\nspec: {}\n",
+        env!("CARGO_PKG_VERSION"),
+        crate::bundle::OCI_VERSION
+    )
 }
 
 #[cfg(test)]

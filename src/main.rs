@@ -32,9 +32,6 @@ mod sync;
 mod sys;
 mod verbs;
 
-/// The version of the runtime specification that bryo implements.
-pub const OCI_VERSION: &str = "1.3.0";
-
 /// The program, from its arguments to its exit code; called by [`sys`], which has the entry point.
 pub fn bryo() -> u8 {
     match cli::parse(std::env::args_os()) {

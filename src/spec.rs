@@ -3,7 +3,7 @@
 //! The structs are here for the order of the keys, which is the order of the runtime specification:
 //! the file is read and edited by people.
 
-use crate::OCI_VERSION;
+use crate::bundle::OCI_VERSION;
 use crate::host::idmap::IdRange;
 use serde::Serialize;
 

@@ -2,7 +2,6 @@
 
 use crate::init::StateText;
 use crate::report::{Act, Failure};
-use crate::state::{Record, Status};
 use serde::{Deserialize, Serialize};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
@@ -20,7 +19,7 @@ pub struct Listener {
 #[derive(Debug)]
 pub struct Agent {
     pub socket: OwnedFd,
-    /// The container process state (config-linux.md, "Container process state") but for the pids.
+    /// What it is told along with the descriptor.
     pub greeting: StateText,
 }
 
@@ -29,23 +28,12 @@ impl Listener {
     ///
     /// # Errors
     /// `SECCOMP-AGENT` where nobody listens: without an agent every notifying call would hang.
-    pub fn connect(&self, record: &Record) -> Result<Agent, Failure> {
-        let socket = UnixStream::connect(&self.path)
-            .act(|| {
-                format!("cannot reach the seccomp agent {} of container {}", self.path.display(), record.id)
-            })
-            .map_err(|failure| {
-                failure.code("SECCOMP-AGENT").fix("start the agent that linux.seccomp.listenerPath names")
-            })?;
-        let mut state = serde_json::json!({
-            "ociVersion": record.oci_version,
-            "fds": ["seccompFd"],
-            "pid": StateText::MARK,
-            "state": record.oci(Status::Created, StateText::MARK),
-        });
-        if let Some(metadata) = &self.metadata {
-            state["metadata"] = metadata.as_str().into();
-        }
-        Ok(Agent { socket: socket.into(), greeting: StateText::split(&state) })
+    pub fn connect(&self, greeting: StateText, container: &str) -> Result<Agent, Failure> {
+        let act =
+            || format!("cannot reach the seccomp agent {} of container {container}", self.path.display());
+        let socket = UnixStream::connect(&self.path).act(act).map_err(|failure| {
+            failure.code("SECCOMP-AGENT").fix("start the agent that linux.seccomp.listenerPath names")
+        })?;
+        Ok(Agent { socket: socket.into(), greeting })
     }
 }

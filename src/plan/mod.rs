@@ -74,8 +74,8 @@ pub struct Context<'a> {
     pub degrade: &'a degrade::Policy,
 }
 
-/// Which facts this bundle makes worth reading.
-pub fn needs(spec: &Spec) -> Needs {
+/// Which facts this bundle makes worth reading, for a caller of these ids.
+pub fn needs(spec: &Spec, euid: u32, egid: u32) -> Needs {
     let linux = spec.linux().as_ref();
     let listed = linux.and_then(|l| l.namespaces().as_ref()).into_iter().flatten();
     let mut user = listed.filter(|n| n.typ() == LinuxNamespaceType::User);
@@ -90,7 +90,7 @@ pub fn needs(spec: &Spec) -> Needs {
     let process = spec.process().as_ref();
     Needs {
         // A map of one id is nearly always the caller's own; that it is not shows in the refusal.
-        subids: !(joins_user || single && owns_single(spec)),
+        subids: !(joins_user || single && owns_single(spec, euid, egid)),
         lsm: process.is_some_and(needs_lsm),
         oom_score_adj: process.is_some_and(|p| p.oom_score_adj().is_some()),
     }
@@ -101,13 +101,13 @@ pub fn needs_lsm(process: &oci_spec::runtime::Process) -> bool {
     process.apparmor_profile().is_some() || process.selinux_label().is_some()
 }
 
-fn owns_single(spec: &Spec) -> bool {
+fn owns_single(spec: &Spec, euid: u32, egid: u32) -> bool {
     let linux = spec.linux().as_ref();
     let first = |map: Option<&Vec<oci_spec::runtime::LinuxIdMapping>>| {
         map.and_then(|m| m.first()).map(|m| m.host_id())
     };
-    first(linux.and_then(|l| l.uid_mappings().as_ref())) == Some(nix::unistd::geteuid().as_raw())
-        && first(linux.and_then(|l| l.gid_mappings().as_ref())) == Some(nix::unistd::getegid().as_raw())
+    first(linux.and_then(|l| l.uid_mappings().as_ref())) == Some(euid)
+        && first(linux.and_then(|l| l.gid_mappings().as_ref())) == Some(egid)
 }
 
 /// Decides everything.

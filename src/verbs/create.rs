@@ -6,7 +6,7 @@ use crate::cli::Create;
 use crate::host;
 use crate::init::StateText;
 use crate::launch::console::{self, Console};
-use crate::launch::seccomp::Listener;
+use crate::launch::seccomp::{Agent, Listener};
 use crate::launch::{self, Launch, Ready, Supplies, foreground, hooks};
 use crate::plan::degrade::Policy;
 use crate::plan::{self, Plan};
@@ -16,6 +16,7 @@ use crate::state::store::{Entry, START_SOCKET, Store};
 use crate::state::{self, Record, Status, status};
 use crate::sys::fds;
 use nix::sys::signal::SigSet;
+use nix::unistd::{getegid, geteuid};
 use serde::{Deserialize, Serialize};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt;
@@ -139,7 +140,8 @@ pub fn make(store: &Store, flags: &Create, manner: &Manner) -> Result<Made, Fail
     for remark in &bundle.remarks {
         warn(remark);
     }
-    let facts = host::read(plan::needs(&bundle.spec)).act(|| "cannot read facts of the host")?;
+    let needs = plan::needs(&bundle.spec, geteuid().as_raw(), getegid().as_raw());
+    let facts = host::read(needs).act(|| "cannot read facts of the host")?;
     let request = request(flags, &manner.degrade);
     let mut plan = plan::decide(&bundle, &facts, &request)?;
     let owner = check_rootfs(&plan.rootfs, id)?;
@@ -303,7 +305,7 @@ fn record(bundle: &Bundle, plan: &Plan) -> Result<Record, Failure> {
             .flatten()
             .map(|(k, v)| (k.clone(), v.clone()))
             .collect(),
-        owner: nix::unistd::geteuid().as_raw(),
+        owner: geteuid().as_raw(),
         namespaces: plan.namespaces.all().bits(),
         degraded: plan.degradations.clone(),
         hooks: plan.hooks.clone(),
@@ -326,7 +328,7 @@ fn supplies(
     };
     Ok(Supplies {
         filter,
-        agent: listener(plan).map(|listener| listener.connect(record)).transpose()?,
+        agent: listener(plan).map(|listener| connect(&listener, record)).transpose()?,
         creating: text(record, Status::Creating),
         created: text(record, Status::Created),
         start_socket,
@@ -334,6 +336,21 @@ fn supplies(
         signals: manner.signals,
         proc: launch::open_proc()?,
     })
+}
+
+/// Connects to the agent of a notifying filter, with what it is told (config-linux.md, "Container process
+/// state").
+pub fn connect(listener: &Listener, record: &Record) -> Result<Agent, Failure> {
+    let mut state = serde_json::json!({
+        "ociVersion": record.oci_version,
+        "fds": ["seccompFd"],
+        "pid": StateText::MARK,
+        "state": record.oci(Status::Created, StateText::MARK),
+    });
+    if let Some(metadata) = &listener.metadata {
+        state["metadata"] = metadata.as_str().into();
+    }
+    listener.connect(StateText::split(&state), &record.id)
 }
 
 fn listener(plan: &Plan) -> Option<Listener> {

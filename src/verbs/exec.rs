@@ -1,6 +1,6 @@
 //! `exec`: another process in a running container.
 
-use super::create::{EXEC, FILTER, PidFile, Template, guard_fds, listen_fds};
+use super::create::{EXEC, FILTER, PidFile, Template, connect, guard_fds, listen_fds};
 use super::{start, warn};
 use crate::bundle;
 use crate::cli::Exec;
@@ -44,7 +44,7 @@ pub fn exec(store: &Store, flags: &Exec, degrade: &Policy) -> Result<u8, Failure
     let console =
         console::choose(plan.process.terminal, flags.detach, flags.console_socket.as_deref(), &act())?;
     let filter = filter(&entry)?;
-    let agent = template.listener.as_ref().map(|listener| listener.connect(&record)).transpose()?;
+    let agent = template.listener.as_ref().map(|listener| connect(listener, &record)).transpose()?;
 
     let signals = if flags.detach { None } else { Some(Signals::block()?) };
     let before = match &signals {

@@ -1,13 +1,14 @@
 //! `spec` and `features`: what a configuration looks like, and what bryo makes of one.
 
 use super::{print, warn};
+use crate::bundle::OCI_VERSION;
 use crate::features::{self, Cgroup, Known};
 use crate::host::idmap;
 use crate::host::process::{cgroup2, last_capability, lsm};
 use crate::plan::options;
 use crate::report::{Act, Failure};
 use crate::spec::{self, SpecKind};
-use crate::{OCI_VERSION, sys};
+use crate::sys;
 use std::io::Write;
 use std::path::PathBuf;
 
