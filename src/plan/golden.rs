@@ -68,7 +68,7 @@ const fn range(start: u32, count: u32) -> IdRange {
     IdRange { start, count }
 }
 
-/// alice, uid and gid 1000, on a Debian. Her subordinate ids are not looked up.
+/// alice, uid and gid 1000, on a Debian where root has installed bryo. Her subordinate ids are not looked up.
 fn alice() -> Facts {
     let mut hard_limits = [u64::MAX; 16];
     hard_limits[libc::RLIMIT_NOFILE as usize] = 524_288;
@@ -83,6 +83,7 @@ fn alice() -> Facts {
         setgroups_denied: false,
         hard_limits,
         oom_score_adj: 0,
+        binary_owner: 0,
         lsm: Lsm::default(),
     }
 }
@@ -115,7 +116,8 @@ fn root() -> Facts {
 /// root inside alice's user namespace, as Podman starts runtimes.
 fn podman() -> Facts {
     let own = vec![range(0, 1), range(1, 65536)];
-    Facts { in_child_userns: true, own_ids: (own.clone(), own), ..root() }
+    // bryo belongs to the machine's root, who is nobody there.
+    Facts { in_child_userns: true, own_ids: (own.clone(), own), binary_owner: 65534, ..root() }
 }
 
 // ---- configurations -----------------------------------------------------------------------------------
@@ -345,6 +347,8 @@ goldens! {
     rlimit_raised_by_root
     rlimit_raised_by_podman_is_clamped
     oom_score_is_clamped
+    binary_of_the_caller
+    binary_of_the_caller_under_selinux
     groups_are_refused
     groups_are_dropped
     groups_of_many_ids
@@ -730,6 +734,17 @@ fn rlimit_raised_by_podman_is_clamped() -> Scenario {
 fn oom_score_is_clamped() -> Scenario {
     let facts = Facts { oom_score_adj: 200, ..alice() };
     scenario(with(one_id(), &json!({"process": {"oomScoreAdj": -500}})), facts)
+}
+
+fn binary_of_the_caller() -> Scenario {
+    scenario(one_id(), Facts { binary_owner: 1000, ..alice() })
+}
+
+fn binary_of_the_caller_under_selinux() -> Scenario {
+    let lsm = Lsm { apparmor: false, selinux: true };
+    let label = "system_u:system_r:container_t:s0:c1,c2";
+    let config = with(one_id(), &json!({"process": {"selinuxLabel": label}}));
+    scenario(config, Facts { binary_owner: 1000, lsm, ..alice() })
 }
 
 fn groups() -> Value {

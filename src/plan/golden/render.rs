@@ -30,6 +30,7 @@ pub fn plan(plan: &Plan) -> String {
         spec_process: _,
         seccomp,
         hooks: kinds,
+        guard_binary,
         oom_score_adj,
         degradations,
     } = plan;
@@ -42,6 +43,7 @@ pub fn plan(plan: &Plan) -> String {
         Some(path) => format!("seccomp filter, its agent at {}", path.display()),
         None => "seccomp filter".into(),
     }));
+    process.extend(guard_binary.then(|| "started by a stub, out of sight of our binary".to_string()));
     process.extend(oom_score_adj.map(|score| format!("oom_score_adj {score}")));
     section(&mut lines, "process", process);
     section(&mut lines, "hooks", hooks(kinds));
