@@ -2,6 +2,8 @@
 //! environment, so that the same three always give the same plan.
 
 pub mod degrade;
+#[cfg(test)]
+mod golden;
 pub mod hooks;
 pub mod idmap;
 mod mounts;

@@ -1,0 +1,826 @@
+//! Golden plans: a config.json, a host made by hand and the caller's flags, and the plan of the three as
+//! text in `golden/NAME.txt`. What a change to the planner changes shows there as a diff, for every host
+//! that it changes it on.
+//!
+//! `BRYO_GOLDEN=write cargo test golden` writes the files anew; read what `git diff` says before it is
+//! committed.
+
+mod render;
+
+use super::Request;
+use super::degrade::Policy;
+use crate::bundle::{self, Bundle};
+use crate::host::Facts;
+use crate::host::idmap::{Helper, IdRange, Subids};
+use crate::host::process::Lsm;
+use crate::spec::{self, SpecKind};
+use nix::libc;
+use serde_json::{Value, json};
+use std::collections::BTreeSet;
+use std::path::Path;
+
+/// The three that a plan is made from.
+struct Scenario {
+    config: Value,
+    facts: Facts,
+    request: Request,
+}
+
+fn scenario(config: Value, facts: Facts) -> Scenario {
+    let id = "web".into();
+    Scenario { config, facts, request: Request { id, ..Request::default() } }
+}
+
+impl Scenario {
+    fn asking(mut self, ask: impl FnOnce(&mut Request)) -> Scenario {
+        ask(&mut self.request);
+        self
+    }
+
+    fn degrading(self, words: &str) -> Scenario {
+        self.asking(|request| request.degrade = Policy::parse(words).unwrap())
+    }
+
+    /// The plan, or the line that refuses it, as text.
+    fn outcome(&self) -> String {
+        let (spec, remarks) = bundle::parse(self.config.to_string().as_bytes()).unwrap();
+        assert_eq!(remarks, [""; 0], "the configuration is not what it seems");
+        let bundle = Bundle { dir: "/bundle".into(), spec, remarks };
+        // The policy is checked by the verb, before anything is done.
+        let policy = &self.request.degrade;
+        let plan = super::decide(&bundle, &self.facts, &self.request)
+            .and_then(|plan| policy.check(&plan.id, &plan.degradations).map(|()| plan));
+        match plan {
+            Err(failure) => format!("refused: {failure}\n"),
+            Ok(plan) => {
+                assert_eq!(Some(&plan.spec_process), bundle.spec.process().as_ref());
+                render::plan(&plan)
+            }
+        }
+    }
+}
+
+// ---- hosts --------------------------------------------------------------------------------------------
+
+const EVERY_CAPABILITY: u64 = (1 << 41) - 1;
+
+const fn range(start: u32, count: u32) -> IdRange {
+    IdRange { start, count }
+}
+
+/// alice, uid and gid 1000, on a Debian where root has installed bryo. Her subordinate ids are not looked up.
+fn alice() -> Facts {
+    let mut hard_limits = [u64::MAX; 16];
+    hard_limits[libc::RLIMIT_NOFILE as usize] = 524_288;
+    hard_limits[libc::RLIMIT_MEMLOCK as usize] = 8 << 20;
+    Facts {
+        euid: 1000,
+        egid: 1000,
+        in_child_userns: false,
+        capabilities: 0,
+        own_ids: (vec![IdRange::ALL], vec![IdRange::ALL]),
+        subids: None,
+        setgroups_denied: false,
+        hard_limits,
+        oom_score_adj: 0,
+        binary_owner: 0,
+        lsm: Lsm::default(),
+    }
+}
+
+/// alice, who has 65536 subordinate ids and the helpers of Debian's uidmap.
+fn alice_with_subids() -> Facts {
+    let subids = Subids {
+        user: "alice".into(),
+        uids: vec![range(100_000, 65536)],
+        gids: vec![range(100_000, 65536)],
+        newuidmap: Helper::Usable("/usr/bin/newuidmap".into()),
+        newgidmap: Helper::Usable("/usr/bin/newgidmap".into()),
+        no_new_privs: false,
+    };
+    Facts { subids: Some(subids), ..alice() }
+}
+
+/// The same with something about her subordinate ids amiss.
+fn alice_but(amiss: impl FnOnce(&mut Subids)) -> Facts {
+    let mut facts = alice_with_subids();
+    amiss(facts.subids.as_mut().unwrap());
+    facts
+}
+
+/// root of the machine.
+fn root() -> Facts {
+    Facts { euid: 0, egid: 0, capabilities: EVERY_CAPABILITY, ..alice() }
+}
+
+/// root inside alice's user namespace, as Podman starts runtimes.
+fn podman() -> Facts {
+    let own = vec![range(0, 1), range(1, 65536)];
+    // bryo belongs to the machine's root, who is nobody there.
+    Facts { in_child_userns: true, own_ids: (own.clone(), own), binary_owner: 65534, ..root() }
+}
+
+// ---- configurations -----------------------------------------------------------------------------------
+
+/// What `bryo spec` writes, for one of its three kinds of callers.
+fn spec(kind: &SpecKind) -> Value {
+    // Without the cgroup namespace, on whose host it depends.
+    serde_json::from_str(&spec::text(kind, false).unwrap()).unwrap()
+}
+
+fn spec_rootless() -> Value {
+    spec(&SpecKind::Rootless { uid: 1000, gid: 1000 })
+}
+
+fn spec_subids() -> Value {
+    let subids = vec![range(100_000, 65536)];
+    spec(&SpecKind::Subids { uid: 1000, gid: 1000, subuids: subids.clone(), subgids: subids })
+}
+
+/// The least that runs, without a user namespace: no mounts, no capabilities, no limits.
+fn bare() -> Value {
+    json!({
+        "ociVersion": "1.3.0",
+        "root": {"path": "rootfs"},
+        "process": {"user": {"uid": 0, "gid": 0}, "args": ["/bin/true"], "env": ["HOME=/"], "cwd": "/"},
+        "linux": {"namespaces": namespaces(&["mount", "pid"])}
+    })
+}
+
+/// The least, for one id of alice's.
+fn one_id() -> Value {
+    let map = json!([{"containerID": 0, "hostID": 1000, "size": 1}]);
+    let linux = json!({
+        "namespaces": namespaces(&["mount", "pid", "user"]), "uidMappings": map, "gidMappings": map,
+    });
+    with(bare(), &json!({ "linux": linux }))
+}
+
+/// The least, for all ids of alice's.
+fn many_ids() -> Value {
+    let map = json!([
+        {"containerID": 0, "hostID": 1000, "size": 1}, {"containerID": 1, "hostID": 100_000, "size": 65536}
+    ]);
+    with(one_id(), &json!({"linux": {"uidMappings": map, "gidMappings": map}}))
+}
+
+fn namespaces(kinds: &[&str]) -> Value {
+    kinds.iter().map(|kind| json!({ "type": kind })).collect()
+}
+
+/// A configuration with a change: objects are merged, null removes, everything else replaces (RFC 7396).
+fn with(mut config: Value, change: &Value) -> Value {
+    merge(&mut config, change);
+    config
+}
+
+fn merge(config: &mut Value, change: &Value) {
+    let Value::Object(changes) = change else {
+        *config = change.clone();
+        return;
+    };
+    if !config.is_object() {
+        *config = json!({});
+    }
+    for (key, change) in changes {
+        let fields = config.as_object_mut().unwrap();
+        if change.is_null() {
+            fields.remove(key);
+        } else {
+            merge(fields.entry(key).or_insert(Value::Null), change);
+        }
+    }
+}
+
+// ---- comparing ----------------------------------------------------------------------------------------
+
+/// Compares one plan with its file, or writes the file.
+fn compare(name: &str, scenario: &Scenario) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("src/plan/golden/{name}.txt"));
+    let outcome = scenario.outcome();
+    assert_eq!(outcome, scenario.outcome(), "{name}: the same three give two different plans");
+    let found = format!("# {}\n\n{outcome}", name.replace('_', " "));
+    match std::env::var("BRYO_GOLDEN").as_deref() {
+        Ok("write") => return std::fs::write(&path, found).unwrap(),
+        Ok(other) => panic!("BRYO_GOLDEN={other} means nothing; write is what it knows"),
+        Err(_) => {}
+    }
+    let wanted = std::fs::read_to_string(&path).unwrap_or_default();
+    assert!(
+        wanted == found,
+        "the plan differs from {} (- the file, + the plan):\n\n{}\n\
+         if the plan is right: BRYO_GOLDEN=write cargo test golden, and read git diff",
+        path.display(),
+        diff(&wanted, &found)
+    );
+}
+
+/// The lines that differ, each with up to two that do not before and after it.
+fn diff(old: &str, new: &str) -> String {
+    const AROUND: usize = 2;
+    let (old, new): (Vec<_>, Vec<_>) = (old.lines().collect(), new.lines().collect());
+    // common[i][j]: the length of the longest common subsequence of what follows.
+    let mut common = vec![vec![0; new.len() + 1]; old.len() + 1];
+    for i in (0..old.len()).rev() {
+        for j in (0..new.len()).rev() {
+            common[i][j] = if old[i] == new[j] {
+                common[i + 1][j + 1] + 1
+            } else {
+                common[i + 1][j].max(common[i][j + 1])
+            };
+        }
+    }
+    let (mut i, mut j, mut lines) = (0, 0, Vec::new());
+    while i < old.len() || j < new.len() {
+        if i < old.len() && j < new.len() && old[i] == new[j] {
+            lines.push((' ', old[i]));
+            (i, j) = (i + 1, j + 1);
+        } else if j == new.len() || i < old.len() && common[i + 1][j] >= common[i][j + 1] {
+            lines.push(('-', old[i]));
+            i += 1;
+        } else {
+            lines.push(('+', new[j]));
+            j += 1;
+        }
+    }
+    let near = |at: usize| {
+        let window = at.saturating_sub(AROUND)..(at + AROUND + 1).min(lines.len());
+        lines[window].iter().any(|(sign, _)| *sign != ' ')
+    };
+    let mut text = String::new();
+    for (at, (sign, line)) in lines.iter().enumerate() {
+        if near(at) {
+            text += &format!("{sign} {line}\n");
+        } else if at > 0 && near(at - 1) {
+            text += "  ...\n";
+        }
+    }
+    text
+}
+
+#[test]
+fn a_diff_shows_what_differs_and_little_else() {
+    let old = "a\nb\nc\nd\ne\nf\ng\n";
+    assert_eq!(diff(old, old), "");
+    assert_eq!(diff(old, "a\nb\nc\nD\ne\nf\ng\n"), "  b\n  c\n- d\n+ D\n  e\n  f\n  ...\n");
+    assert_eq!(diff("", "a\n"), "+ a\n");
+}
+
+/// Makes a test of every scenario that is listed; one that is not is dead code, and not compiled.
+macro_rules! goldens {
+    ($($name:ident)*) => {
+        mod plans {
+            $(#[test]
+            fn $name() {
+                super::compare(stringify!($name), &super::$name());
+            })*
+        }
+
+        #[test]
+        fn every_file_has_its_scenario() {
+            let listed = BTreeSet::from([$(concat!(stringify!($name), ".txt").to_string()),*]);
+            let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/plan/golden");
+            let files = std::fs::read_dir(directory).unwrap().map(|f| f.unwrap().file_name());
+            let files = files.map(|name| name.into_string().unwrap()).filter(|name| name.ends_with(".txt"));
+            assert_eq!(files.filter(|name| !listed.contains(name)).collect::<Vec<_>>(), [""; 0]);
+        }
+    };
+}
+
+goldens! {
+    // Who the caller is.
+    plain_user_with_one_id
+    plain_user_with_subids
+    root_on_the_host
+    root_inside_a_user_namespace
+    root_config_by_a_plain_user
+    root_config_by_a_plain_user_without_helpers
+    // Ids.
+    helpers_missing
+    helpers_missing_and_another_user_is_refused
+    helper_without_setuid
+    helper_on_a_nosuid_mount
+    no_new_privs_set
+    no_subuid_entry
+    no_subuid_entry_is_refused_when_strict
+    map_out_of_range_is_refused
+    map_out_of_our_own_namespace_is_refused
+    single_id_follows_the_user
+    user_outside_of_many_ids_is_refused
+    map_by_root_inside_a_user_namespace
+    root_without_a_map_is_refused
+    // Namespaces.
+    joined_network
+    joined_namespaces_in_order
+    host_network
+    host_pid
+    host_ipc
+    no_mount_namespace_is_refused
+    hostname_of_the_host_is_refused
+    time_offset
+    // Mounts.
+    cgroup_with_a_namespace
+    cgroup_without_a_namespace
+    devpts_gid_unmapped
+    devpts_gid_mapped
+    file_systems
+    bind_mounts
+    idmapped_mount_is_refused
+    mount_inside_proc_is_refused
+    // The root.
+    devices_of_root
+    devices_of_a_plain_user
+    device_rules_hold_without_mknod
+    device_rules_with_mknod_are_refused
+    device_rules_in_a_user_namespace_of_root
+    root_propagation_shared
+    root_propagation_private
+    no_pivot_and_no_keyring
+    sysctls
+    sysctl_of_the_machine_is_refused
+    sysctl_of_the_host_network_is_refused
+    ping_group_range_is_clamped
+    // The process.
+    terminal
+    descriptors
+    rlimit_is_clamped
+    rlimit_raised_by_root
+    rlimit_raised_by_podman_is_clamped
+    oom_score_is_clamped
+    binary_of_the_caller
+    binary_of_the_caller_under_selinux
+    groups_are_refused
+    groups_are_dropped
+    groups_of_many_ids
+    ambient_capabilities_are_clipped
+    selinux_label_without_selinux
+    apparmor_profile_without_apparmor_is_refused
+    apparmor_profile
+    // The rest.
+    limits_are_refused
+    limits_are_dropped
+    seccomp_agent
+    hooks_in_order
+}
+
+// ---- who the caller is --------------------------------------------------------------------------------
+
+fn plain_user_with_one_id() -> Scenario {
+    scenario(spec_rootless(), alice())
+}
+
+fn plain_user_with_subids() -> Scenario {
+    scenario(spec_subids(), alice_with_subids())
+}
+
+fn root_on_the_host() -> Scenario {
+    scenario(spec(&SpecKind::Root), root())
+}
+
+fn root_inside_a_user_namespace() -> Scenario {
+    scenario(spec(&SpecKind::Root), podman())
+}
+
+fn root_config_by_a_plain_user() -> Scenario {
+    scenario(spec(&SpecKind::Root), alice_with_subids())
+}
+
+fn root_config_by_a_plain_user_without_helpers() -> Scenario {
+    let facts = alice_but(|subids| {
+        subids.newuidmap = Helper::Missing;
+        subids.newgidmap = Helper::Missing;
+    });
+    scenario(bare(), facts)
+}
+
+// ---- ids ----------------------------------------------------------------------------------------------
+
+fn helpers_missing() -> Scenario {
+    let facts = alice_but(|subids| {
+        subids.newuidmap = Helper::Missing;
+        subids.newgidmap = Helper::Missing;
+    });
+    scenario(many_ids(), facts)
+}
+
+fn helpers_missing_and_another_user_is_refused() -> Scenario {
+    let config = with(many_ids(), &json!({"process": {"user": {"uid": 33, "gid": 33}}}));
+    scenario(config, alice_but(|subids| subids.newgidmap = Helper::Missing))
+}
+
+fn helper_without_setuid() -> Scenario {
+    let powerless = Helper::Powerless("/usr/bin/newgidmap".into());
+    scenario(many_ids(), alice_but(|subids| subids.newgidmap = powerless))
+}
+
+fn helper_on_a_nosuid_mount() -> Scenario {
+    let nosuid = Helper::NoSuid("/usr/bin/newuidmap".into());
+    scenario(many_ids(), alice_but(|subids| subids.newuidmap = nosuid))
+}
+
+fn no_new_privs_set() -> Scenario {
+    scenario(many_ids(), alice_but(|subids| subids.no_new_privs = true))
+}
+
+fn no_subuid_entry() -> Scenario {
+    scenario(many_ids(), alice_but(|subids| subids.uids.clear()))
+}
+
+fn no_subuid_entry_is_refused_when_strict() -> Scenario {
+    no_subuid_entry().degrading("strict")
+}
+
+fn map_out_of_range_is_refused() -> Scenario {
+    let map = json!([
+        {"containerID": 0, "hostID": 1000, "size": 1}, {"containerID": 1, "hostID": 200_000, "size": 65536}
+    ]);
+    scenario(with(many_ids(), &json!({"linux": {"gidMappings": map}})), alice_with_subids())
+}
+
+fn map_out_of_our_own_namespace_is_refused() -> Scenario {
+    let map = json!([{"containerID": 0, "hostID": 1, "size": 65537}]);
+    scenario(with(many_ids(), &json!({"linux": {"uidMappings": map}})), podman())
+}
+
+fn single_id_follows_the_user() -> Scenario {
+    scenario(with(one_id(), &json!({"process": {"user": {"uid": 33, "gid": 34}}})), alice())
+}
+
+fn user_outside_of_many_ids_is_refused() -> Scenario {
+    scenario(with(many_ids(), &json!({"process": {"user": {"uid": 70_000}}})), alice_with_subids())
+}
+
+fn map_by_root_inside_a_user_namespace() -> Scenario {
+    let map = json!([
+        {"containerID": 0, "hostID": 1, "size": 1000}, {"containerID": 1000, "hostID": 0, "size": 1}
+    ]);
+    scenario(with(many_ids(), &json!({"linux": {"uidMappings": map, "gidMappings": map}})), podman())
+}
+
+fn root_without_a_map_is_refused() -> Scenario {
+    let change = json!({"linux": {"namespaces": namespaces(&["mount", "user"])}});
+    scenario(with(bare(), &change), root())
+}
+
+// ---- namespaces ---------------------------------------------------------------------------------------
+
+fn joined_network() -> Scenario {
+    let mut list = namespaces(&["mount", "pid", "user"]);
+    list.as_array_mut().unwrap().push(json!({"type": "network", "path": "/run/netns/blue"}));
+    let sys = json!([{"destination": "/sys", "type": "sysfs", "source": "sysfs", "options": ["ro"]}]);
+    scenario(with(one_id(), &json!({"linux": {"namespaces": list}, "mounts": sys})), alice())
+}
+
+fn joined_namespaces_in_order() -> Scenario {
+    let joined = |kind: &str| json!({"type": kind, "path": format!("/proc/7/ns/{kind}")});
+    let list: Value = ["mount", "ipc", "user", "uts"].map(joined).into_iter().collect();
+    let change = json!({"hostname": "blue", "linux": {
+        "namespaces": list, "uidMappings": null, "gidMappings": null,
+    }});
+    scenario(with(one_id(), &change), alice())
+}
+
+fn host_network() -> Scenario {
+    let sys = json!([{"destination": "/sys", "type": "sysfs", "source": "sysfs",
+        "options": ["nosuid", "noexec", "nodev", "ro"]}]);
+    scenario(with(one_id(), &json!({ "mounts": sys })), alice())
+}
+
+fn host_pid() -> Scenario {
+    let proc = json!([{"destination": "/proc", "type": "proc", "source": "proc"}]);
+    let change = json!({"linux": {"namespaces": namespaces(&["mount", "user"])}, "mounts": proc});
+    scenario(with(one_id(), &change), alice()).asking(|request| {
+        // There is no pid 1 to name.
+        request.listen_fds = 1;
+    })
+}
+
+fn host_ipc() -> Scenario {
+    let queues = json!([{"destination": "/dev/mqueue", "type": "mqueue", "source": "mqueue",
+        "options": ["nosuid", "noexec", "nodev"]}]);
+    scenario(with(one_id(), &json!({ "mounts": queues })), alice())
+}
+
+fn no_mount_namespace_is_refused() -> Scenario {
+    let change = json!({"linux": {"namespaces": namespaces(&["user", "pid"])}});
+    scenario(with(one_id(), &change), alice())
+}
+
+fn hostname_of_the_host_is_refused() -> Scenario {
+    scenario(with(one_id(), &json!({"hostname": "blue"})), alice())
+}
+
+fn time_offset() -> Scenario {
+    let change = json!({"linux": {
+        "namespaces": namespaces(&["mount", "pid", "user", "time"]),
+        "timeOffsets": {"boottime": {"secs": 86400, "nanosecs": 5}},
+    }});
+    scenario(with(one_id(), &change), alice())
+}
+
+// ---- mounts -------------------------------------------------------------------------------------------
+
+fn cgroup_mount() -> Value {
+    json!([{"destination": "/sys/fs/cgroup", "type": "cgroup", "source": "cgroup",
+        "options": ["nosuid", "noexec", "nodev", "relatime", "rw"]}])
+}
+
+fn cgroup_with_a_namespace() -> Scenario {
+    let kinds = namespaces(&["mount", "pid", "user", "cgroup"]);
+    let change = json!({"linux": {"namespaces": kinds}, "mounts": cgroup_mount()});
+    scenario(with(one_id(), &change), alice())
+}
+
+fn cgroup_without_a_namespace() -> Scenario {
+    scenario(with(one_id(), &json!({"mounts": cgroup_mount()})), alice())
+}
+
+fn devpts() -> Value {
+    json!([{"destination": "/dev/pts", "type": "devpts", "source": "devpts",
+        "options": ["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"]}])
+}
+
+fn devpts_gid_unmapped() -> Scenario {
+    scenario(with(one_id(), &json!({"mounts": devpts()})), alice())
+}
+
+fn devpts_gid_mapped() -> Scenario {
+    scenario(with(many_ids(), &json!({"mounts": devpts()})), alice_with_subids())
+}
+
+fn file_systems() -> Scenario {
+    let lower = format!("lowerdir={}", "/layers/of/an/image:".repeat(14));
+    let mounts = json!([
+        {"destination": "proc", "type": "proc", "source": "proc", "options": ["hidepid=2", ""]},
+        {"destination": "/run", "type": "tmpfs", "source": "tmpfs",
+            "options": ["nosuid", "strictatime", "nodiratime", "mode=755", "size=65536k", "tmpcopyup"]},
+        {"destination": "/tmp/../var/tmp", "type": "tmpfs", "options": ["ro", "rw", "sync", "rro", "rslave"]},
+        {"destination": "/data", "type": "tmpfs", "source": "tmpfs", "options": ["iversion", "noatime"]},
+        {"destination": "/long", "type": "overlay", "source": "overlay", "options": ["nosymfollow", lower]},
+        {"destination": "/sys", "type": "sysfs", "source": "sysfs", "options": ["nosuid", "ro"]},
+        {"destination": "/dev/mqueue", "type": "mqueue", "source": "mqueue", "options": ["nosuid"]}
+    ]);
+    let kinds = namespaces(&["mount", "pid", "user", "network", "ipc"]);
+    scenario(with(one_id(), &json!({"linux": {"namespaces": kinds}, "mounts": mounts})), alice())
+}
+
+fn bind_mounts() -> Scenario {
+    let mounts = json!([
+        {"destination": "/etc/hosts", "source": "hosts", "type": "bind", "options": ["ro", "nodev"]},
+        {"destination": "/home", "source": "/home/alice", "type": "none",
+            "options": ["rbind", "rprivate", "rnosuid", "rnorelatime"]},
+        {"destination": "/shared", "source": "/srv", "options": ["bind", "rslave", "shared"]},
+        {"destination": "/link", "source": "/srv/link", "options": ["bind", "src-nofollow"]},
+        {"destination": "/host/sys", "source": "/sys", "options": ["rbind", "ro"]},
+        {"destination": "/proc/meminfo", "source": "/var/lib/lxcfs/meminfo", "options": ["bind"]},
+        {"destination": "/dev", "source": "/dev", "options": ["rbind", "rslave"]},
+        {"destination": "/home", "options": ["remount", "ro", "noexec"]}
+    ]);
+    scenario(with(one_id(), &json!({ "mounts": mounts })), alice())
+}
+
+fn idmapped_mount_is_refused() -> Scenario {
+    let mounts = json!([{"destination": "/data", "source": "/srv", "options": ["bind", "idmap"]}]);
+    scenario(with(one_id(), &json!({ "mounts": mounts })), alice())
+}
+
+fn mount_inside_proc_is_refused() -> Scenario {
+    let mounts = json!([{"destination": "/proc/self", "source": "/srv", "options": ["bind"]}]);
+    scenario(with(one_id(), &json!({ "mounts": mounts })), alice())
+}
+
+// ---- the root -----------------------------------------------------------------------------------------
+
+/// A device that hosts have, one that only root can make here, and a named pipe.
+fn devices() -> Value {
+    json!([
+        {"path": "/dev/fuse", "type": "c", "major": 10, "minor": 229, "fileMode": 8612, "uid": 0, "gid": 44},
+        {"path": "/dev/loop7", "type": "b", "major": 7, "minor": 7},
+        {"path": "/run/pipe", "type": "p", "fileMode": 384},
+        {"path": "/dev/null", "type": "c", "major": 1, "minor": 3, "fileMode": 438}
+    ])
+}
+
+fn devices_of_root() -> Scenario {
+    scenario(with(bare(), &json!({"linux": {"devices": devices()}})), root())
+}
+
+fn devices_of_a_plain_user() -> Scenario {
+    let rules = json!({"devices": [{"allow": false, "access": "rwm"}]});
+    scenario(with(one_id(), &json!({"linux": {"devices": devices(), "resources": rules}})), alice())
+}
+
+fn device_rules() -> Value {
+    let mounts = json!([
+        {"destination": "/srv", "source": "/srv", "options": ["rbind"]},
+        {"destination": "/dev/net", "source": "/dev/net", "options": ["bind", "dev"]}
+    ]);
+    with(
+        bare(),
+        &json!({"linux": {"resources": {"devices": [{"allow": false, "access": "rwm"}]}}, "mounts": mounts}),
+    )
+}
+
+fn device_rules_hold_without_mknod() -> Scenario {
+    // What counts is what the container may, not what we may.
+    scenario(device_rules(), root())
+}
+
+fn device_rules_in_a_user_namespace_of_root() -> Scenario {
+    let map = json!([{"containerID": 0, "hostID": 100_000, "size": 65536}]);
+    let change = json!({"linux": {
+        "namespaces": namespaces(&["mount", "pid", "user"]), "uidMappings": map, "gidMappings": map,
+        "devices": devices(),
+    }});
+    scenario(with(device_rules(), &change), root())
+}
+
+fn device_rules_with_mknod_are_refused() -> Scenario {
+    let sets = json!({"bounding": ["CAP_MKNOD"], "permitted": ["CAP_MKNOD"], "effective": ["CAP_MKNOD"]});
+    scenario(with(device_rules(), &json!({"process": {"capabilities": sets}})), root())
+}
+
+fn root_propagation_shared() -> Scenario {
+    scenario(with(bare(), &json!({"linux": {"rootfsPropagation": "shared"}})), root())
+}
+
+fn root_propagation_private() -> Scenario {
+    scenario(with(one_id(), &json!({"linux": {"rootfsPropagation": "rprivate"}})), alice())
+}
+
+fn no_pivot_and_no_keyring() -> Scenario {
+    let change = json!({
+        "root": {"readonly": true},
+        "process": {"cwd": "/srv/../var/lib/blue"},
+        "linux": {"maskedPaths": ["/proc/keys"], "readonlyPaths": ["/proc/sys"]},
+    });
+    scenario(with(one_id(), &change), alice()).asking(|request| {
+        request.no_pivot = true;
+        request.no_new_keyring = true;
+    })
+}
+
+fn sysctls() -> Scenario {
+    let change = json!({
+        "hostname": "blue",
+        "domainname": "example.org",
+        "linux": {
+            "namespaces": namespaces(&["mount", "pid", "user", "network", "ipc", "uts"]),
+            "sysctl": {
+                "net.ipv4.ip_forward": "1",
+                "net/ipv4/conf/eth0.7/forwarding": "1",
+                "kernel.shmmax": "65536",
+                "fs.mqueue.msg_max": "20"
+            },
+        },
+    });
+    scenario(with(one_id(), &change), alice())
+}
+
+fn sysctl_of_the_machine_is_refused() -> Scenario {
+    scenario(with(one_id(), &json!({"linux": {"sysctl": {"kernel.core_pattern": "|/x"}}})), alice())
+}
+
+fn sysctl_of_the_host_network_is_refused() -> Scenario {
+    scenario(with(one_id(), &json!({"linux": {"sysctl": {"net.ipv4.ip_forward": "1"}}})), alice())
+}
+
+fn ping_group_range_is_clamped() -> Scenario {
+    let change = json!({"linux": {
+        "namespaces": namespaces(&["mount", "pid", "user", "network"]),
+        "sysctl": {"net.ipv4.ping_group_range": "0 2147483647"},
+    }});
+    scenario(with(many_ids(), &change), alice_with_subids())
+}
+
+// ---- the process --------------------------------------------------------------------------------------
+
+fn terminal() -> Scenario {
+    let process = json!({"terminal": true, "consoleSize": {"height": 50, "width": 132}});
+    scenario(with(one_id(), &json!({ "process": process })), alice())
+}
+
+fn descriptors() -> Scenario {
+    let process =
+        json!({"args": ["sh", "-c", "true"], "env": ["PATH=/bin::/opt/bin", "A=1", "A=2"], "umask": 18});
+    scenario(with(one_id(), &json!({ "process": process })), alice()).asking(|request| {
+        request.preserve_fds = 2;
+        request.listen_fds = 1;
+        request.listen_names = Some("http".into());
+    })
+}
+
+fn limits_of_process() -> Value {
+    let rlimits = json!([
+        {"type": "RLIMIT_NOFILE", "soft": 1_048_576, "hard": 1_048_576},
+        {"type": "RLIMIT_MEMLOCK", "soft": 65536, "hard": u64::MAX},
+        {"type": "RLIMIT_CORE", "soft": 0, "hard": u64::MAX}
+    ]);
+    json!({"process": {"rlimits": rlimits}})
+}
+
+fn rlimit_is_clamped() -> Scenario {
+    scenario(with(one_id(), &limits_of_process()), alice())
+}
+
+fn rlimit_raised_by_root() -> Scenario {
+    scenario(with(bare(), &limits_of_process()), root())
+}
+
+fn rlimit_raised_by_podman_is_clamped() -> Scenario {
+    scenario(with(bare(), &limits_of_process()), podman())
+}
+
+fn oom_score_is_clamped() -> Scenario {
+    let facts = Facts { oom_score_adj: 200, ..alice() };
+    scenario(with(one_id(), &json!({"process": {"oomScoreAdj": -500}})), facts)
+}
+
+fn binary_of_the_caller() -> Scenario {
+    scenario(one_id(), Facts { binary_owner: 1000, ..alice() })
+}
+
+fn binary_of_the_caller_under_selinux() -> Scenario {
+    let lsm = Lsm { apparmor: false, selinux: true };
+    let label = "system_u:system_r:container_t:s0:c1,c2";
+    let config = with(one_id(), &json!({"process": {"selinuxLabel": label}}));
+    scenario(config, Facts { binary_owner: 1000, lsm, ..alice() })
+}
+
+fn groups() -> Value {
+    json!({"process": {"user": {"additionalGids": [10, 44]}}})
+}
+
+fn groups_are_refused() -> Scenario {
+    scenario(with(one_id(), &groups()), alice())
+}
+
+fn groups_are_dropped() -> Scenario {
+    groups_are_refused().degrading("groups")
+}
+
+fn groups_of_many_ids() -> Scenario {
+    scenario(with(many_ids(), &groups()), alice_with_subids())
+}
+
+fn ambient_capabilities_are_clipped() -> Scenario {
+    let (kill, both) = (json!(["CAP_KILL"]), json!(["CAP_KILL", "CAP_NET_BIND_SERVICE"]));
+    let sets = json!({
+        "bounding": both, "effective": both, "permitted": both, "inheritable": kill, "ambient": both,
+    });
+    let process = json!({"user": {"uid": 33, "gid": 33}, "capabilities": sets, "noNewPrivileges": true});
+    scenario(with(many_ids(), &json!({ "process": process })), alice_with_subids())
+}
+
+fn selinux_label_without_selinux() -> Scenario {
+    let label = "system_u:system_r:container_t:s0:c1,c2";
+    scenario(with(one_id(), &json!({"process": {"selinuxLabel": label}})), alice())
+}
+
+fn apparmor_profile_without_apparmor_is_refused() -> Scenario {
+    scenario(with(one_id(), &json!({"process": {"apparmorProfile": "docker-default"}})), alice())
+}
+
+fn apparmor_profile() -> Scenario {
+    let lsm = Lsm { apparmor: true, selinux: false };
+    let config = with(bare(), &json!({"process": {"apparmorProfile": "docker-default"}}));
+    scenario(config, Facts { lsm, ..root() })
+}
+
+// ---- the rest -----------------------------------------------------------------------------------------
+
+fn limits_are_refused() -> Scenario {
+    // What is given without a number asks for nothing.
+    let resources = json!({"cpu": {}, "blockIO": {}, "memory": {"limit": 1 << 30}, "pids": {"limit": 100}});
+    scenario(with(one_id(), &json!({"linux": {"resources": resources}})), alice())
+}
+
+fn limits_are_dropped() -> Scenario {
+    limits_are_refused().degrading("limits")
+}
+
+fn seccomp_agent() -> Scenario {
+    let profile = json!({
+        "defaultAction": "SCMP_ACT_ALLOW",
+        "listenerPath": "/run/agent.sock",
+        "syscalls": [{"names": ["mount"], "action": "SCMP_ACT_NOTIFY"}],
+    });
+    scenario(with(one_id(), &json!({"linux": {"seccomp": profile}})), alice())
+}
+
+fn hooks_in_order() -> Scenario {
+    let hook = |name: &str| json!([{"path": format!("/hooks/{name}")}]);
+    let hooks = json!({
+        "prestart": hook("prestart"),
+        "createRuntime": [
+            {"path": "/hooks/first", "args": ["first", "--net"], "env": ["A=1", "B="], "timeout": 5},
+            {"path": "/hooks/second"}
+        ],
+        "createContainer": [{"path": "/hooks/third"}, {"path": "/hooks/fourth"}],
+        "startContainer": hook("start"),
+        "poststart": hook("poststart"),
+        "poststop": hook("poststop"),
+    });
+    let process = json!({"terminal": true});
+    scenario(with(one_id(), &json!({ "hooks": hooks, "process": process })), alice())
+}

@@ -1,0 +1,386 @@
+//! A plan as text that people can read and compare. Every struct is taken apart by name, so that a field
+//! which is new has to be rendered before anything compiles.
+
+use crate::plan::Plan;
+use crate::plan::degrade::{Class, Degradation};
+use crate::plan::hooks::{Hook, Hooks};
+use crate::plan::idmap::{Idmap, Mapping, Maps};
+use crate::plan::namespaces::Namespaces;
+use crate::plan::process::{Label, Process, Programs};
+use crate::plan::step::{Bind, Device, Fallback, Filesystem, Op, Properties, Step};
+use crate::sys::caps::Sets;
+use crate::sys::mount as attr;
+use crate::sys::process::Rlimit;
+use nix::errno::Errno;
+use nix::libc;
+use nix::sched::CloneFlags;
+use std::ffi::CStr;
+use std::fmt::Write;
+
+/// The whole plan.
+pub fn plan(plan: &Plan) -> String {
+    // `spec_process` is a copy of what the configuration has, and compared with it by the caller.
+    let Plan {
+        id,
+        rootfs,
+        namespaces: spaces,
+        idmap,
+        steps: list,
+        process: main,
+        spec_process: _,
+        seccomp,
+        hooks: kinds,
+        guard_binary,
+        oom_score_adj,
+        degradations,
+    } = plan;
+    let mut lines = vec![format!("container {id} in {}", rootfs.display())];
+    section(&mut lines, "namespaces", namespaces(spaces));
+    section(&mut lines, "ids", ids(idmap));
+    section(&mut lines, "steps", list.iter().flat_map(step).collect());
+    let mut process = process(main);
+    process.extend(seccomp.as_ref().map(|profile| match profile.listener_path() {
+        Some(path) => format!("seccomp filter, its agent at {}", path.display()),
+        None => "seccomp filter".into(),
+    }));
+    process.extend(guard_binary.then(|| "started by a stub, out of sight of our binary".to_string()));
+    process.extend(oom_score_adj.map(|score| format!("oom_score_adj {score}")));
+    section(&mut lines, "process", process);
+    section(&mut lines, "hooks", hooks(kinds));
+    section(&mut lines, "degradations", degradations.iter().map(degradation).collect());
+    lines.join("\n") + "\n"
+}
+
+fn section(lines: &mut Vec<String>, title: &str, content: Vec<String>) {
+    if !content.is_empty() {
+        lines.extend([String::new(), title.into()]);
+        lines.extend(content.iter().map(|line| format!("  {line}")));
+    }
+}
+
+fn text(s: &CStr) -> String {
+    s.to_string_lossy().into_owned()
+}
+
+fn namespaces(namespaces: &Namespaces) -> Vec<String> {
+    let Namespaces { at_clone, by_init, joined, time_offsets } = namespaces;
+    let mut lines = Vec::new();
+    for (who, kinds) in [("the clone", *at_clone), ("init", *by_init)] {
+        if !kinds.is_empty() {
+            lines.push(format!("made by {who}: {}", kind_names(kinds)));
+        }
+    }
+    lines.extend(
+        joined.iter().map(|(kind, path)| format!("joined: {} {}", kind_names(*kind), path.display())),
+    );
+    let offsets = time_offsets.as_deref().map(String::from_utf8_lossy).unwrap_or_default();
+    lines.extend(offsets.lines().map(|line| format!("time offset: {line}")));
+    lines
+}
+
+fn kind_names(kinds: CloneFlags) -> String {
+    const NAMES: [(CloneFlags, &str); 8] = [
+        (CloneFlags::CLONE_NEWUSER, "user"),
+        (CloneFlags::CLONE_NEWPID, "pid"),
+        (CloneFlags::CLONE_NEWNS, "mount"),
+        (CloneFlags::CLONE_NEWNET, "network"),
+        (CloneFlags::CLONE_NEWIPC, "ipc"),
+        (CloneFlags::CLONE_NEWUTS, "uts"),
+        (CloneFlags::CLONE_NEWCGROUP, "cgroup"),
+        (CloneFlags::from_bits_retain(libc::CLONE_NEWTIME), "time"),
+    ];
+    names(kinds.bits() as u64, &NAMES.map(|(kind, name)| (kind.bits() as u64, name))).join(" ")
+}
+
+/// The names of the bits that are set; what has no name is shown as a number rather than left out.
+fn names(mut bits: u64, table: &[(u64, &str)]) -> Vec<String> {
+    let mut found = Vec::new();
+    for (bit, name) in table {
+        if bits & bit == *bit {
+            found.push((*name).to_string());
+            bits &= !bit;
+        }
+    }
+    if bits != 0 {
+        found.push(format!("{bits:#x}"));
+    }
+    found
+}
+
+fn ids(idmap: &Idmap) -> Vec<String> {
+    let (who, maps) = match idmap {
+        Idmap::None => return vec!["as they are".into()],
+        Idmap::Direct { maps, deny_setgroups } => {
+            (if *deny_setgroups { "written by us, setgroups denied" } else { "written by us" }.into(), maps)
+        }
+        Idmap::Helpers { maps, newuidmap, newgidmap } => {
+            (format!("written by {} and {}", newuidmap.display(), newgidmap.display()), maps)
+        }
+    };
+    let Maps { uids, gids } = maps;
+    let line = |kind: &str, m: &Mapping| {
+        let Mapping { inside, outside, count } = *m;
+        match count {
+            1 => format!("{kind} {inside} is {outside}"),
+            _ => format!("{kind} {inside}+{count} is {outside}+{count}"),
+        }
+    };
+    let uids = uids.iter().map(|m| line("uid", m));
+    std::iter::once(who).chain(uids).chain(gids.iter().map(|m| line("gid", m))).collect()
+}
+
+fn step(step: &Step) -> Vec<String> {
+    let Step { op: wanted, or } = step;
+    let mut lines = vec![op(wanted)];
+    if let Some(Fallback { on, op: other, cost }) = or {
+        let errnos: Vec<_> = on.iter().map(|errno| format!("{:?}", Errno::from_raw(*errno))).collect();
+        lines.push(format!("  or, on {}: {}", errnos.join(" "), op(other)));
+        lines.push(format!("    {}", degradation(cost)));
+    }
+    lines
+}
+
+/// As the warning reads, whether it is one or not.
+fn degradation(found: &Degradation) -> String {
+    let class = match found.class {
+        Class::Same => "same",
+        Class::Weaker => "weaker",
+    };
+    let warning = Degradation { class: Class::Weaker, ..found.clone() }.warning().unwrap();
+    format!("{class}: {warning}")
+}
+
+fn op(op: &Op) -> String {
+    match op {
+        Op::Propagation { flags } => format!("make / {}", propagation(*flags)),
+        Op::Root { path, nodev, own_parent } => {
+            let nodev = if *nodev { " +nodev" } else { "" };
+            let parent = if *own_parent { " on a parent of its own" } else { "" };
+            format!("open root {}{nodev}{parent}", text(path))
+        }
+        Op::Filesystem(filesystem) => mount(filesystem),
+        Op::Bind(Bind { source, at, recursive, properties, nofollow }) => {
+            let act = if *recursive { "rbind" } else { "bind" };
+            let link = if *nofollow { " (the link itself)" } else { "" };
+            format!("{act} {} on {}{link}{}", text(source), text(at), self::properties(properties))
+        }
+        Op::Remount { at, properties } => format!("remount {}{}", text(at), self::properties(properties)),
+        Op::Device { source, at, device, optional } => {
+            let optional = if *optional { " if it exists" } else { "" };
+            format!("show {} at {} as {}{optional}", text(source), text(at), numbers(device))
+        }
+        Op::Node { at, device, mode, uid, gid } => {
+            format!("mknod {} {} mode {mode:04o} owner {uid}:{gid}", text(at), numbers(device))
+        }
+        Op::Symlink { at, target } => format!("link {} -> {}", text(at), text(target)),
+        Op::Mask { at } => format!("mask {}", text(at)),
+        Op::ReadOnly { at } => format!("make {} read-only", text(at)),
+        Op::Directory { at } => format!("make directory {}", text(at)),
+        Op::Console { rows, columns } => format!("console of {rows} rows and {columns} columns"),
+        Op::AwaitHooks => "await prestart and createRuntime hooks".into(),
+        Op::Hook(n) => format!("run createContainer hook #{n}"),
+        Op::Keyring(name) => format!("join session keyring {}", text(name)),
+        Op::Loopback => "bring up loopback".into(),
+        Op::Nothing => "nothing".into(),
+        Op::Sysctl { at, value } => format!("write {:?} to /proc/sys/{}", text(value), text(at)),
+        Op::Hostname(name) => format!("set hostname {}", text(name)),
+        Op::Domainname(name) => format!("set domainname {}", text(name)),
+        Op::RootReadOnly => "make the root read-only".into(),
+        Op::Pivot => "pivot_root".into(),
+        Op::MoveRoot => "move the root to / and chroot".into(),
+        Op::RootPropagation { flags } => format!("make the root {}", propagation(*flags)),
+    }
+}
+
+fn mount(filesystem: &Filesystem) -> String {
+    let Filesystem { fstype, source, at, options, properties, copy_up, exact, legacy } = filesystem;
+    let mut line = format!("mount {} ({}) on {}", text(fstype), text(source), text(at));
+    for (key, value) in options {
+        let value = value.as_ref().map(|value| format!("={}", text(value))).unwrap_or_default();
+        let _ = write!(line, " {}{value}", text(key));
+    }
+    line += &self::properties(properties);
+    for (set, words) in [(*copy_up, ", copy up"), (*exact, ", follow no link")] {
+        line += if set { words } else { "" };
+    }
+    if let Some(flags) = legacy {
+        let _ = write!(line, ", by mount(2) with {:?}", names(*flags, &[(libc::MS_I_VERSION, "iversion")]));
+    }
+    line
+}
+
+fn propagation(flags: u64) -> String {
+    let recursive = if flags & libc::MS_REC != 0 { "r" } else { "" };
+    let kinds = [
+        (libc::MS_SHARED, "shared"),
+        (libc::MS_SLAVE, "slave"),
+        (libc::MS_PRIVATE, "private"),
+        (libc::MS_UNBINDABLE, "unbindable"),
+    ];
+    format!("{recursive}{}", names(flags & !libc::MS_REC, &kinds).join(" "))
+}
+
+fn properties(properties: &Properties) -> String {
+    let Properties { own, all, propagation: types } = properties;
+    let mut line = String::new();
+    for (scope, bits) in [("", own), (" and beneath", all)] {
+        let attr::Attr { set, clear, propagation, userns_fd } = *bits;
+        assert_eq!((propagation, userns_fd), (0, 0), "a plan names neither by number");
+        for (sign, bits) in [('+', set), ('-', clear)] {
+            for name in attributes(bits) {
+                let _ = write!(line, " {sign}{name}");
+            }
+        }
+        if set | clear != 0 {
+            line += scope;
+        }
+    }
+    for (flag, recursive) in types.iter().flatten() {
+        let recursive = if *recursive { libc::MS_REC } else { 0 };
+        let _ = write!(line, ", {}", propagation(flag | recursive));
+    }
+    line
+}
+
+fn attributes(bits: u64) -> Vec<String> {
+    const NAMES: [(u64, &str); 9] = [
+        (attr::ATTR_RDONLY, "ro"),
+        (attr::ATTR_NOSUID, "nosuid"),
+        (attr::ATTR_NODEV, "nodev"),
+        (attr::ATTR_NOEXEC, "noexec"),
+        // The whole field before its values: it is what is cleared.
+        (attr::ATTR_ATIME, "atime"),
+        (attr::ATTR_NOATIME, "noatime"),
+        (attr::ATTR_STRICTATIME, "strictatime"),
+        (attr::ATTR_NODIRATIME, "nodiratime"),
+        (attr::ATTR_NOSYMFOLLOW, "nosymfollow"),
+    ];
+    names(bits, &NAMES)
+}
+
+fn numbers(device: &Device) -> String {
+    let Device { kind, major, minor } = *device;
+    let kind = match kind {
+        libc::S_IFCHR => "c",
+        libc::S_IFBLK => "b",
+        libc::S_IFIFO => "p",
+        other => panic!("{other:o} is no kind of device"),
+    };
+    format!("{kind} {major}:{minor}")
+}
+
+fn process(process: &Process) -> Vec<String> {
+    let Process {
+        uid,
+        gid,
+        groups,
+        umask,
+        cwd,
+        capabilities,
+        rlimits,
+        no_new_privileges,
+        label,
+        terminal,
+        args,
+        env,
+        programs,
+        find_home,
+        preserved_fds,
+    } = process;
+    let groups = match groups {
+        Some(groups) => format!("groups {groups:?}"),
+        None => "groups as they are".into(),
+    };
+    let mut lines = vec![format!("uid {uid}, gid {gid}, {groups}")];
+    lines.push(format!("args {:?} in {}", args.iter().map(text).collect::<Vec<_>>(), text(cwd)));
+    lines.push(match programs {
+        Programs::Path(path) => format!("program {}", text(path)),
+        Programs::Search(paths) => {
+            format!("program, the first of {}", paths.iter().map(|p| text(p)).collect::<Vec<_>>().join(" "))
+        }
+    });
+    lines.extend(env.iter().map(|entry| format!("env {}", text(entry))));
+    if *find_home {
+        lines.push("env HOME from the container's passwd".into());
+    }
+    lines.extend(sets(capabilities));
+    lines.extend(rlimits.iter().map(rlimit));
+    lines.extend(umask.map(|umask| format!("umask {umask:04o}")));
+    if let Some(Label { file, text: label }) = label {
+        lines.push(format!("label {:?} to {}", String::from_utf8_lossy(label), text(file)));
+    }
+    for (set, line) in [(no_new_privileges, "no_new_privs"), (terminal, "terminal")] {
+        lines.extend(set.then(|| line.to_string()));
+    }
+    if *preserved_fds > 0 {
+        lines.push(format!("descriptors 3 to {}", 2 + preserved_fds));
+    }
+    lines
+}
+
+fn sets(sets: &Sets) -> Vec<String> {
+    let Sets { bounding, effective, permitted, inheritable, ambient } = *sets;
+    let list = |(name, mask): (&str, u64)| {
+        let mut known: Vec<_> = caps::all().into_iter().collect();
+        known.sort_by_key(caps::Capability::index);
+        let named = known.iter().map(|cap| (cap.bitmask(), cap.to_string())).collect::<Vec<_>>();
+        let table: Vec<_> = named.iter().map(|(bit, name)| (*bit, name.trim_start_matches("CAP_"))).collect();
+        let found = names(mask, &table);
+        format!("{name}: {}", if found.is_empty() { "none".into() } else { found.join(" ") })
+    };
+    if [bounding, effective, permitted, inheritable, ambient] == [0; 5] {
+        return vec!["no capabilities".into()];
+    }
+    [
+        ("bounding", bounding),
+        ("effective", effective),
+        ("permitted", permitted),
+        ("inheritable", inheritable),
+        ("ambient", ambient),
+    ]
+    .map(list)
+    .into()
+}
+
+fn rlimit(limit: &Rlimit) -> String {
+    // include/uapi/asm-generic/resource.h, in its order.
+    const NAMES: [&str; 16] = [
+        "CPU",
+        "FSIZE",
+        "DATA",
+        "STACK",
+        "CORE",
+        "RSS",
+        "NPROC",
+        "NOFILE",
+        "MEMLOCK",
+        "AS",
+        "LOCKS",
+        "SIGPENDING",
+        "MSGQUEUE",
+        "NICE",
+        "RTPRIO",
+        "RTTIME",
+    ];
+    let Rlimit { resource, soft, hard } = *limit;
+    format!("RLIMIT_{} {soft} of {hard}", NAMES[resource as usize])
+}
+
+fn hooks(hooks: &Hooks) -> Vec<String> {
+    let Hooks { prestart, create_runtime, create_container, start_container, poststart, poststop } = hooks;
+    let kinds = [
+        ("prestart", prestart),
+        ("createRuntime", create_runtime),
+        ("createContainer", create_container),
+        ("startContainer", start_container),
+        ("poststart", poststart),
+        ("poststop", poststop),
+    ];
+    let line = |kind: &str, hook: &Hook| {
+        let Hook { path, args, env, timeout } = hook;
+        let timeout = timeout.map(|time| format!(", {} s at most", time.as_secs())).unwrap_or_default();
+        let env: Vec<_> = env.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        format!("{kind} {} {args:?} env {env:?}{timeout}", path.display())
+    };
+    kinds.iter().flat_map(|(kind, list)| list.iter().map(|hook| line(kind, hook))).collect()
+}
