@@ -15,6 +15,7 @@ use crate::seccomp::{self, Filter};
 use crate::state::store::{Entry, START_SOCKET, Store};
 use crate::state::{self, Record, Status, status};
 use crate::sys::fds;
+use nix::sched::CloneFlags;
 use nix::sys::signal::SigSet;
 use serde::{Deserialize, Serialize};
 use std::os::fd::OwnedFd;
@@ -305,6 +306,7 @@ fn record(bundle: &Bundle, plan: &Plan) -> Result<Record, Failure> {
             .collect(),
         owner: nix::unistd::geteuid().as_raw(),
         namespaces: plan.namespaces.all().bits(),
+        owns_pids: plan.namespaces.is_new(CloneFlags::CLONE_NEWPID),
         degraded: plan.degradations.clone(),
         hooks: plan.hooks.clone(),
     })
