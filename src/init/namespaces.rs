@@ -26,6 +26,8 @@ pub fn isolate(namespaces: &Namespaces, root_inside: bool) -> Result<(), Failed>
     if root_inside {
         process::set_gid(0).map_err(isolate_failure(Isolate::Root))?;
         process::set_uid(0).map_err(isolate_failure(Isolate::Root))?;
+    } else if namespaces.joined.iter().any(|(kind, _)| *kind == CloneFlags::CLONE_NEWUSER) {
+        be_root_if_there_is_one()?;
     }
     unshare(kinds).map_err(isolate_failure(Isolate::Unshare))
 }
@@ -33,8 +35,12 @@ pub fn isolate(namespaces: &Namespaces, root_inside: bool) -> Result<(), Failed>
 /// The same for who has joined all of them: nothing is to be made.
 pub fn joined() -> Result<(), Failed> {
     process::set_undumpable().map_err(isolate_failure(Isolate::Root))?;
-    // Which ids exist in a joined user namespace is not known; where root does, be root. Where it does
-    // not, we have its capabilities all the same.
+    be_root_if_there_is_one()
+}
+
+/// Which ids exist in a joined user namespace is not known; where root does, be root, since whoever has no id
+/// there cannot make files (EOVERFLOW). Where it does not, we have its capabilities all the same.
+fn be_root_if_there_is_one() -> Result<(), Failed> {
     for become_root in [process::set_gid as fn(u32) -> _, process::set_uid] {
         match become_root(0) {
             Ok(()) | Err(Errno::EINVAL) => {}

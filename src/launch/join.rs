@@ -1,7 +1,7 @@
 //! The parent's side of `exec`: a child that enters a running container.
 
 use super::seccomp::Agent;
-use super::{Guarded, explain, open_proc};
+use super::{Guarded, explain, oom, open_proc};
 use crate::init::{self, Orders, StateText};
 use crate::plan::degrade::Degradation;
 use crate::plan::process::Process;
@@ -97,6 +97,7 @@ pub fn join<'a>(joining: &'a Joining<'a>) -> Result<Joined<'a>, Failure> {
         agent: joining.agent.map(|agent| (&agent.socket, &agent.greeting)),
         proc: &proc,
     };
+    let score = oom::lend(joining.oom_score_adj, id)?;
     // From before the first namespace is entered: who is inside must find nothing of ours to look into
     // (CVE-2016-9962).
     sys::process::set_undumpable().act(act)?;
@@ -114,7 +115,7 @@ pub fn join<'a>(joining: &'a Joining<'a>) -> Result<Joined<'a>, Failure> {
         console: None,
         degradations: Vec::new(),
     };
-    drop(theirs);
+    drop((theirs, score));
     joined.come_up()?;
     Ok(joined)
 }
@@ -122,10 +123,6 @@ pub fn join<'a>(joining: &'a Joining<'a>) -> Result<Joined<'a>, Failure> {
 impl Joined<'_> {
     fn come_up(&mut self) -> Result<(), Failure> {
         let id = self.joining.container;
-        if let Some(score) = self.joining.oom_score_adj {
-            std::fs::write(format!("/proc/{}/oom_score_adj", self.pid()?), score.to_string())
-                .act(|| format!("cannot set oom_score_adj {score} in container {id}"))?;
-        }
         self.tell(ToInit::Mapped)?;
         loop {
             match self.hear()? {

@@ -10,6 +10,7 @@ pub mod foreground;
 pub mod hooks;
 mod idmap;
 pub mod join;
+mod oom;
 pub mod seccomp;
 
 pub use explain::late_failure;
@@ -141,6 +142,7 @@ pub fn spawn(
         agent: supplies.agent.as_ref().map(|agent| (&agent.socket, &agent.greeting)),
         proc: &supplies.proc,
     };
+    let _score = oom::lend(plan.oom_score_adj, &plan.id)?;
     if joins_user(plan) {
         // Whoever is in that namespace already must not look into a process that joins it; and since no
         // map is to be written, nobody has to see our files of /proc.
@@ -168,16 +170,12 @@ fn joins_user(plan: &Plan) -> bool {
 }
 
 impl Launch<Born> {
-    /// Writes the id maps, and what else needs init's /proc files while they are still ours.
+    /// Writes the id maps while init's /proc files are still ours.
     ///
     /// # Errors
     /// `ID-RANGE` and its kin, with what the helpers said.
     pub fn mapped(self, plan: &Plan) -> Result<Launch<Mapped>, Failure> {
         let pid = self.child.child()?.pid;
-        if let Some(score) = plan.oom_score_adj {
-            std::fs::write(format!("/proc/{pid}/oom_score_adj"), score.to_string())
-                .act(|| format!("cannot set oom_score_adj {score} of container {}", plan.id))?;
-        }
         idmap::write(&plan.idmap, pid, &plan.id)?;
         self.tell(ToInit::Mapped, &plan.id)?;
         Ok(Launch { child: self.child, channel: self.channel, stage: Mapped })

@@ -56,7 +56,7 @@ pub struct Plan {
     pub hooks: hooks::Hooks,
     /// The container's root could write to our own binary.
     pub guard_binary: bool,
-    /// Value for /proc/PID/oom_score_adj.
+    /// Value for oom_score_adj (proc_pid_oom_score_adj(5)).
     pub oom_score_adj: Option<i32>,
     /// What is known now to become of another means.
     pub degradations: Vec<Degradation>,

@@ -45,6 +45,9 @@ pub struct Record {
     pub owner: u32,
     /// `CLONE_NEW*` bits of the namespaces that are not ours.
     pub namespaces: i32,
+    /// The pid namespace is one that was made for it, so its processes end with its init.
+    #[serde(default)]
+    pub owns_pids: bool,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub degraded: Vec<Degradation>,
     #[serde(default, skip_serializing_if = "crate::plan::hooks::Hooks::none_after_start")]

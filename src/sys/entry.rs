@@ -1,8 +1,8 @@
 //! The way into the program.
 //!
-//! Rust's own start-up looks at three descriptors, reads /proc/self/maps for the bounds of the stack, and
-//! makes a second stack to report an overflow on: a fifth of the time that `bryo state` takes. None of that
-//! serves a program with one shallow thread, so `main` is the C library's.
+//! Rust's own start-up reads /proc/self/maps for the bounds of the stack and makes a second stack to report an
+//! overflow on: a fifth of the time that `bryo state` takes. Neither serves a program with one shallow thread,
+//! so `main` is the C library's. What else the start-up does is done here.
 
 use std::os::raw::{c_char, c_int};
 
@@ -14,5 +14,8 @@ extern "C" fn main(_argc: c_int, _argv: *const *const c_char) -> c_int {
     // A hook that does not read its state is no reason to die (EPIPE is). Init gives this back.
     // SAFETY: the action runs no code.
     unsafe { libc::signal(libc::SIGPIPE, libc::SIG_IGN) };
+    if super::fds::open_standard().is_err() {
+        return 1;
+    }
     c_int::from(crate::bryo())
 }

@@ -15,6 +15,7 @@ use crate::seccomp::{self, Filter};
 use crate::state::store::{Entry, START_SOCKET, Store};
 use crate::state::{self, Record, Status, status};
 use crate::sys::fds;
+use nix::sched::CloneFlags;
 use nix::sys::signal::SigSet;
 use nix::unistd::{getegid, geteuid};
 use serde::{Deserialize, Serialize};
@@ -160,8 +161,11 @@ pub fn make(store: &Store, flags: &Create, manner: &Manner) -> Result<Made, Fail
     let supplies = supplies(claim.entry()?, &plan, &record, filter, manner)?;
     let launched = bring_up(&plan, &supplies, &console, &mut record, claim.entry()?)
         .and_then(|launched| manner.degrade.check(id, &record.degraded).map(|()| launched));
-    let (launch, master) = launched.inspect_err(|_| clean_up(&plan, &record))?;
-    let pid_file = PidFile::write(flags.pid_file.as_deref(), record.pid)?;
+    // Whatever fails takes init with it first, and then has the hooks know.
+    let launched = launched.and_then(|launched| {
+        PidFile::write(flags.pid_file.as_deref(), record.pid).map(|pid_file| (launched, pid_file))
+    });
+    let ((launch, master), pid_file) = launched.inspect_err(|_| clean_up(&plan, &record))?;
     for degradation in &record.degraded {
         if let Some(line) = degradation.warning() {
             warn(&line);
@@ -217,7 +221,7 @@ fn bring_up(
 
 /// A container that came up in part has had its hooks run: those for its end are due as well (config.md,
 /// "Lifecycle", step 12).
-fn clean_up(plan: &Plan, record: &Record) {
+pub fn clean_up(plan: &Plan, record: &Record) {
     let state = record.oci(Status::Stopped, 0).to_string();
     hooks::run_poststop(&plan.hooks.poststop, &state, &plan.id, warn);
 }
@@ -307,6 +311,7 @@ fn record(bundle: &Bundle, plan: &Plan) -> Result<Record, Failure> {
             .collect(),
         owner: geteuid().as_raw(),
         namespaces: plan.namespaces.all().bits(),
+        owns_pids: plan.namespaces.is_new(CloneFlags::CLONE_NEWPID),
         degraded: plan.degradations.clone(),
         hooks: plan.hooks.clone(),
     })

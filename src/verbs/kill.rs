@@ -5,7 +5,6 @@ use crate::state::Record;
 use crate::state::store::Store;
 use crate::sys::{Errno, pidfd};
 use nix::libc;
-use nix::sched::CloneFlags;
 use std::os::unix::fs::MetadataExt;
 
 /// `bryo kill`.
@@ -17,15 +16,17 @@ pub fn kill(store: &Store, id: &str, signal: &str, all_flag: bool) -> Result<u8,
     })?;
     let (_, record) = store.open("kill", id)?;
     let pidfd = record.pidfd().map_err(|errno| Failure::errno(act(), errno))?;
-    let shares_pids = !own_pids(&record);
+    // Without a pid namespace of its own, the end of init does not end the others.
+    let everyone = !record.owns_pids && (number == libc::SIGKILL || all_flag);
     let sent = match pidfd {
         None => Err(Errno::ESRCH),
-        Some(fd) => pidfd::signal(&fd, number),
+        Some(fd) => {
+            if everyone {
+                others(&record, number);
+            }
+            pidfd::signal(&fd, number)
+        }
     };
-    // Without a pid namespace of its own, the end of init does not end the others.
-    if shares_pids && (number == libc::SIGKILL || all_flag) {
-        all(&record, number);
-    }
     match sent {
         Ok(()) => Ok(0),
         // --all is obsolete: all that is left of it is this.
@@ -33,10 +34,6 @@ pub fn kill(store: &Store, id: &str, signal: &str, all_flag: bool) -> Result<u8,
         Err(Errno::ESRCH) => Err(Failure::new(act(), "container not running")),
         Err(errno) => Err(Failure::errno(act(), errno)),
     }
-}
-
-fn own_pids(record: &Record) -> bool {
-    record.namespaces & CloneFlags::CLONE_NEWPID.bits() != 0
 }
 
 /// A signal by number or by name, with or without SIG.
@@ -63,10 +60,18 @@ fn number(signal: &str) -> Option<i32> {
     real_time.or_else(shifted).or_else(plain).filter(|n| (1..=libc::SIGRTMAX()).contains(n))
 }
 
-/// The namespace by which the processes of a container are known where there is no cgroup: the pid
-/// namespace if it has one of its own, else its mount namespace, which every container has.
+/// The namespace by which the processes of a container are known where there is no cgroup: the pid namespace
+/// if it is the container's alone, else its mount namespace, which every container has.
 fn mark(record: &Record) -> &'static str {
-    if own_pids(record) { "pid" } else { "mnt" }
+    if record.owns_pids { "pid" } else { "mnt" }
+}
+
+/// That namespace. None where it is our own as well, since then it says nothing: a configuration may join the
+/// host's.
+fn home(record: &Record) -> Option<u64> {
+    let kind = mark(record);
+    let wanted = namespace(&record.pid.to_string(), kind)?;
+    (record.alive() && namespace("self", kind) != Some(wanted)).then_some(wanted)
 }
 
 /// The pids, in our pid namespace, of all processes of a container. Init's among them, if it lives.
@@ -74,44 +79,81 @@ pub fn pids(record: &Record) -> Vec<i32> {
     if !record.alive() {
         return Vec::new();
     }
+    let Some(wanted) = home(record) else { return vec![record.pid] };
     let kind = mark(record);
-    let Some(wanted) = namespace(record.pid, kind) else { return vec![record.pid] };
     let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
     let all = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
-    let mut pids: Vec<i32> = all.filter(|pid| namespace(*pid, kind) == Some(wanted)).collect();
+    let mut pids: Vec<i32> = all.filter(|pid| namespace(&pid.to_string(), kind) == Some(wanted)).collect();
     pids.sort_unstable();
     pids
 }
 
-fn namespace(pid: i32, kind: &str) -> Option<u64> {
+fn namespace(pid: &str, kind: &str) -> Option<u64> {
     std::fs::metadata(format!("/proc/{pid}/ns/{kind}")).ok().map(|meta| meta.ino())
 }
 
-/// Signals every process of a container. Each is looked at again once its descriptor is open, so a pid that
-/// was reused in between is left alone.
+/// Signals every process of a container.
 pub fn all(record: &Record, signal: i32) {
-    let kind = mark(record);
-    let Some(wanted) = namespace(record.pid, kind).filter(|_| record.alive()) else { return };
-    for pid in pids(record) {
+    others(record, signal);
+    if let Ok(Some(init)) = record.pidfd() {
+        // It may have ended by itself.
+        let _ = pidfd::signal(&init, signal);
+    }
+}
+
+/// Signals every process of a container but its init, which has to be there still: they are known by what they
+/// share with it. Each is looked at again once its descriptor is open, so a pid that was reused in between is
+/// left alone.
+fn others(record: &Record, signal: i32) {
+    let Some(wanted) = home(record) else { return };
+    for pid in pids(record).into_iter().filter(|pid| *pid != record.pid) {
         let Ok(fd) = pidfd::open(pid) else { continue };
-        if namespace(pid, kind) == Some(wanted) {
+        if namespace(&pid.to_string(), mark(record)) == Some(wanted) {
             // It may have ended by itself.
             let _ = pidfd::signal(&fd, signal);
         }
     }
 }
 
-/// What is left of a container after its init: with a pid namespace of its own that is nothing, the kernel
-/// sees to it.
+/// Kills what would be left of a container after its init, which is to be killed next: with a pid namespace of
+/// its own that is nothing, the kernel sees to it.
 pub fn sweep(record: &Record) {
-    if !own_pids(record) {
-        all(record, libc::SIGKILL);
+    if !record.owns_pids {
+        others(record, libc::SIGKILL);
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::state::status;
+
+    /// A container whose init is our own test, in our own namespaces.
+    fn of_the_host() -> Record {
+        let pid = std::process::id() as i32;
+        serde_json::from_value(serde_json::json!({
+            "ociVersion": "1.3.0",
+            "id": "x",
+            "pid": pid,
+            "startTime": status::stat(pid).unwrap().start_time,
+            "bootId": status::boot_id().unwrap(),
+            "bundle": "/",
+            "rootfs": "/",
+            "created": "",
+            "owner": 0,
+            "namespaces": 0,
+        }))
+        .unwrap()
+    }
+
+    #[test]
+    fn a_container_in_the_namespaces_of_the_host_is_init_alone() {
+        for owns_pids in [false, true] {
+            let record = Record { owns_pids, ..of_the_host() };
+            assert_eq!(home(&record), None);
+            assert_eq!(pids(&record), [record.pid]);
+        }
+    }
 
     #[test]
     fn signals_are_known_by_number_and_by_name() {

@@ -28,7 +28,7 @@ pub fn run(store: &Store, flags: &Run, degrade: Policy) -> Result<u8, Failure> {
     let manner = Manner { by_start: false, detached: flags.detach, signals: before, degrade };
     let made = create::make(store, &flags.create, &manner)?;
     let Made { claim, launch, plan, record, console, pid_file } = made;
-    let child = launch.start(&plan)?;
+    let child = launch.start(&plan).inspect_err(|_| create::clean_up(&plan, &record))?;
     pid_file.keep();
     let entry = claim.keep();
     if let Err(failure) = start::poststart(&record) {

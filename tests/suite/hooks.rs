@@ -1,6 +1,7 @@
 //! Hooks: six kinds, where and when they run, what they are told, and what happens when they fail.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
@@ -299,6 +300,17 @@ fn a_hook_with_a_relative_path_or_a_senseless_timeout_is_refused() {
         lab.bundle().hook("prestart", hook).run().refuses(1, &["hook"]);
         assert!(lab.state_entries().is_empty());
     }
+}
+
+#[test]
+fn poststop_hooks_run_where_the_program_turns_out_to_be_none() {
+    let lab = Lab::new();
+    let bundle = lab.bundle().own_rootfs().hook("poststop", recorder(&lab, "poststop")).args(["/none"]);
+    fs::write(bundle.rootfs().join("none"), "neither a script nor a program").unwrap();
+    fs::set_permissions(bundle.rootfs().join("none"), fs::Permissions::from_mode(0o755)).unwrap();
+    bundle.run().refuses(1, &["exec format error"]);
+    assert!(ran(&lab, "poststop"));
+    assert!(lab.state_entries().is_empty());
 }
 
 #[test]

@@ -2,8 +2,10 @@
 //! that cannot be run.
 
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
+use nix::unistd::geteuid;
 use serde_json::json;
 
 use crate::lab::{Bundle, Lab, NONE, bryo_only, field, plain_user_only, push};
@@ -496,6 +498,18 @@ fn closed_standard_streams_do_not_become_files_of_the_runtime() {
     let fine = ["/dev/null", "/null", "/mnt/fds"];
     let strange: Vec<_> = fds.lines().filter(|l| !fine.contains(l)).collect();
     assert_eq!(strange, ["end"], "{fds}");
+}
+
+#[test]
+fn a_closed_standard_stream_does_not_give_the_state_to_the_containers_user() {
+    bryo_only!("runc 1.1 hands pipes of its own on in their place");
+    let lab = Lab::new();
+    // Whoever runs as another user is given the standard streams.
+    let user = json!({ "uid": 1000, "gid": 1000 });
+    let bundle = lab.bundle().subids().with(|c| c["process"]["user"] = user).sleeps().named("closed");
+    bundle.call("create", NONE).after_shell("exec 0<&-").done().ok();
+    assert_eq!(fs::metadata(lab.root().join("closed")).unwrap().uid(), geteuid().as_raw());
+    lab.call(["delete", "closed"]).done().ok();
 }
 
 #[test]
