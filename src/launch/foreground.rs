@@ -11,7 +11,9 @@ use nix::libc;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, SigmaskHow, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
-use nix::sys::termios::{OutputFlags, SetArg, Termios, cfmakeraw, tcgetattr, tcsetattr};
+use nix::sys::termios::{
+    LocalFlags, OutputFlags, SetArg, SpecialCharacterIndices, Termios, cfmakeraw, tcgetattr, tcsetattr,
+};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{Pid, read, write};
 use std::io::IsTerminal;
@@ -190,8 +192,6 @@ fn forward(child: &Child, signals: &Signals, relay: Option<&Relay>) {
                     let _ = tty::set_size(&relay.master, size);
                 }
             }
-            // Job control of our own terminal, and the runtime's own alarm clock.
-            libc::SIGURG => {}
             signal => {
                 // It may have ended meanwhile (ESRCH), which the loop will see.
                 let _ = pidfd::signal(&child.pidfd, signal);
@@ -210,6 +210,8 @@ struct Relay {
     input: bool,
     /// Read from us, not yet taken by the container.
     pending_in: Vec<u8>,
+    /// What was read last did not end its line.
+    partial: bool,
 }
 
 impl Relay {
@@ -217,7 +219,7 @@ impl Relay {
         use nix::fcntl::{FcntlArg, OFlag, fcntl};
         // Input that the container does not read must not stop its output: the master never blocks us.
         let _ = fcntl(&master, FcntlArg::F_SETFL(OFlag::O_RDWR | OFlag::O_NONBLOCK));
-        Relay { master, open: true, input: true, pending_in: Vec::new() }
+        Relay { master, open: true, input: true, pending_in: Vec::new(), partial: false }
     }
 
     fn turn(&mut self, input: PollFlags, output: PollFlags) {
@@ -229,10 +231,12 @@ impl Relay {
             match read(std::io::stdin(), &mut buffer) {
                 Ok(0) => {
                     self.input = false;
-                    // End of input is a character on a terminal (^D).
-                    self.pending_in.push(4);
+                    self.pending_in.extend(self.end_of_input());
                 }
-                Ok(n) => self.pending_in.extend(&buffer[..n]),
+                Ok(n) => {
+                    self.partial = buffer[n - 1] != b'\n';
+                    self.pending_in.extend(&buffer[..n]);
+                }
                 Err(Errno::EINTR | Errno::EAGAIN) => {}
                 Err(_) => self.input = false,
             }
@@ -244,6 +248,18 @@ impl Relay {
                 Err(_) => self.pending_in.clear(),
             }
         }
+    }
+
+    /// The end of input as a terminal says it: a character, where lines are edited (termios(3), `VEOF`). Behind
+    /// a line that has not ended it only ends the line, so there it takes two. For whoever reads key by key it
+    /// would be a key that nobody has pressed.
+    fn end_of_input(&self) -> Vec<u8> {
+        let Ok(settings) = tcgetattr(&self.master) else { return Vec::new() };
+        let end = settings.control_chars[SpecialCharacterIndices::VEOF as usize];
+        if !settings.local_flags.contains(LocalFlags::ICANON) || end == 0 {
+            return Vec::new();
+        }
+        vec![end; if self.partial { 2 } else { 1 }]
     }
 
     /// Moves one chunk of output; `false` when there is none, or never will be.
@@ -264,9 +280,15 @@ impl Relay {
         }
     }
 
-    /// What the container wrote before its end.
+    /// What the container wrote before its end. Not more than a terminal can hold: what it has left running
+    /// behind its back (`yes &`) would otherwise keep us for ever.
     fn drain(&mut self) {
-        while self.open && self.pump() {}
+        // The kernel's limit is 64 KiB (TTYB_DEFAULT_MEM_LIMIT), and a read gives at most a page.
+        for _ in 0..256 {
+            if !self.open || !self.pump() {
+                return;
+            }
+        }
     }
 }
 
@@ -283,5 +305,31 @@ fn put(mut bytes: &[u8]) {
             }
             Err(_) => return,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use nix::fcntl::OFlag;
+
+    /// A relay to a new terminal, and the terminal.
+    fn relay() -> (Relay, OwnedFd) {
+        let flags = OFlag::O_RDWR | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;
+        let master = nix::fcntl::open("/dev/ptmx", flags, nix::sys::stat::Mode::empty()).unwrap();
+        let slave = tty::open_peer(&master).unwrap();
+        (Relay::new(master), slave)
+    }
+
+    #[test]
+    fn the_end_of_input_is_a_character_only_where_lines_are_edited() {
+        let (mut relay, slave) = relay();
+        assert_eq!(relay.end_of_input(), b"\x04");
+        relay.partial = true;
+        assert_eq!(relay.end_of_input(), b"\x04\x04");
+        let mut raw = tcgetattr(&slave).unwrap();
+        cfmakeraw(&mut raw);
+        tcsetattr(&slave, SetArg::TCSANOW, &raw).unwrap();
+        assert!(relay.end_of_input().is_empty());
     }
 }

@@ -4,6 +4,7 @@
 //! overflow on: a fifth of the time that `bryo state` takes. Neither serves a program with one shallow thread,
 //! so `main` is the C library's. What else the start-up does is done here.
 
+use super::{Result, check, fds};
 use std::os::raw::{c_char, c_int};
 
 /// What the C library calls. The arguments are where std::env finds them: glibc hands them to the
@@ -14,8 +15,21 @@ extern "C" fn main(_argc: c_int, _argv: *const *const c_char) -> c_int {
     // A hook that does not read its state is no reason to die (EPIPE is). Init gives this back.
     // SAFETY: the action runs no code.
     unsafe { libc::signal(libc::SIGPIPE, libc::SIG_IGN) };
-    if super::fds::open_standard().is_err() {
+    if open_standard().is_err() {
         return 1;
     }
     c_int::from(crate::bryo())
+}
+
+/// Opens /dev/null in the place of every standard stream that our caller has closed. The next file that we open
+/// would have its number otherwise: the container would get the directory of its own state for a standard
+/// input, and its user would be given that directory.
+fn open_standard() -> Result<()> {
+    // A new descriptor has the lowest number that is free.
+    while let Some(fd) = (0..3).find(|fd| !fds::is_open(*fd)) {
+        // SAFETY: a C string and flags; the descriptor is kept open for good.
+        check(unsafe { libc::open(c"/dev/null".as_ptr(), libc::O_RDWR) })?;
+        debug_assert!(fds::is_open(fd));
+    }
+    Ok(())
 }

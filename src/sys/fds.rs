@@ -145,23 +145,6 @@ pub fn lock(fd: &OwnedFd, how: Lock) -> Result<()> {
     Ok(())
 }
 
-/// Opens /dev/null in the place of every standard stream that our caller has closed. The next file that we open
-/// would have its number otherwise: the container would get the directory of its own state for a standard
-/// input, and its user would be given that directory.
-///
-/// # Errors
-/// That of open(2).
-#[cfg(not(test))] // the entry point is its only caller, and tests have another
-pub fn open_standard() -> Result<()> {
-    // A new descriptor has the lowest number that is free.
-    while let Some(fd) = (0..3).find(|fd| !is_open(*fd)) {
-        // SAFETY: a C string and flags; the descriptor is kept open for good.
-        check(unsafe { libc::open(c"/dev/null".as_ptr(), libc::O_RDWR) })?;
-        debug_assert!(is_open(fd));
-    }
-    Ok(())
-}
-
 /// A standard stream, if it is open.
 pub fn standard(fd: RawFd) -> Option<BorrowedFd<'static>> {
     if !(0..3).contains(&fd) || !is_open(fd) {

@@ -322,3 +322,12 @@ fn the_runtime_leaves_a_callers_job_control_alone() {
     assert!(eventually(PATIENCE, || c.status() == "running"));
     c.remove();
 }
+
+#[test]
+fn an_exec_on_a_terminal_ends_although_what_it_left_goes_on_writing() {
+    let lab = Lab::new();
+    let c = lab.bundle().sleeps().detach();
+    let call = c.exec_call(&["-t"], ["sh", "-c", "trap '' HUP; yes & exit 3"]);
+    call.done().exits(3);
+    c.remove();
+}
