@@ -119,7 +119,7 @@ impl Store {
         check_id(id)?;
         let act = || format!("cannot create container {id}");
         let path = self.root.join(id);
-        let mkdir = || std::fs::DirBuilder::new().mode(0o711).create(&path);
+        let mkdir = || std::fs::DirBuilder::new().mode(0o700).create(&path);
         let made = match mkdir() {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
                 std::fs::DirBuilder::new()
