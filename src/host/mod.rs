@@ -46,7 +46,7 @@ pub const CAP_MKNOD: u32 = 27;
 impl Facts {
     /// Whether a capability is effective.
     pub fn capable(&self, cap: u32) -> bool {
-        self.capabilities >> cap & 1 == 1
+        (self.capabilities >> cap) & 1 == 1
     }
 
     /// Whether we may make namespaces without a user namespace of our own.

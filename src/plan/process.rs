@@ -391,6 +391,6 @@ mod tests {
     fn capability_names_become_the_kernels_numbers() {
         let set: Capabilities =
             [oci::Capability::Chown, oci::Capability::CheckpointRestore].into_iter().collect();
-        assert_eq!(mask(Some(&set)), 1 | 1 << 40);
+        assert_eq!(mask(Some(&set)), 1 | (1 << 40));
     }
 }

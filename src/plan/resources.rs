@@ -45,7 +45,7 @@ pub fn check(
         // /dev holds what the configuration lists, and nothing else exists.
         return Ok(false);
     }
-    if !user && bounding & (1 << CAP_MKNOD | 1 << CAP_SYS_ADMIN) != 0 {
+    if !user && bounding & ((1 << CAP_MKNOD) | (1 << CAP_SYS_ADMIN)) != 0 {
         return Err(Failure::new(act(), "device rules need a cgroup, and with CAP_MKNOD or CAP_SYS_ADMIN nothing else would hold: operation not supported")
             .code("CG-DEVICES")
             .fix("drop both capabilities, or add a user namespace"));

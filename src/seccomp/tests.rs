@@ -659,7 +659,7 @@ fn jumps_reach_at_and_around_255_instructions() {
             for value in [1, plain / 2, plain].into_iter().chain((1..=masked).map(|n| n << 16)) {
                 assert_eq!(native(&filter, "prctl", &[0, value]), RET_TRAP, "{case}, {value:#x}");
             }
-            for value in [0, plain + 1, 1 << 41, 1 << 40 | 1] {
+            for value in [0, plain + 1, 1 << 41, (1 << 40) | 1] {
                 assert_eq!(native(&filter, "prctl", &[0, value]), EPERM, "{case}, {value:#x}");
             }
         }
@@ -879,7 +879,7 @@ fn assert_same(json: &Value, tokens: &[u32], dice: &mut Dice) -> Result<usize> {
         for arg in rule.args().iter().flatten() {
             for value in [arg.value(), arg.value_two().unwrap_or(0)] {
                 values.extend([value, value.wrapping_sub(1), value.wrapping_add(1)]);
-                values.extend([value | 1 << 32, value & 0xffff_ffff, value << 32, !value]);
+                values.extend([value | (1 << 32), value & 0xffff_ffff, value << 32, !value]);
             }
         }
     }

@@ -19,7 +19,9 @@ pub fn list(store: &Store, quiet: bool, json: bool) -> Result<u8, Failure> {
         }
     }
     if quiet {
-        return Ok(print(&rows.iter().map(|(_, record)| format!("{}\n", record.id)).collect::<String>()));
+        return Ok(print(
+            &rows.iter().flat_map(|(_, record)| [record.id.as_str(), "\n"]).collect::<String>(),
+        ));
     }
     let views: Vec<View<'_>> = rows
         .iter()

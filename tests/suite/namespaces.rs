@@ -221,7 +221,10 @@ fn a_range_of_ids_is_mapped_by_the_helpers() {
     let bundle = lab.bundle().subids();
     let expected = |maps: &Value| {
         let lines = maps.as_array().unwrap().iter();
-        lines.map(|m| format!(" {} {} {}\n", m["containerID"], m["hostID"], m["size"])).collect::<String>()
+        lines
+            .map(|m| format!(" {} {} {}\n", m["containerID"], m["hostID"], m["size"]))
+            .collect::<Vec<_>>()
+            .concat()
     };
     let uids = expected(&bundle.config["linux"]["uidMappings"]);
     let gids = expected(&bundle.config["linux"]["gidMappings"]);
