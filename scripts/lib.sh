@@ -44,6 +44,12 @@ apt_get() {
 	root env DEBIAN_FRONTEND=noninteractive apt-get -qq -o DPkg::Lock::Timeout=300 -o Dpkg::Use-Pty=0 "$@"
 }
 
+# The lists of packages, fetched once for this script and those that it starts.
+apt_update() {
+	[ -n "${APT_LISTS_ARE_NEW:-}" ] || apt_get update
+	export APT_LISTS_ARE_NEW=1
+}
+
 # apt_install WHY PACKAGE...: installs what is not there yet, and says so first. Nothing
 # that is there is upgraded.
 apt_install() {
@@ -59,7 +65,7 @@ apt_install() {
 	command -v apt-get >/dev/null ||
 		die "finds no apt here; fix: install by other means what gives: ${missing[*]} ($why)"
 	say "Installing ${missing[*]} ($why)."
-	apt_get update
+	apt_update
 	apt_get install -y --no-install-recommends --no-upgrade "${missing[@]}"
 }
 
@@ -107,7 +113,7 @@ need_rust() {
 	find_rust && return
 	command -v apt-get >/dev/null ||
 		die "needs Rust $min_rust or newer; fix: install rustc and cargo, or rustup, from your distribution"
-	[ -n "$(candidate cargo)" ] || apt_get update
+	[ -n "$(candidate cargo)" ] || apt_update
 	while read -r rustc cargo rest; do
 		version=$(candidate "$rustc")
 		if [ -n "$version" ] && [ -n "$(candidate "$cargo")" ] && dpkg --compare-versions "$version" ge "$min_rust"; then
