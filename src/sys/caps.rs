@@ -37,7 +37,7 @@ pub fn effective() -> Result<u64> {
     let mut data = [Data::default(); 2];
     // SAFETY: version 3 has two data structs, and the kernel fills both.
     check(unsafe { libc::syscall(libc::SYS_capget, &raw mut header, data.as_mut_ptr()) })?;
-    Ok(u64::from(data[0].effective) | u64::from(data[1].effective) << 32)
+    Ok(u64::from(data[0].effective) | (u64::from(data[1].effective) << 32))
 }
 
 /// Sets the effective, permitted and inheritable sets.
@@ -63,7 +63,7 @@ pub fn set(sets: &Sets) -> Result<()> {
 /// `EPERM` without CAP_SETPCAP.
 pub fn drop_bounding(keep: u64) -> Result<()> {
     for cap in 0..64 {
-        if keep >> cap & 1 == 1 {
+        if (keep >> cap) & 1 == 1 {
             continue;
         }
         // SAFETY: integers only.
@@ -88,7 +88,7 @@ pub fn set_ambient(caps: u64) -> Result<()> {
     };
     ambient(libc::PR_CAP_AMBIENT_CLEAR_ALL, 0)?;
     for cap in 0..64 {
-        if caps >> cap & 1 == 1 {
+        if (caps >> cap) & 1 == 1 {
             ambient(libc::PR_CAP_AMBIENT_RAISE, cap)?;
         }
     }

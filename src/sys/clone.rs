@@ -77,6 +77,7 @@ struct CloneArgs {
 const CLONE_PIDFD: u64 = libc::CLONE_PIDFD as u64;
 const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
 
+#[allow(unreachable_code)] // rustc 1.85 overlooks that only the child runs the body
 fn clone3(
     fresh: CloneFlags,
     cgroup: Option<BorrowedFd<'_>>,
@@ -191,6 +192,7 @@ fn spawn_joined(
 }
 
 /// The joiner's life. Only system calls: its memory may be ours.
+#[allow(unreachable_code)] // rustc 1.85 overlooks that only the child runs the body
 extern "C" fn join_and_clone(arg: *mut libc::c_void) -> libc::c_int {
     // SAFETY: spawn_joined passes a Joiner that outlives us, and is suspended meanwhile.
     let joiner = unsafe { &mut *arg.cast::<Joiner<'_>>() };
