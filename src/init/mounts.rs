@@ -66,10 +66,15 @@ pub fn bind(root: &OwnedFd, wanted: &Bind) -> Result<(), Trouble> {
     set(&tree, &wanted.properties.own, false)?;
     let is_dir = nix::sys::stat::fstat(&tree)?.st_mode & libc::S_IFMT == libc::S_IFDIR;
     let kind = if is_dir { Kind::Directory } else { Kind::File };
-    let target = mount_point(root, &wanted.at, kind, wanted.at.to_bytes().starts_with(b"/proc"))?;
+    let target = mount_point(root, &wanted.at, kind, in_proc(&wanted.at))?;
     mount::attach(tree.as_fd(), target.as_fd())?;
     propagate(&tree, &wanted.properties)?;
     Ok(())
+}
+
+/// Whether the configuration itself names a place in /proc.
+fn in_proc(at: &CStr) -> bool {
+    at.to_bytes().strip_prefix(b"/proc").is_some_and(|rest| rest.is_empty() || rest[0] == b'/')
 }
 
 /// Changes what is mounted at a place already.
@@ -140,4 +145,15 @@ fn mount_flags(attr: u64) -> u64 {
     .iter()
     .filter(|(bit, _)| attr & bit != 0)
     .fold(0, |flags, (_, flag)| flags | flag)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_only_begins_like_proc_is_not_in_it() {
+        assert!(in_proc(c"/proc") && in_proc(c"/proc/uptime"));
+        assert!(!in_proc(c"/processes") && !in_proc(c"/srv/proc"));
+    }
 }

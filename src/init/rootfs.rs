@@ -74,11 +74,21 @@ fn parent(root: &OwnedFd, at: &CStr) -> Result<(OwnedFd, CString), Errno> {
 
 /// Makes a device node, with exactly this mode and owner.
 pub fn node(root: &OwnedFd, at: &CStr, device: Device, mode: u32, owner: (u32, u32)) -> Result<(), Errno> {
-    use nix::sys::stat::{FchmodatFlags, Mode, SFlag, fchmodat, mknodat};
+    use nix::sys::stat::{FchmodatFlags, Mode, SFlag, fchmodat, fstatat, mknodat};
     let (dir, name) = parent(root, at)?;
     let kind = SFlag::from_bits_truncate(device.kind);
     let mode = Mode::from_bits_truncate(mode);
-    mknodat(&dir, name.as_c_str(), kind, mode, libc::makedev(device.major as u32, device.minor as u32))?;
+    let number = libc::makedev(device.major as u32, device.minor as u32);
+    match mknodat(&dir, name.as_c_str(), kind, mode, number) {
+        // The image has it, or the configuration lists it twice.
+        Err(Errno::EEXIST) => {
+            let there = fstatat(&dir, name.as_c_str(), nix::fcntl::AtFlags::AT_SYMLINK_NOFOLLOW)?;
+            if !is_device(&there, device) {
+                return Err(Errno::EEXIST);
+            }
+        }
+        other => other?,
+    }
     let (uid, gid) = (nix::unistd::Uid::from_raw(owner.0), nix::unistd::Gid::from_raw(owner.1));
     nix::unistd::fchownat(
         &dir,

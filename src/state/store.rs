@@ -5,8 +5,10 @@ use super::status::Status;
 use crate::report::{Act, Failure, errno_text, io_text};
 use crate::sys::Errno;
 use crate::sys::fds::{self, Lock};
+use nix::dir::Dir;
 use nix::fcntl::{OFlag, open, openat};
 use nix::sys::stat::Mode;
+use nix::unistd::UnlinkatFlags;
 use std::fs::File;
 use std::io::{Read, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -143,7 +145,8 @@ impl Store {
         };
         let take = || {
             let Some(mut entry) = self.entry(id)? else { return Ok(None) };
-            if !entry.try_lock()? || entry.has_record() {
+            // A delete may have removed the directory between the two.
+            if !entry.try_lock()? || entry.has_record() || entry.removed() {
                 return Ok(None);
             }
             if !fresh {
@@ -333,8 +336,7 @@ impl Entry {
             .and_then(|()| nix::fcntl::renameat(&self.dir, temporary.as_str(), &self.dir, name).act(act));
         if renamed.is_err() {
             // The error that counts is the first one.
-            let _ =
-                nix::unistd::unlinkat(&self.dir, temporary.as_str(), nix::unistd::UnlinkatFlags::NoRemoveDir);
+            let _ = nix::unistd::unlinkat(&self.dir, temporary.as_str(), UnlinkatFlags::NoRemoveDir);
         }
         renamed
     }
@@ -390,16 +392,26 @@ impl Entry {
     pub fn forget_start(&self) {
         for name in [START_SOCKET, INIT_LOCK] {
             // Gone already is as good, and neither file means anything after the start.
-            let _ = nix::unistd::unlinkat(&self.dir, name, nix::unistd::UnlinkatFlags::NoRemoveDir);
+            let _ = nix::unistd::unlinkat(&self.dir, name, UnlinkatFlags::NoRemoveDir);
         }
+    }
+
+    /// Whether the directory is gone: what its path leads to, if anything, is another container's then.
+    fn removed(&self) -> bool {
+        nix::sys::stat::fstat(&self.dir).map_or(true, |stat| stat.st_nlink == 0)
     }
 
     /// Removes the files in the directory.
     fn clear(&self) -> Result<(), Failure> {
         let act = || self.act("delete");
-        for entry in std::fs::read_dir(&self.path).act(act)? {
+        let flags = OFlag::O_DIRECTORY | OFlag::O_RDONLY | OFlag::O_CLOEXEC;
+        let mut dir = Dir::openat(&self.dir, ".", flags, Mode::empty()).act(act)?;
+        for entry in dir.iter() {
             let entry = entry.act(act)?;
-            std::fs::remove_file(entry.path()).act(act)?;
+            let name = entry.file_name();
+            if name != c"." && name != c".." {
+                nix::unistd::unlinkat(&self.dir, name, UnlinkatFlags::NoRemoveDir).act(act)?;
+            }
         }
         Ok(())
     }
@@ -409,8 +421,11 @@ impl Entry {
     /// # Errors
     /// What cannot be removed.
     pub fn remove(self) -> Result<(), Failure> {
+        if self.removed() {
+            return Ok(());
+        }
         let act = || self.act("delete");
-        match nix::unistd::unlinkat(&self.dir, STATE, nix::unistd::UnlinkatFlags::NoRemoveDir) {
+        match nix::unistd::unlinkat(&self.dir, STATE, UnlinkatFlags::NoRemoveDir) {
             Ok(()) | Err(Errno::ENOENT) => {}
             Err(errno) => return Err(Failure::new(act(), errno_text(errno))),
         }
@@ -444,5 +459,22 @@ mod tests {
         assert_eq!(root(0, false, Some("/run/user/0")), Path::new("/run/bryo"));
         assert_eq!(root(0, true, Some("/run/user/1000")), Path::new("/run/user/1000/bryo"));
         assert_eq!(root(4_000_000, false, Some("/run/x")), Path::new("/run/x/bryo"));
+    }
+
+    #[test]
+    fn an_entry_that_is_gone_leaves_the_next_of_its_name_alone() {
+        let dir = std::env::temp_dir().join(format!("bryo-store-{}", std::process::id()));
+        let store = Store::at(dir.clone());
+        let old = store.claim("web").unwrap();
+        let stale = store.entry("web").unwrap().unwrap();
+        old.write("file", b"old").unwrap();
+        old.remove().unwrap();
+        let new = store.claim("web").unwrap();
+        new.write("file", b"new").unwrap();
+        assert!(stale.removed() && !new.removed());
+        stale.remove().unwrap();
+        assert_eq!(new.read("file").unwrap().unwrap(), b"new");
+        new.remove().unwrap();
+        std::fs::remove_dir(dir).unwrap();
     }
 }

@@ -7,7 +7,7 @@ use super::{Errno, pidfd};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::ffi::OsStr;
 use std::fs::File;
-use std::io::{ErrorKind, Read, Write};
+use std::io::{ErrorKind, Read, Seek, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
@@ -53,16 +53,9 @@ impl Program {
             command.arg0(name).args(rest);
         }
         command.env_clear().envs(env.iter().map(|(k, v)| (k, v)));
-        command.stdin(if input.is_empty() { Stdio::null() } else { Stdio::piped() });
+        command.stdin(if input.is_empty() { Stdio::null() } else { whole(input)?.into() });
         command.stdout(writer.try_clone()?).stderr(writer);
-        let mut child = command.spawn()?;
-        if let Some(mut stdin) = child.stdin.take() {
-            match stdin.write_all(input) {
-                // It need not read what it does not care for.
-                Err(error) if error.kind() == ErrorKind::BrokenPipe => {}
-                other => other?,
-            }
-        }
+        let child = command.spawn()?;
         let pidfd = pidfd::open(child.id() as i32)?;
         let deadline = timeout.map(|t| Instant::now() + t);
         Ok(Program { child, pidfd, output: output.into(), deadline })
@@ -98,7 +91,8 @@ impl Program {
             let ready = |fd: &PollFd<'_>| fd.revents().is_some_and(|r| !r.is_empty());
             let (ended, output) =
                 (ready(&fds[0]), fds[1].revents().is_some_and(|r| r.contains(PollFlags::POLLIN)));
-            if output {
+            // A daemon that it left behind may go on writing for ever.
+            if output && !(ended && kept.len() >= KEPT) {
                 self.keep(&mut kept)?;
             } else if ended {
                 let status = self.child.wait()?;
@@ -121,6 +115,23 @@ impl Program {
         kept.extend(buffer[..len].iter().take(room));
         Ok(())
     }
+}
+
+/// A file that holds the input whole. A pipe holds some of it, and would keep us, whatever the deadline, from a
+/// program that reads none.
+fn whole(input: &[u8]) -> std::io::Result<File> {
+    use nix::sys::memfd::{MFdFlags, memfd_create};
+    // Where vm.memfd_noexec is 2, only files that are never executed can be made.
+    let never_executed = MFdFlags::from_bits_retain(libc::MFD_NOEXEC_SEAL);
+    let memory = match memfd_create(c"bryo-input", MFdFlags::MFD_CLOEXEC | never_executed) {
+        // Before Linux 6.3.
+        Err(Errno::EINVAL) => memfd_create(c"bryo-input", MFdFlags::MFD_CLOEXEC),
+        other => other,
+    };
+    let mut file = File::from(memory?);
+    file.write_all(input)?;
+    file.rewind()?;
+    Ok(file)
 }
 
 #[cfg(test)]
@@ -153,6 +164,19 @@ mod tests {
     fn a_program_that_hangs_is_killed_at_the_deadline() {
         let error = run("exec sleep 60", b"", Some(Duration::from_millis(50))).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::TimedOut);
+    }
+
+    #[test]
+    fn a_program_that_hangs_and_leaves_its_input_unread_is_killed_at_the_deadline() {
+        let input = vec![b'x'; 1 << 20];
+        let error = run("exec sleep 60", &input, Some(Duration::from_millis(50))).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::TimedOut);
+    }
+
+    #[test]
+    fn a_daemon_that_goes_on_writing_does_not_keep_us() {
+        let outcome = run("yes & echo $! >&2; sleep 0.1", b"", Some(Duration::from_secs(20))).unwrap();
+        assert_eq!(outcome.status.code(), Some(0));
     }
 
     #[test]

@@ -9,6 +9,7 @@ use crate::launch::console::{self, Console};
 use crate::launch::seccomp::{Agent, Listener};
 use crate::launch::{self, Launch, Ready, Supplies, foreground, hooks};
 use crate::plan::degrade::Policy;
+use crate::plan::step::Op;
 use crate::plan::{self, Plan};
 use crate::report::{Act, Failure, debug, errno_text, io_text};
 use crate::seccomp::{self, Filter};
@@ -19,6 +20,8 @@ use nix::sched::CloneFlags;
 use nix::sys::signal::SigSet;
 use nix::unistd::{getegid, geteuid};
 use serde::{Deserialize, Serialize};
+use std::fs::File;
+use std::io::Write;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -36,6 +39,9 @@ pub struct Template {
     /// The maps of the container's own user namespace.
     pub maps: Option<plan::idmap::Maps>,
     pub deny_setgroups: bool,
+    /// The container was made with `--no-new-keyring`.
+    #[serde(default)]
+    pub no_new_keyring: bool,
     /// The agent of a notifying filter.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub listener: Option<Listener>,
@@ -90,7 +96,11 @@ impl PidFile {
         let name =
             path.file_name().ok_or_else(|| Failure::new(act(), "it names no file: invalid argument"))?;
         let temporary = path.with_file_name(format!(".{}.{pid}", name.to_string_lossy()));
-        std::fs::write(&temporary, pid.to_string()).act(act)?;
+        // One that an earlier process of this pid has left. What follows makes a file of our own, and writes
+        // through no link that somebody may have put there.
+        let _ = std::fs::remove_file(&temporary);
+        let mut file = File::options().write(true).create_new(true).open(&temporary).act(act)?;
+        file.write_all(pid.to_string().as_bytes()).act(act)?;
         let renamed = std::fs::rename(&temporary, path).act(act);
         if renamed.is_err() {
             let _ = std::fs::remove_file(&temporary);
@@ -380,6 +390,7 @@ fn save_template(
         process: plan.spec_process.clone(),
         maps: plan.idmap.maps().cloned(),
         deny_setgroups: !plan.idmap.allows_setgroups(),
+        no_new_keyring: !plan.steps.iter().any(|step| matches!(step.op, Op::Keyring(_))),
         listener: listener(plan),
     };
     let text = serde_json::to_vec(&template).map_err(|e| Failure::new(act(), e.to_string()))?;

@@ -268,7 +268,7 @@ fn plan_process(
     Ok(Planned {
         process,
         guard_binary,
-        steps: vec![process::keyring(&flags.id)?],
+        steps: if template.no_new_keyring { vec![] } else { vec![process::keyring(&flags.id)?] },
         oom_score_adj: wanted.oom_score_adj().map(|score| plan::oom(score, &facts, &mut degradations)),
         degradations,
     })

@@ -10,9 +10,12 @@ use crate::state::store::Store;
 pub fn list(store: &Store, quiet: bool, json: bool) -> Result<u8, Failure> {
     let mut rows = Vec::new();
     for id in store.ids()? {
-        let Some(entry) = store.entry(&id)? else { continue };
-        match entry.record() {
-            Ok(Some(record)) => rows.push((entry, record)),
+        let found = store.entry(&id).and_then(|entry| match entry {
+            Some(entry) => Ok(entry.record()?.map(|record| (entry, record))),
+            None => Ok(None),
+        });
+        match found {
+            Ok(Some(row)) => rows.push(row),
             // Being made, or deleted meanwhile.
             Ok(None) => {}
             Err(failure) => warn(&failure.to_string()),
