@@ -15,8 +15,8 @@ use std::fs::File;
 /// Becomes root inside, then makes what has to belong to that root.
 pub fn isolate(namespaces: &Namespaces, root_inside: bool) -> Result<(), Failed> {
     let mut kinds = namespaces.by_init;
-    if let Some(offsets) = &namespaces.time_offsets {
-        time(offsets).map_err(isolate_failure(Isolate::Time))?;
+    if kinds.contains(time_namespace()) {
+        time(namespaces.time_offsets.as_deref()).map_err(isolate_failure(Isolate::Time))?;
         kinds.remove(time_namespace());
     }
     // From here on nobody may look into us: we hold descriptors of the host, and a process of a joined pid
@@ -29,6 +29,8 @@ pub fn isolate(namespaces: &Namespaces, root_inside: bool) -> Result<(), Failed>
     } else if namespaces.joined.iter().any(|(kind, _)| *kind == CloneFlags::CLONE_NEWUSER) {
         be_root_if_there_is_one()?;
     }
+    // A change of ids has made us whatever fs.suid_dumpable says.
+    process::set_undumpable().map_err(isolate_failure(Isolate::Root))?;
     unshare(kinds).map_err(isolate_failure(Isolate::Unshare))
 }
 
@@ -51,9 +53,11 @@ fn be_root_if_there_is_one() -> Result<(), Failed> {
 }
 
 /// A time namespace takes effect for children only, but its maker may enter it: no fork is needed.
-fn time(offsets: &[u8]) -> Result<(), Errno> {
+fn time(offsets: Option<&[u8]>) -> Result<(), Errno> {
     unshare(time_namespace())?;
-    std::fs::write("/proc/self/timens_offsets", offsets).map_err(io_errno)?;
+    if let Some(offsets) = offsets {
+        std::fs::write("/proc/self/timens_offsets", offsets).map_err(io_errno)?;
+    }
     let own = File::open("/proc/self/ns/time_for_children").map_err(io_errno)?;
     setns(own, time_namespace())
 }

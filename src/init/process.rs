@@ -48,8 +48,11 @@ pub fn become_it(orders: &Orders<'_>, channel: &Channel, holding: &mut Holding) 
     if let Some(label) = &process.label {
         set_label(orders.proc, label).map_err(failure(Act::Label))?;
     }
+    // Raising takes a capability that is about to go; lowering waits until nothing more is needed.
     for limit in &process.rlimits {
-        process::set_rlimit(limit).map_err(failure(Act::Rlimits))?;
+        if let Some(raised) = limit.raised().map_err(failure(Act::Rlimits))? {
+            process::set_rlimit(&raised).map_err(failure(Act::Rlimits))?;
+        }
     }
     umask(Mode::from_bits_truncate(process.umask.unwrap_or(0o022)));
     let home = if process.find_home { Some(home_of(process.uid)) } else { None };
@@ -97,10 +100,8 @@ pub fn finish(orders: &Orders<'_>, stub: Option<&Stub>) -> Result<(), Failed> {
         if keeps_admin(process, filter) {
             caps::set(&process.capabilities).map_err(failure(Act::Capabilities))?;
         }
-        // What our caller may have had of it went with the capabilities.
-        if process.capabilities.ambient != 0 {
-            caps::set_ambient(process.capabilities.ambient).map_err(failure(Act::Ambient))?;
-        }
+        // Always: what our caller had of it survives where the same capabilities are inheritable.
+        caps::set_ambient(process.capabilities.ambient).map_err(failure(Act::Ambient))?;
         Ok(())
     };
     let first_kept = 3 + process.preserved_fds as i32;
@@ -108,6 +109,9 @@ pub fn finish(orders: &Orders<'_>, stub: Option<&Stub>) -> Result<(), Failed> {
         fds::set_cloexec(fd, false).map_err(failure(Act::Descriptors))?;
     }
     fds::cloexec_from(first_kept).map_err(failure(Act::Descriptors))?;
+    for limit in &process.rlimits {
+        process::set_rlimit(limit).map_err(failure(Act::Rlimits))?;
+    }
     if let Some(stub) = stub {
         stub.arm().map_err(failure(Act::Stub))?;
     }

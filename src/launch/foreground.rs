@@ -250,16 +250,17 @@ impl Relay {
         }
     }
 
-    /// The end of input as a terminal says it: a character, where lines are edited (termios(3), `VEOF`). Behind
-    /// a line that has not ended it only ends the line, so there it takes two. For whoever reads key by key it
-    /// would be a key that nobody has pressed.
+    /// The end of input as a terminal says it: a character (termios(3), `VEOF`). Behind a line that has not
+    /// ended it only ends the line, so there it takes two. Shells that edit lines themselves know it as the end
+    /// as well; without it, a shell whose input has ended would wait for ever.
     fn end_of_input(&self) -> Vec<u8> {
         let Ok(settings) = tcgetattr(&self.master) else { return Vec::new() };
-        let end = settings.control_chars[SpecialCharacterIndices::VEOF as usize];
-        if !settings.local_flags.contains(LocalFlags::ICANON) || end == 0 {
-            return Vec::new();
-        }
-        vec![end; if self.partial { 2 } else { 1 }]
+        let end = match settings.control_chars[SpecialCharacterIndices::VEOF as usize] {
+            0 => 4,
+            set => set,
+        };
+        let edits_lines = settings.local_flags.contains(LocalFlags::ICANON);
+        vec![end; if self.partial && edits_lines { 2 } else { 1 }]
     }
 
     /// Moves one chunk of output; `false` when there is none, or never will be.
@@ -322,7 +323,7 @@ mod tests {
     }
 
     #[test]
-    fn the_end_of_input_is_a_character_only_where_lines_are_edited() {
+    fn the_end_of_input_ends_a_partial_line_first_where_the_terminal_edits_lines() {
         let (mut relay, slave) = relay();
         assert_eq!(relay.end_of_input(), b"\x04");
         relay.partial = true;
@@ -330,6 +331,6 @@ mod tests {
         let mut raw = tcgetattr(&slave).unwrap();
         cfmakeraw(&mut raw);
         tcsetattr(&slave, SetArg::TCSANOW, &raw).unwrap();
-        assert!(relay.end_of_input().is_empty());
+        assert_eq!(relay.end_of_input(), b"\x04");
     }
 }

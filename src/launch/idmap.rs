@@ -17,7 +17,7 @@ const DEADLINE: Duration = Duration::from_secs(30);
 /// What the kernel or a helper says.
 pub fn write(idmap: &Idmap, pid: i32, container: &str) -> Result<(), Failure> {
     match idmap {
-        Idmap::None => Ok(()),
+        Idmap::Inherited { .. } => Ok(()),
         Idmap::Direct { maps, deny_setgroups } => direct(maps, *deny_setgroups, pid, container),
         Idmap::Helpers { maps, newuidmap, newgidmap } => {
             // Both at once: each spends its time in name services and in the kernel.

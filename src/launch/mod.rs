@@ -143,9 +143,9 @@ pub fn spawn(
         proc: &supplies.proc,
     };
     let _score = oom::lend(plan.oom_score_adj, &plan.id)?;
-    if joins_user(plan) {
-        // Whoever is in that namespace already must not look into a process that joins it; and since no
-        // map is to be written, nobody has to see our files of /proc.
+    // Whoever is in a namespace that is joined must not look into a process that joins it. Only newuidmap has
+    // to see our files of /proc, and it is not called where the user namespace is joined or there is none.
+    if !joins.is_empty() && plan.idmap.maps().is_none() {
         sys::process::set_undumpable().act(act)?;
     }
     let child = clone::spawn(&joins, plan.namespaces.at_clone, None, &mut || {

@@ -17,8 +17,8 @@ use std::path::PathBuf;
 /// How the maps get written.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Idmap {
-    /// There is no new user namespace.
-    None,
+    /// There is no new user namespace: these ids are there.
+    Inherited { uids: Vec<IdRange>, gids: Vec<IdRange> },
     /// We write /proc/PID/uid_map and gid_map ourselves.
     Direct { maps: Maps, deny_setgroups: bool },
     /// newuidmap and newgidmap do.
@@ -66,7 +66,7 @@ impl Idmap {
     /// The maps of a new user namespace.
     pub fn maps(&self) -> Option<&Maps> {
         match self {
-            Idmap::None => None,
+            Idmap::Inherited { .. } => None,
             Idmap::Direct { maps, .. } | Idmap::Helpers { maps, .. } => Some(maps),
         }
     }
@@ -99,14 +99,63 @@ impl Idmap {
         }
     }
 
-    /// Whether this gid exists inside; all do where there is no new user namespace.
-    pub fn maps_gid(&self, gid: u32) -> bool {
-        self.maps().is_none_or(|maps| maps.gids.iter().any(|m| m.contains(gid)))
+    /// The ids of the user namespace that we are in.
+    pub fn ours(facts: &Facts) -> Idmap {
+        Idmap::Inherited { uids: facts.own_ids.0.clone(), gids: facts.own_ids.1.clone() }
     }
 
-    /// Whether this uid exists inside, likewise.
+    /// Those of one that is joined, which nobody can know beforehand: any may be there.
+    pub fn unknown() -> Idmap {
+        Idmap::Inherited { uids: vec![IdRange::ALL], gids: vec![IdRange::ALL] }
+    }
+
+    /// Whether this gid exists inside.
+    pub fn maps_gid(&self, gid: u32) -> bool {
+        covers(&self.gids(), IdRange { start: gid, count: 1 })
+    }
+
+    /// Whether this uid exists inside.
     pub fn maps_uid(&self, uid: u32) -> bool {
-        self.maps().is_none_or(|maps| maps.uids.iter().any(|m| m.contains(uid)))
+        match self {
+            Idmap::Inherited { uids, .. } => covers(uids, IdRange { start: uid, count: 1 }),
+            Idmap::Direct { maps, .. } | Idmap::Helpers { maps, .. } => {
+                maps.uids.iter().any(|m| m.contains(uid))
+            }
+        }
+    }
+
+    /// The highest gid inside.
+    pub fn last_gid(&self) -> Option<u32> {
+        self.gids().iter().map(|range| range.start.saturating_add(range.count - 1)).max()
+    }
+
+    fn gids(&self) -> Vec<IdRange> {
+        match self {
+            Idmap::Inherited { gids, .. } => gids.clone(),
+            Idmap::Direct { maps, .. } | Idmap::Helpers { maps, .. } => {
+                maps.gids.iter().map(|m| IdRange { start: m.inside, count: m.count }).collect()
+            }
+        }
+    }
+
+    /// Checks that the process can be who it is to be.
+    ///
+    /// # Errors
+    /// `ID-UNMAPPED`.
+    pub fn check_user(&self, user: &User, container: &str) -> Result<(), Failure> {
+        // Where setgroups is denied, groups beyond the map have their own refusal (GRP-DENY).
+        let groups = user.additional_gids().iter().flatten().filter(|_| self.allows_setgroups());
+        let gids = std::iter::once(user.gid()).chain(groups.copied());
+        let missing = (!self.maps_uid(user.uid()))
+            .then_some(("uid", user.uid()))
+            .or_else(|| gids.into_iter().find(|gid| !self.maps_gid(*gid)).map(|gid| ("gid", gid)));
+        let Some((kind, id)) = missing else { return Ok(()) };
+        Err(Failure::new(
+            format!("cannot run as {kind} {id} in container {container}"),
+            format!("the container's map has no {kind} {id}: invalid argument"),
+        )
+        .code("ID-UNMAPPED")
+        .fix("map more ids in linux.uidMappings and linux.gidMappings (bryo spec --rootless --subids writes all that are yours)"))
     }
 }
 
@@ -139,7 +188,7 @@ pub fn decide(
             return Err(Failure::new(act("ids"), "user namespaces enabled, but no uid mappings found")
                 .fix("add linux.uidMappings and linux.gidMappings to config.json"));
         }
-        maps = all_of(facts);
+        maps = all_of(facts, degradations);
     }
     for (what, map) in [("uids", &maps.uids), ("gids", &maps.gids)] {
         check_lines(map).map_err(|cause| Failure::new(act(what), cause))?;
@@ -148,7 +197,7 @@ pub fn decide(
         for (what, map, own) in
             [("uids", &maps.uids, &facts.own_ids.0), ("gids", &maps.gids, &facts.own_ids.1)]
         {
-            check_owned(&act(what), map, own, 0, "our own user namespace")?;
+            check_owned(&act(what), map, own, None, "our own user namespace")?;
         }
         Idmap::Direct { maps, deny_setgroups: false }
     } else if is_own_id(&maps, facts) {
@@ -157,23 +206,7 @@ pub fn decide(
     } else {
         by_helpers(wanted, maps, facts, degradations)?
     };
-    let user = wanted.user;
-    let ids = user.additional_gids().iter().flatten().map(|gid| ("gid", *gid, idmap.maps_gid(*gid)));
-    let ids =
-        [("uid", user.uid(), idmap.maps_uid(user.uid())), ("gid", user.gid(), idmap.maps_gid(user.gid()))]
-            .into_iter()
-            .chain(ids);
-    for (kind, id, mapped) in ids {
-        // Where setgroups is denied, groups beyond the map have their own refusal (GRP-DENY).
-        if !mapped && (id == user.uid() || id == user.gid() || idmap.allows_setgroups()) {
-            return Err(Failure::new(
-                format!("cannot run as {kind} {id} in container {}", wanted.container),
-                format!("the container's map has no {kind} {id}: invalid argument"),
-            )
-            .code("ID-UNMAPPED")
-            .fix("map more ids in linux.uidMappings and linux.gidMappings (bryo spec --rootless --subids writes all that are yours)"));
-        }
-    }
+    idmap.check_user(wanted.user, wanted.container)?;
     Ok(idmap)
 }
 
@@ -183,24 +216,53 @@ fn mappings(spec: &[LinuxIdMapping]) -> Vec<Mapping> {
     spec.iter().map(mapping).collect()
 }
 
-/// Everything that a plain user has: the own id as root, then all subordinate ids.
-fn all_of(facts: &Facts) -> Maps {
+/// Everything that a plain user has: the own id as root, then all subordinate ids. Without those, or without
+/// what it takes to map them, the own id alone, and that is said.
+fn all_of(facts: &Facts, degradations: &mut Vec<Degradation>) -> Maps {
     let stack = |own: u32, ranges: &[IdRange]| {
         let mut map = vec![Mapping { inside: 0, outside: own, count: 1 }];
         let mut inside: u32 = 1;
         for range in ranges {
+            // An id that is listed twice can be mapped once.
+            if map.iter().any(|m| m.host().overlaps(*range)) {
+                continue;
+            }
             let Some(next) = inside.checked_add(range.count) else { break };
             map.push(Mapping { inside, outside: range.start, count: range.count });
             inside = next;
         }
         map
     };
-    match &facts.subids {
-        Some(s) if usable(s).is_ok() && !s.uids.is_empty() && !s.gids.is_empty() => {
-            Maps { uids: stack(facts.euid, &s.uids), gids: stack(facts.egid, &s.gids) }
+    let Some(subids) = &facts.subids else {
+        return Maps { uids: stack(facts.euid, &[]), gids: stack(facts.egid, &[]) };
+    };
+    match usable(subids).and_then(|_| ranges(subids)) {
+        Ok(()) => Maps { uids: stack(facts.euid, &subids.uids), gids: stack(facts.egid, &subids.gids) },
+        Err((code, because, fix)) => {
+            degradations.push(single_id(code, "all of the caller's ids", 0, because, fix));
+            Maps { uids: stack(facts.euid, &[]), gids: stack(facts.egid, &[]) }
         }
-        _ => Maps { uids: stack(facts.euid, &[]), gids: stack(facts.egid, &[]) },
     }
+}
+
+/// Why a fact stands in the way: its code, itself, and the way out.
+type Obstacle = (&'static str, String, String);
+
+fn ranges(subids: &Subids) -> Result<(), Obstacle> {
+    if !subids.uids.is_empty() && !subids.gids.is_empty() {
+        return Ok(());
+    }
+    let file = if subids.uids.is_empty() { "/etc/subuid" } else { "/etc/subgid" };
+    Err((
+        "ID-NOSUBID",
+        format!("{file} has no range for {}", subids.user),
+        format!("sudo usermod --add-subuids 100000-165535 --add-subgids 100000-165535 {}", subids.user),
+    ))
+}
+
+fn single_id(code: &'static str, wanted: &str, uid: u32, because: String, fix: String) -> Degradation {
+    let got = format!("using a single-id map (only uid {uid} inside)");
+    Degradation::weaker(code, wanted, got, because).fix(fix)
 }
 
 /// The rules of user_namespaces(7) that a map can break by itself. The kernel's 340 lines are its own to
@@ -217,9 +279,15 @@ fn check_lines(map: &[Mapping]) -> Result<(), String> {
     Ok(())
 }
 
-fn check_owned(act: &str, map: &[Mapping], own: &[IdRange], me: u32, owner: &str) -> Result<(), Failure> {
+fn check_owned(
+    act: &str,
+    map: &[Mapping],
+    own: &[IdRange],
+    me: Option<u32>,
+    owner: &str,
+) -> Result<(), Failure> {
     for m in map {
-        let is_me = m.count == 1 && m.outside == me;
+        let is_me = m.count == 1 && Some(m.outside) == me;
         if is_me || covers(own, m.host()) {
             continue;
         }
@@ -259,7 +327,7 @@ fn follow_user(maps: &mut Maps, user: &User, degradations: &mut Vec<Degradation>
 }
 
 /// Whether the helpers work here; the failing fact, its code and the way out otherwise.
-fn usable(subids: &Subids) -> Result<(PathBuf, PathBuf), (&'static str, String, String)> {
+fn usable(subids: &Subids) -> Result<(PathBuf, PathBuf), Obstacle> {
     const INSTALL: &str = "install uidmap (Debian, Ubuntu) or shadow-utils (Fedora)";
     if subids.no_new_privs {
         return Err((
@@ -307,21 +375,11 @@ fn by_helpers(
     let Some(subids) = &facts.subids else {
         return Err(Failure::new(act("ids"), "subordinate ids were not looked up"));
     };
-    let obstacle = match usable(subids) {
-        Ok(_) if subids.uids.is_empty() || subids.gids.is_empty() => {
-            let file = if subids.uids.is_empty() { "/etc/subuid" } else { "/etc/subgid" };
-            (
-                "ID-NOSUBID",
-                format!("{file} has no range for {}", subids.user),
-                format!(
-                    "sudo usermod --add-subuids 100000-165535 --add-subgids 100000-165535 {}",
-                    subids.user
-                ),
-            )
-        }
+    let helpers = usable(subids).and_then(|helpers| ranges(subids).map(|()| helpers));
+    let obstacle = match helpers {
         Ok((newuidmap, newgidmap)) => {
-            check_owned(&act("uids"), &maps.uids, &subids.uids, facts.euid, &subids.user)?;
-            check_owned(&act("gids"), &maps.gids, &subids.gids, facts.egid, &subids.user)?;
+            check_owned(&act("uids"), &maps.uids, &subids.uids, Some(facts.euid), &subids.user)?;
+            check_owned(&act("gids"), &maps.gids, &subids.gids, Some(facts.egid), &subids.user)?;
             return Ok(Idmap::Helpers { maps, newuidmap, newgidmap });
         }
         Err(obstacle) => obstacle,
@@ -330,12 +388,15 @@ fn by_helpers(
     // is the price, and said.
     let (code, because, fix) = obstacle;
     let user = wanted.user;
+    // Ids that are not the caller's own, asked for as the process's, are a different identity on the host.
+    let is_own = |map: &[Mapping], id: u32, own: u32| {
+        let outside = |m: &Mapping| u64::from(m.outside) + u64::from(id - m.inside);
+        map.iter().any(|m| m.contains(id) && outside(m) == u64::from(own))
+    };
     let needs_more = user.additional_gids().as_ref().is_some_and(|gids| !gids.is_empty())
         || (user.uid() == 0) != (user.gid() == 0)
-        || !maps.uids.iter().any(|m| m.contains(user.uid()))
-        || !maps.gids.iter().any(|m| m.contains(user.gid()))
-        // Ids that are not the caller's own, asked for as the process's: a different identity on the host.
-        || !maps.uids.iter().any(|m| m.contains(user.uid()) && u64::from(facts.euid) == u64::from(m.outside) + u64::from(user.uid() - m.inside));
+        || !is_own(&maps.uids, user.uid(), facts.euid)
+        || !is_own(&maps.gids, user.gid(), facts.egid);
     if needs_more {
         return Err(Failure::new(
             act("ids"),
@@ -351,14 +412,6 @@ fn by_helpers(
     single.uids[0].inside = user.uid();
     single.gids[0].inside = user.gid();
     let total: u64 = maps.uids.iter().map(|m| u64::from(m.count)).sum();
-    degradations.push(
-        Degradation::weaker(
-            code,
-            format!("{total} uids"),
-            format!("using a single-id map (only uid {} inside)", user.uid()),
-            because,
-        )
-        .fix(fix),
-    );
+    degradations.push(single_id(code, &format!("{total} uids"), user.uid(), because, fix));
     Ok(Idmap::Direct { maps: single, deny_setgroups: true })
 }

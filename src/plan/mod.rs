@@ -141,7 +141,10 @@ pub fn decide(bundle: &Bundle, facts: &Facts, request: &Request) -> Result<Plan,
         };
         idmap::decide(wanted, facts, &mut degradations)?
     } else {
-        Idmap::None
+        let joined = namespaces.has(nix::sched::CloneFlags::CLONE_NEWUSER);
+        let idmap = if joined { Idmap::unknown() } else { Idmap::ours(facts) };
+        idmap.check_user(spec_process.user(), id)?;
+        idmap
     };
     let mut context = Context {
         container: id,

@@ -177,6 +177,13 @@ impl Planner<'_> {
         }
         let long = data.iter().any(|(_, v)| v.as_ref().is_some_and(|v| v.len() > FSCONFIG_MAX));
         let source = self.source.filter(|s| !s.as_os_str().is_empty()).unwrap_or(Path::new(fstype));
+        let mut properties = properties;
+        // What is in these was put there by the kernel, or by who may not make nodes.
+        let harmless = matches!(fstype, "proc" | "sysfs" | "devpts" | "mqueue" | "cgroup2" | "tmpfs");
+        if self.context.nodev && !harmless {
+            properties.own.set |= ATTR_NODEV;
+            properties.own.clear &= !ATTR_NODEV;
+        }
         Ok(Op::Filesystem(Filesystem {
             fstype: c(fstype, act)?,
             source: c(source, act)?,

@@ -100,7 +100,8 @@ pub fn decide(container: &str, linux: &Linux, facts: &Facts) -> Result<Namespace
                 .fix("add {\"type\": \"time\"} to linux.namespaces"));
         }
         let mut text = Vec::new();
-        for (clock, offset) in offsets {
+        // In an order that does not depend on a hash.
+        for (clock, offset) in std::collections::BTreeMap::from_iter(offsets) {
             if !matches!(clock.as_str(), "monotonic" | "boottime") {
                 return Err(Failure::new(act(), format!("clock {clock:?} has no offset: invalid argument"))
                     .fix("use monotonic or boottime"));

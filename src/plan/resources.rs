@@ -61,21 +61,24 @@ pub fn check(
 
 fn first_limit(resources: &LinuxResources) -> Option<&'static str> {
     let memory = resources.memory().as_ref().is_some_and(|m| {
-        [m.limit(), m.reservation(), m.swap(), m.kernel(), m.kernel_tcp()].iter().any(Option::is_some)
+        // Zero is unset, and -1 is no limit.
+        [m.limit(), m.reservation(), m.swap(), m.kernel(), m.kernel_tcp()]
+            .iter()
+            .any(|n| n.is_some_and(|n| n > 0))
             || m.swappiness().is_some()
             || m.disable_oom_killer() == Some(true)
     });
     let cpu = resources.cpu().as_ref().is_some_and(|cpu| {
         cpu.shares().is_some_and(|n| n != 0)
-            || cpu.quota().is_some_and(|n| n != 0)
+            || cpu.quota().is_some_and(|n| n > 0)
             || cpu.period().is_some_and(|n| n != 0)
-            || cpu.burst().is_some()
-            || cpu.idle().is_some()
+            || cpu.burst().is_some_and(|n| n != 0)
+            || cpu.idle().is_some_and(|n| n != 0)
             || cpu.realtime_runtime().is_some()
             || cpu.realtime_period().is_some()
             || [cpu.cpus(), cpu.mems()].iter().any(|list| list.as_ref().is_some_and(|l| !l.is_empty()))
     });
-    let pids = resources.pids().as_ref().is_some_and(|p| p.limit() != 0);
+    let pids = resources.pids().as_ref().is_some_and(|p| p.limit() > 0);
     let io = resources.block_io().as_ref().is_some_and(|io| {
         io.weight().is_some_and(|n| n != 0)
             || io.leaf_weight().is_some_and(|n| n != 0)

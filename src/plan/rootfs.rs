@@ -252,11 +252,9 @@ fn sysctl_namespace(key: &str) -> Option<(&'static str, CloneFlags)> {
 
 /// The kernel takes only gids of the map here, and engines ask for all there are.
 fn clamp_ping(value: &mut String, context: &Context<'_>, degradations: &mut Vec<Degradation>) {
-    let Some(maps) = context.idmap.maps() else { return };
     let numbers: Vec<u32> = value.split_whitespace().filter_map(|n| n.parse().ok()).collect();
     let [low, high] = numbers[..] else { return };
-    let last = maps.gids.iter().map(|m| m.inside.saturating_add(m.count - 1)).max();
-    if let Some(last) = last.filter(|last| high > *last && low <= *last) {
+    if let Some(last) = context.idmap.last_gid().filter(|last| high > *last && low <= *last) {
         let clamped = format!("{low} {last}");
         degradations.push(Degradation::same(
             "NET-PING",

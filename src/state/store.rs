@@ -2,7 +2,7 @@
 
 use super::Record;
 use super::status::Status;
-use crate::report::{Act, Failure, errno_text, io_text};
+use crate::report::{Act, Failure, io_text};
 use crate::sys::Errno;
 use crate::sys::fds::{self, Lock};
 use nix::dir::Dir;
@@ -31,8 +31,17 @@ pub struct Entry {
     lock: Option<OwnedFd>,
 }
 
+/// How long a command waits for another one that changes the same container.
+const PATIENCE: std::time::Duration = std::time::Duration::from_secs(10);
+
 const STATE: &str = "state.json";
 const INIT_LOCK: &str = "init.lock";
+/// What an entry may hold, the record first: without it the container does not exist any more.
+const FILES: [&str; 5] = [STATE, EXEC, FILTER, START_SOCKET, INIT_LOCK];
+/// What `exec` starts from.
+pub const EXEC: &str = "exec.json";
+/// The compiled filter: four bytes of flags, then the program.
+pub const FILTER: &str = "seccomp.bpf";
 /// The socket that `start` connects to.
 pub const START_SOCKET: &str = "start.sock";
 
@@ -146,7 +155,7 @@ impl Store {
         let take = || {
             let Some(mut entry) = self.entry(id)? else { return Ok(None) };
             // A delete may have removed the directory between the two.
-            if !entry.try_lock()? || entry.has_record() || entry.removed() {
+            if !entry.try_lock()? || entry.has_record()? || entry.removed()? {
                 return Ok(None);
             }
             if !fresh {
@@ -248,10 +257,16 @@ impl Entry {
         openat(&self.dir, ".", flags, Mode::empty()).act(|| self.act("lock"))
     }
 
+    /// Waits for whoever is at work on the container, but not for ever: it may be in a hook that hangs.
     fn lock(&mut self) -> Result<(), Failure> {
-        let fd = self.duplicate()?;
-        fds::lock(&fd, Lock::Wait).act(|| self.act("lock"))?;
-        self.lock = Some(fd);
+        let begin = std::time::Instant::now();
+        while !self.try_lock()? {
+            if begin.elapsed() > PATIENCE {
+                let busy = "another command is at work on it: resource temporarily unavailable";
+                return Err(Failure::new(self.act("lock"), busy).fix("end that command, or try again"));
+            }
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
         Ok(())
     }
 
@@ -285,8 +300,12 @@ impl Entry {
         self.lock.as_ref().map(|lock| lock.as_fd())
     }
 
-    fn has_record(&self) -> bool {
-        nix::sys::stat::fstatat(&self.dir, STATE, nix::fcntl::AtFlags::AT_SYMLINK_NOFOLLOW).is_ok()
+    fn has_record(&self) -> Result<bool, Failure> {
+        match nix::sys::stat::fstatat(&self.dir, STATE, nix::fcntl::AtFlags::AT_SYMLINK_NOFOLLOW) {
+            Ok(_) => Ok(true),
+            Err(Errno::ENOENT) => Ok(false),
+            Err(errno) => Err(Failure::errno(self.act("look at"), errno)),
+        }
     }
 
     /// The record; `None` where there is none (yet).
@@ -397,8 +416,9 @@ impl Entry {
     }
 
     /// Whether the directory is gone: what its path leads to, if anything, is another container's then.
-    fn removed(&self) -> bool {
-        nix::sys::stat::fstat(&self.dir).map_or(true, |stat| stat.st_nlink == 0)
+    fn removed(&self) -> Result<bool, Failure> {
+        let stat = nix::sys::stat::fstat(&self.dir).act(|| self.act("look at"))?;
+        Ok(stat.st_nlink == 0)
     }
 
     /// Removes the files in the directory.
@@ -421,16 +441,25 @@ impl Entry {
     /// # Errors
     /// What cannot be removed.
     pub fn remove(self) -> Result<(), Failure> {
-        if self.removed() {
+        let act = || self.act("delete");
+        // By descriptor, so that what has the name by now is left alone.
+        for name in FILES {
+            match nix::unistd::unlinkat(&self.dir, name, UnlinkatFlags::NoRemoveDir) {
+                Ok(()) | Err(Errno::ENOENT) => {}
+                Err(errno) => return Err(Failure::errno(act(), errno)),
+            }
+        }
+        if self.removed()? {
             return Ok(());
         }
-        let act = || self.act("delete");
-        match nix::unistd::unlinkat(&self.dir, STATE, UnlinkatFlags::NoRemoveDir) {
-            Ok(()) | Err(Errno::ENOENT) => {}
-            Err(errno) => return Err(Failure::new(act(), errno_text(errno))),
+        match std::fs::remove_dir(&self.path) {
+            // Something else is there: a file that a killed command did not get to rename.
+            Err(error) if error.kind() == std::io::ErrorKind::DirectoryNotEmpty => {
+                self.clear()?;
+                std::fs::remove_dir(&self.path).act(act)
+            }
+            other => other.act(act),
         }
-        self.clear()?;
-        std::fs::remove_dir(&self.path).act(act)
     }
 }
 
@@ -471,7 +500,7 @@ mod tests {
         old.remove().unwrap();
         let new = store.claim("web").unwrap();
         new.write("file", b"new").unwrap();
-        assert!(stale.removed() && !new.removed());
+        assert!(stale.removed().unwrap() && !new.removed().unwrap());
         stale.remove().unwrap();
         assert_eq!(new.read("file").unwrap().unwrap(), b"new");
         new.remove().unwrap();

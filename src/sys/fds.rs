@@ -119,8 +119,6 @@ pub fn abandon(fd: BorrowedFd<'_>) {
 /// How a file is locked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Lock {
-    /// Alone, waiting for it.
-    Wait,
     /// Alone, or not at all.
     Try,
     /// With others, or not at all.
@@ -134,7 +132,6 @@ pub enum Lock {
 /// `EAGAIN` where somebody else holds it.
 pub fn lock(fd: &OwnedFd, how: Lock) -> Result<()> {
     let operation = match how {
-        Lock::Wait => libc::LOCK_EX,
         Lock::Try => libc::LOCK_EX | libc::LOCK_NB,
         Lock::TryShared => libc::LOCK_SH | libc::LOCK_NB,
     };

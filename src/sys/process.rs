@@ -100,6 +100,17 @@ pub struct Rlimit {
     pub hard: u64,
 }
 
+impl Rlimit {
+    /// The present limit with a hard value as high as this one's, if that is higher.
+    ///
+    /// # Errors
+    /// `EINVAL` for a number that is no resource.
+    pub fn raised(&self) -> Result<Option<Rlimit>> {
+        let (soft, hard) = rlimit(self.resource)?;
+        Ok((self.hard > hard).then_some(Rlimit { resource: self.resource, soft, hard: self.hard }))
+    }
+}
+
 /// The soft and hard limit of a resource of this process.
 ///
 /// # Errors

@@ -9,8 +9,8 @@
 //!
 //! The stub gets the program's path as its first argument, the program's arguments after it, and the
 //! environment as it is. A descriptor whose number is stored in it is made close-on-exec, and takes the report
-//! of a failure: eight bytes as [`crate::sync`] reads them. Where that descriptor is not open (EBADF), the
-//! stub was started by an image through /proc/self/exe, and ends.
+//! of a failure: eight bytes as [`crate::sync`] reads them. Where that cannot be done the stub ends: most likely
+//! it was started by an image through /proc/self/exe, and the descriptor is not open (EBADF).
 
 use super::process::Strings;
 use super::{Errno, Result, check};
@@ -32,14 +32,15 @@ std::arch::global_asm!(
     "mov edx, 1",  // FD_CLOEXEC
     "mov eax, 72", // fcntl
     "syscall",
-    "cmp eax, -9", // EBADF
-    "je 2f",
+    "test eax, eax",
+    "jnz 3f",
     "mov rdi, qword ptr [rsp + 8]",
     "lea rsi, [rsp + 16]",
     "mov rcx, qword ptr [rsp]",
     "lea rdx, [rsp + rcx * 8 + 16]",
     "mov eax, 59", // execve
     "syscall",
+    "3:",
     "neg eax",
     "shl rax, 32",
     "or rax, 0x605",
@@ -49,7 +50,6 @@ std::arch::global_asm!(
     "mov edx, 8",
     "mov eax, 1", // write
     "syscall",
-    "2:",
     "mov edi, 1",
     "mov eax, 231", // exit_group
     "syscall",
@@ -71,14 +71,14 @@ std::arch::global_asm!(
     "mov x2, #1",  // FD_CLOEXEC
     "mov x8, #25", // fcntl
     "svc #0",
-    "cmn w0, #9", // EBADF
-    "b.eq 2f",
+    "cbnz w0, 3f",
     "ldr x10, [sp]",
     "ldr x0, [sp, #8]",
     "add x1, sp, #16",
     "add x2, x1, x10, lsl #3",
     "mov x8, #221", // execve
     "svc #0",
+    "3:",
     "neg w0, w0",
     "lsl x0, x0, #32",
     "mov x11, #0x605",
@@ -89,7 +89,6 @@ std::arch::global_asm!(
     "mov x2, #8",
     "mov x8, #64", // write
     "svc #0",
-    "2:",
     "mov x0, #1",
     "mov x8, #94", // exit_group
     "svc #0",

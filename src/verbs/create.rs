@@ -13,7 +13,7 @@ use crate::plan::step::Op;
 use crate::plan::{self, Plan};
 use crate::report::{Act, Failure, debug, errno_text, io_text};
 use crate::seccomp::{self, Filter};
-use crate::state::store::{Entry, START_SOCKET, Store};
+use crate::state::store::{EXEC, Entry, FILTER, START_SOCKET, Store};
 use crate::state::{self, Record, Status, status};
 use crate::sys::fds;
 use nix::sched::CloneFlags;
@@ -26,11 +26,6 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-/// What `exec` starts from.
-pub const EXEC: &str = "exec.json";
-/// The compiled filter: four bytes of flags, then the program.
-pub const FILTER: &str = "seccomp.bpf";
-
 /// See [`EXEC`].
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Template {
@@ -39,6 +34,8 @@ pub struct Template {
     /// The maps of the container's own user namespace.
     pub maps: Option<plan::idmap::Maps>,
     pub deny_setgroups: bool,
+    /// There is a filter, and no process goes without it.
+    pub filtered: bool,
     /// The container was made with `--no-new-keyring`.
     #[serde(default)]
     pub no_new_keyring: bool,
@@ -391,6 +388,7 @@ fn save_template(
         maps: plan.idmap.maps().cloned(),
         deny_setgroups: !plan.idmap.allows_setgroups(),
         no_new_keyring: !plan.steps.iter().any(|step| matches!(step.op, Op::Keyring(_))),
+        filtered: filter.is_some(),
         listener: listener(plan),
     };
     let text = serde_json::to_vec(&template).map_err(|e| Failure::new(act(), e.to_string()))?;

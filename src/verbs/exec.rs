@@ -1,6 +1,6 @@
 //! `exec`: another process in a running container.
 
-use super::create::{EXEC, FILTER, PidFile, Template, connect, guard_fds, listen_fds};
+use super::create::{PidFile, Template, connect, guard_fds, listen_fds};
 use super::{start, warn};
 use crate::bundle;
 use crate::cli::Exec;
@@ -13,7 +13,7 @@ use crate::plan::idmap::Idmap;
 use crate::plan::{self, process};
 use crate::report::{Act, Failure, io_text};
 use crate::seccomp::Filter;
-use crate::state::store::{Entry, Store};
+use crate::state::store::{EXEC, Entry, FILTER, Store};
 use crate::state::{Record, Status};
 use oci_spec::runtime as oci;
 
@@ -43,7 +43,7 @@ pub fn exec(store: &Store, flags: &Exec, degrade: &Policy) -> Result<u8, Failure
     degrade.check(id, &plan.degradations)?;
     let console =
         console::choose(plan.process.terminal, flags.detach, flags.console_socket.as_deref(), &act())?;
-    let filter = filter(&entry)?;
+    let filter = filter(&entry, &template)?;
     let agent = template.listener.as_ref().map(|listener| connect(listener, &record)).transpose()?;
 
     let signals = if flags.detach { None } else { Some(Signals::block()?) };
@@ -98,8 +98,11 @@ fn template(entry: &Entry, record: &Record) -> Result<Template, Failure> {
         .map_err(|e| Failure::new(act(), format!("{}: {e}", entry.path().join(EXEC).display())))
 }
 
-fn filter(entry: &Entry) -> Result<Option<Filter>, Failure> {
-    let Some(bytes) = entry.read(FILTER)? else { return Ok(None) };
+fn filter(entry: &Entry, template: &Template) -> Result<Option<Filter>, Failure> {
+    if !template.filtered {
+        return Ok(None);
+    }
+    let bytes = entry.read(FILTER)?.unwrap_or_default();
     match bytes.split_first_chunk::<4>() {
         Some((flags, program)) => {
             Ok(Some(Filter { flags: u32::from_le_bytes(*flags), instructions: program.to_vec() }))
@@ -107,7 +110,7 @@ fn filter(entry: &Entry) -> Result<Option<Filter>, Failure> {
         // Going on without a filter would be weaker isolation.
         None => Err(Failure::new(
             "cannot exec",
-            format!("{}: it is cut off", entry.path().join(FILTER).display()),
+            format!("{}: it is missing or cut off", entry.path().join(FILTER).display()),
         )),
     }
 }
@@ -229,7 +232,6 @@ fn plan_process(
     wanted: &oci::Process,
     degrade: &Policy,
 ) -> Result<Planned, Failure> {
-    let act = || format!("cannot exec in container {}", flags.id);
     let needs = Needs {
         subids: false,
         lsm: plan::needs_lsm(wanted),
@@ -238,22 +240,11 @@ fn plan_process(
     let facts = host::read(needs).act(|| "cannot read facts of the host")?;
     let (listen_fds, listen_names) = listen_fds();
     let idmap = match &template.maps {
-        None => Idmap::None,
+        // Ours or a joined one: the kernel knows which ids it has.
+        None => Idmap::unknown(),
         Some(maps) => Idmap::Direct { maps: maps.clone(), deny_setgroups: template.deny_setgroups },
     };
-    let user = wanted.user();
-    if !idmap.maps_uid(user.uid()) || !idmap.maps_gid(user.gid()) {
-        return Err(Failure::new(
-            act(),
-            format!(
-                "the container's map has no uid {} or no gid {}: invalid argument",
-                user.uid(),
-                user.gid()
-            ),
-        )
-        .code("ID-UNMAPPED")
-        .fix("use an id that is mapped (see /proc/self/uid_map inside)"));
-    }
+    idmap.check_user(wanted.user(), &flags.id)?;
     let request = process::Request {
         container: &flags.id,
         preserve_fds: flags.preserve_fds,

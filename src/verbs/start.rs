@@ -1,9 +1,9 @@
 //! `start`: has a created container run its program, and comes back once it does.
 
-use super::create::{EXEC, Template};
+use super::create::Template;
 use crate::launch::{hooks, late_failure};
 use crate::report::{Act, Failure};
-use crate::state::store::{Entry, START_SOCKET, Store};
+use crate::state::store::{EXEC, Entry, START_SOCKET, Store};
 use crate::state::{Record, Status};
 use crate::sync::{Channel, FromInit, ToInit};
 use crate::sys::fds;

@@ -90,7 +90,9 @@ fn the_terminal_has_the_size_of_the_callers() {
 fn a_changed_size_reaches_the_container() {
     let lab = Lab::new();
     let (mut master, slave) = terminal(24, 80);
-    let script = "trap 'stty size; exit' WINCH; echo ready; while :; do sleep 0.05; done";
+    // stty changes rows and columns one after the other: two signals may come, and the first size is none.
+    let script = "trap 'stty size' WINCH; echo ready; \
+                  until [ \"$(stty size)\" = '41 123' ]; do sleep 0.05; done; stty size";
     let running = lab.bundle().tty().sh(script).call("run", NONE).on_terminal(&slave).spawn();
     master.wait_for("ready");
     let stty = Command::new("stty").args(["rows", "41", "cols", "123"]).stdin(slave).status().unwrap();

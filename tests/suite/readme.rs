@@ -29,7 +29,6 @@ fn the_everyday_commands_of_the_readme_work_in_their_order() {
             let stopped = || lab.call(["state", "web"]).done().stdout.contains("stopped");
             assert!(eventually(PATIENCE, stopped), "TERM did not end it");
         }
-        // A shell on a terminal needs somebody to type: without, it ends at once.
         lab.call(args).cwd(&bundle.dir).done().ok();
         seen += 1;
     }

@@ -109,7 +109,7 @@ fn names(mut bits: u64, table: &[(u64, &str)]) -> Vec<String> {
 
 fn ids(idmap: &Idmap) -> Vec<String> {
     let (who, maps) = match idmap {
-        Idmap::None => return vec!["as they are".into()],
+        Idmap::Inherited { .. } => return vec!["as they are".into()],
         Idmap::Direct { maps, deny_setgroups } => {
             (if *deny_setgroups { "written by us, setgroups denied" } else { "written by us" }.into(), maps)
         }
