@@ -54,6 +54,11 @@ pub fn has_host_dev(mounts: &[Mount]) -> bool {
     })
 }
 
+/// Whether something is mounted on /dev.
+pub fn has_dev(mounts: &[Mount]) -> bool {
+    mounts.iter().any(|m| clean(m.destination()) == Path::new("/dev"))
+}
+
 fn step(mount: &Mount, context: &Context<'_>, degradations: &mut Vec<Degradation>) -> Result<Step, Failure> {
     let at = clean(&Path::new("/").join(mount.destination()));
     let act = || format!("cannot mount {} in container {}", at.display(), context.container);

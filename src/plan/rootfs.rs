@@ -69,7 +69,7 @@ pub fn steps(
     let mounts = spec.mounts().as_deref().unwrap_or_default();
     steps.extend(mounts::steps(mounts, context, degradations)?);
     if !mounts::has_host_dev(mounts) {
-        steps.extend(devices(linux, context)?);
+        steps.extend(devices(linux, mounts::has_dev(mounts), context)?);
         for (at, target) in LINKS {
             steps.push(Op::Symlink { at: c(at, act)?, target: c(target, act)? }.into());
         }
@@ -131,10 +131,11 @@ fn propagation_flag(word: &str) -> Option<u64> {
     })
 }
 
-fn devices(linux: &Linux, context: &Context<'_>) -> Result<Vec<Step>, Failure> {
-    // In a user namespace nodes cannot be made, but the host's can be shown.
+fn devices(linux: &Linux, own_dev: bool, context: &Context<'_>) -> Result<Vec<Step>, Failure> {
+    // In a user namespace nodes cannot be made, but the host's can be shown. The same where the root is
+    // without devices and /dev is a part of it.
     let user = context.namespaces.has(CloneFlags::CLONE_NEWUSER) || context.facts.in_child_userns;
-    let can_make = !user && context.facts.capable(CAP_MKNOD);
+    let can_make = !user && context.facts.capable(CAP_MKNOD) && (own_dev || !context.nodev);
     let mut steps = Vec::new();
     let wanted = linux.devices().as_deref().unwrap_or_default();
     for (path, major, minor) in DEFAULT_DEVICES {
@@ -143,7 +144,12 @@ fn devices(linux: &Linux, context: &Context<'_>) -> Result<Vec<Step>, Failure> {
             continue;
         }
         let act = || format!("cannot show device {path} in container {}", context.container);
-        steps.push(Op::Device { source: c(path, act)?, at: c(path, act)?, device, optional: true }.into());
+        let at = c(path, act)?;
+        steps.push(if can_make {
+            Op::Node { at, device, mode: 0o666, uid: 0, gid: 0 }.into()
+        } else {
+            Op::Device { source: at.clone(), at, device, optional: true }.into()
+        });
     }
     for wanted in wanted {
         steps.push(device(wanted, can_make, context)?.into());
