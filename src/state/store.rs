@@ -257,6 +257,15 @@ impl Entry {
         openat(&self.dir, ".", flags, Mode::empty()).act(|| self.act("lock"))
     }
 
+    /// Locks the container again, and says whether it is still there.
+    ///
+    /// # Errors
+    /// Another command that does not end its work on it.
+    pub fn relock(&mut self) -> Result<bool, Failure> {
+        self.lock()?;
+        self.has_record()
+    }
+
     /// Waits for whoever is at work on the container, but not for ever: it may be in a hook that hangs.
     fn lock(&mut self) -> Result<(), Failure> {
         let begin = std::time::Instant::now();
@@ -449,7 +458,8 @@ impl Entry {
                 Err(errno) => return Err(Failure::errno(act(), errno)),
             }
         }
-        if self.removed()? {
+        // Who holds the lock has looked already, and nobody removes what is locked.
+        if self.lock.is_none() && self.removed()? {
             return Ok(());
         }
         match std::fs::remove_dir(&self.path) {

@@ -30,7 +30,11 @@ pub fn run(store: &Store, flags: &Run, degrade: Policy) -> Result<u8, Failure> {
     let Made { claim, launch, plan, record, console, pid_file } = made;
     let child = launch.start(&plan).inspect_err(|_| create::clean_up(&plan, &record))?;
     pid_file.keep();
-    let entry = claim.keep();
+    let mut entry = claim.keep();
+    // From here on others may do what they want with it: delete it, for one.
+    if let Some(entry) = &mut entry {
+        entry.unlock();
+    }
     if let Err(failure) = start::poststart(&record) {
         let _ = sys::pidfd::signal(&child.pidfd, nix::libc::SIGKILL);
         let _ = nix::sys::wait::waitpid(nix::unistd::Pid::from_raw(child.pid), None);
@@ -44,9 +48,15 @@ pub fn run(store: &Store, flags: &Run, degrade: Policy) -> Result<u8, Failure> {
     Ok(u8::try_from(code?).unwrap_or(1))
 }
 
-/// The container has ended: its hooks run, and unless it is kept it is forgotten.
+/// The container has ended: its hooks run, and unless it is kept it is forgotten. Who deleted it from elsewhere
+/// has seen to both.
 fn end(entry: Option<Entry>, record: &Record, keep: bool) {
-    let Some(entry) = entry.filter(|_| !keep) else { return };
+    let Some(mut entry) = entry.filter(|_| !keep) else { return };
+    match entry.relock() {
+        Ok(true) => {}
+        Ok(false) => return,
+        Err(failure) => return warn(&failure.to_string()),
+    }
     let state = record.oci(Status::Stopped, 0).to_string();
     hooks::run_poststop(&record.hooks.poststop, &state, &record.id, warn);
     if let Err(failure) = entry.remove() {

@@ -253,3 +253,17 @@ fn many_containers_live_side_by_side() {
         c.remove();
     }
 }
+
+#[test]
+fn a_container_in_the_foreground_can_be_deleted_from_elsewhere() {
+    bryo_only!("runc's run warns that its container is gone, or not, by the timing");
+    let lab = Lab::new();
+    let log = lab.dir.join("poststop");
+    let hook = lab.script("hook", &format!("echo once >> {}", log.display()));
+    let bundle = lab.bundle().waits().hook("poststop", serde_json::json!({ "path": hook }));
+    let run = bundle.named_call("run", "front").spawn();
+    run.wait_for_output("ready");
+    lab.call(["delete", "--force", "front"]).done().ok();
+    run.wait().exits(137);
+    assert_eq!(fs::read_to_string(log).unwrap(), "once\n");
+}
