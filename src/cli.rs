@@ -311,8 +311,9 @@ fn user(text: &str) -> Result<(u32, Option<u32>), String> {
 /// One line that says what is wrong with it.
 pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Call, String> {
     let args: Vec<OsString> = args.into_iter().collect();
-    // runc prints its version whatever else is missing.
-    if args.get(1).is_some_and(|a| a == "--version" || a == "-v") {
+    // runc prints its version whatever else is missing, a verb included.
+    let is_verb = |arg: &OsString| VERBS.iter().chain(&UNSUPPORTED).any(|verb| arg == verb);
+    if args.iter().skip(1).take_while(|arg| !is_verb(arg)).any(|arg| arg == "--version" || arg == "-v") {
         return Ok(Call::Print(version()));
     }
     let names = || VERBS.into_iter().chain(UNSUPPORTED);
@@ -324,9 +325,6 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Call, String> {
         Err(error) if !error.use_stderr() => return Ok(Call::Print(error.render().to_string())),
         Err(error) => return Err(line(&error)),
     };
-    if matches.get_flag("version") {
-        return Ok(Call::Print(version()));
-    }
     let global = Global {
         debug: matches.get_flag("debug") || text(&matches, "log-level").as_deref() == Some("debug"),
         log: matches.get_one::<PathBuf>("log").filter(|p| !p.as_os_str().is_empty()).cloned(),
@@ -525,6 +523,8 @@ mod tests {
     #[test]
     fn the_version_has_the_prefixes_that_go_runc_reads() {
         let Ok(Call::Print(text)) = call("bryo --version") else { panic!() };
+        assert!(matches!(call("bryo --root /x --version"), Ok(Call::Print(same)) if same == text));
+        assert!(matches!(parsed("bryo exec web sh -v"), Verb::Exec(_)));
         let prefixes: Vec<_> = text.lines().map(|l| l.split_inclusive(' ').next().unwrap()).collect();
         assert_eq!(prefixes, ["bryo ", "commit: ", "spec: "]);
     }

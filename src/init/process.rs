@@ -48,12 +48,6 @@ pub fn become_it(orders: &Orders<'_>, channel: &Channel, holding: &mut Holding) 
     if let Some(label) = &process.label {
         set_label(orders.proc, label).map_err(failure(Act::Label))?;
     }
-    // Raising takes a capability that is about to go; lowering waits until nothing more is needed.
-    for limit in &process.rlimits {
-        if let Some(raised) = limit.raised().map_err(failure(Act::Rlimits))? {
-            process::set_rlimit(&raised).map_err(failure(Act::Rlimits))?;
-        }
-    }
     umask(Mode::from_bits_truncate(process.umask.unwrap_or(0o022)));
     let home = if process.find_home { Some(home_of(process.uid)) } else { None };
     // As root first, who may enter what the user may not (runc, issue 2086); as the user otherwise.

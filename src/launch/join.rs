@@ -1,7 +1,7 @@
 //! The parent's side of `exec`: a child that enters a running container.
 
 use super::seccomp::Agent;
-use super::{Guarded, explain, oom, open_proc};
+use super::{Guarded, explain, limits, oom, open_proc};
 use crate::init::{self, Orders, StateText};
 use crate::plan::degrade::Degradation;
 use crate::plan::process::Process;
@@ -97,6 +97,7 @@ pub fn join<'a>(joining: &'a Joining<'a>) -> Result<Joined<'a>, Failure> {
         agent: joining.agent.map(|agent| (&agent.socket, &agent.greeting)),
         proc: &proc,
     };
+    limits::raise(&joining.process.rlimits, id)?;
     let score = oom::lend(joining.oom_score_adj, id)?;
     // From before the first namespace is entered: who is inside must find nothing of ours to look into
     // (CVE-2016-9962).

@@ -10,6 +10,7 @@ pub mod foreground;
 pub mod hooks;
 mod idmap;
 pub mod join;
+mod limits;
 mod oom;
 pub mod seccomp;
 
@@ -142,6 +143,7 @@ pub fn spawn(
         agent: supplies.agent.as_ref().map(|agent| (&agent.socket, &agent.greeting)),
         proc: &supplies.proc,
     };
+    limits::raise(&plan.process.rlimits, &plan.id)?;
     let _score = oom::lend(plan.oom_score_adj, &plan.id)?;
     // Whoever is in a namespace that is joined must not look into a process that joins it. Only newuidmap has
     // to see our files of /proc, and it is not called where the user namespace is joined or there is none.
