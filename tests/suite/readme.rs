@@ -1,6 +1,6 @@
 //! What the README shows is what happens.
 
-use crate::lab::{Lab, PATIENCE, bryo_only, eventually};
+use crate::lab::{Lab, PATIENCE, bryo_only, eventually, plain_user_only};
 use serde_json::json;
 
 const README: &str = include_str!("../../README.md");
@@ -38,6 +38,7 @@ fn the_everyday_commands_of_the_readme_work_in_their_order() {
 #[test]
 fn the_refusal_that_the_readme_shows_is_the_real_one() {
     bryo_only!("the words are bryo's");
+    plain_user_only!("all ids are root's");
     let lab = Lab::new();
     let map = json!([{ "containerID": 0, "hostID": 0, "size": 65536 }]);
     let bundle = lab.bundle().with(|c| {
