@@ -29,6 +29,8 @@ pub struct Entry {
     dir: OwnedFd,
     /// Held by those who change the container.
     lock: Option<OwnedFd>,
+    /// What held the lock before, or will.
+    unlocked: Option<OwnedFd>,
 }
 
 /// How long a command waits for another one that changes the same container.
@@ -195,7 +197,7 @@ impl Store {
             OFlag::O_DIRECTORY | OFlag::O_RDONLY | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW,
             Mode::empty(),
         ) {
-            Ok(dir) => Ok(Some(Entry { id: id.to_string(), path, dir, lock: None })),
+            Ok(dir) => Ok(Some(Entry { id: id.to_string(), path, dir, lock: None, unlocked: None })),
             Err(Errno::ENOENT | Errno::ENOTDIR) => Ok(None),
             Err(errno) => Err(Failure::errno(format!("cannot open state of container {id}"), errno)),
         }
@@ -281,17 +283,27 @@ impl Entry {
 
     /// Lets others change the container again.
     pub fn unlock(&mut self) {
-        self.lock = None;
+        self.unlocked = self.lock.take();
+        if let Some(fd) = &self.unlocked {
+            // Nothing that is known makes this fail; if it did, they would wait until we end.
+            let _ = fds::lock(fd, Lock::Release);
+        }
     }
 
     fn try_lock(&mut self) -> Result<bool, Failure> {
-        let fd = self.duplicate()?;
+        let fd = match self.unlocked.take() {
+            Some(fd) => fd,
+            None => self.duplicate()?,
+        };
         match fds::lock(&fd, Lock::Try) {
             Ok(()) => {
                 self.lock = Some(fd);
                 Ok(true)
             }
-            Err(Errno::EAGAIN) => Ok(false),
+            Err(Errno::EAGAIN) => {
+                self.unlocked = Some(fd);
+                Ok(false)
+            }
             Err(errno) => Err(Failure::errno(self.act("lock"), errno)),
         }
     }

@@ -123,6 +123,8 @@ pub enum Lock {
     Try,
     /// With others, or not at all.
     TryShared,
+    /// No more.
+    Release,
 }
 
 /// flock(2). The lock belongs to the open file description: it stays until every copy of the descriptor is
@@ -133,6 +135,7 @@ pub enum Lock {
 pub fn lock(fd: &OwnedFd, how: Lock) -> Result<()> {
     let operation = match how {
         Lock::Try => libc::LOCK_EX | libc::LOCK_NB,
+        Lock::Release => libc::LOCK_UN,
         Lock::TryShared => libc::LOCK_SH | libc::LOCK_NB,
     };
     super::retry(|| {

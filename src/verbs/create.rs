@@ -73,8 +73,10 @@ impl Claim {
 
 impl Drop for Claim {
     fn drop(&mut self) {
-        // Undo; the error that led here is the one to tell.
-        let _ = self.0.take().map(Entry::remove);
+        // Undo. The error that led here is the one to tell; that something stays as well is worth a word.
+        if let Some(Err(failure)) = self.0.take().map(Entry::remove) {
+            warn(&failure.to_string());
+        }
     }
 }
 
