@@ -769,6 +769,8 @@ impl<'lab> Bundle<'lab> {
     pub fn own_rootfs(self) -> Self {
         let from = busybox();
         let to = self.dir.join("rootfs");
+        // The first entry may be a link, by the order of the directory.
+        fs::create_dir_all(&to).unwrap();
         for entry in fs::read_dir(&from).unwrap().flatten() {
             let path = to.join(entry.file_name());
             if entry.file_type().unwrap().is_symlink() {
