@@ -56,6 +56,19 @@ pub enum Verb {
         subids: bool,
     },
     Features,
+    Pause {
+        id: String,
+    },
+    Resume {
+        id: String,
+    },
+    Events {
+        id: String,
+        /// As it was typed: a Go duration.
+        interval: String,
+        stats: bool,
+    },
+    Update(Box<Update>),
     /// One that a later version brings: refused by name.
     Unsupported(&'static str),
 }
@@ -103,6 +116,31 @@ pub struct Exec {
     pub cgroup: Vec<String>,
 }
 
+/// `update`: what was typed, as it was typed.
+#[derive(Debug, Clone, Default)]
+#[allow(dead_code)] // until update reads it
+pub struct Update {
+    pub id: String,
+    /// A file of LinuxResources, or `-` for standard input.
+    pub resources: Option<PathBuf>,
+    pub blkio_weight: Option<String>,
+    pub cpu_period: Option<String>,
+    pub cpu_quota: Option<String>,
+    pub cpu_burst: Option<String>,
+    pub cpu_share: Option<String>,
+    pub cpu_idle: Option<String>,
+    pub cpu_rt_period: Option<String>,
+    pub cpu_rt_runtime: Option<String>,
+    pub cpuset_cpus: Option<String>,
+    pub cpuset_mems: Option<String>,
+    pub memory: Option<String>,
+    pub memory_reservation: Option<String>,
+    pub memory_swap: Option<String>,
+    pub pids_limit: Option<String>,
+    pub l3_cache_schema: Option<String>,
+    pub mem_bw_schema: Option<String>,
+}
+
 /// What there is to do.
 #[derive(Debug)]
 pub enum Call {
@@ -112,10 +150,12 @@ pub enum Call {
 }
 
 /// The words that are verbs.
-pub const VERBS: [&str; 11] =
-    ["create", "delete", "exec", "features", "kill", "list", "ps", "run", "spec", "start", "state"];
+pub const VERBS: [&str; 15] = [
+    "create", "delete", "events", "exec", "features", "kill", "list", "pause", "ps", "resume", "run", "spec",
+    "start", "state", "update",
+];
 
-const UNSUPPORTED: [&str; 6] = ["checkpoint", "events", "pause", "restore", "resume", "update"];
+const UNSUPPORTED: [&str; 2] = ["checkpoint", "restore"];
 
 fn option(name: &'static str, help: &'static str) -> Arg {
     Arg::new(name).long(name).help(help).value_name("value").overrides_with(name)
@@ -170,18 +210,26 @@ fn command(called: impl Fn(&str) -> bool) -> Command {
                 .action(ArgAction::SetTrue),
         ]);
     type Definition = (&'static str, &'static str, fn(Command) -> Command);
-    let verbs: [Definition; 11] = [
+    let verbs: [Definition; 15] = [
         ("create", "create a container", create),
         ("delete", "delete any resources held by the container", delete),
+        (
+            "events",
+            "display container events such as OOM notifications, cpu, memory, and IO usage statistics",
+            events,
+        ),
         ("exec", "execute new process inside the container", exec),
         ("features", "show the enabled features", |c| c),
         ("kill", "send a signal to the container's init process", kill),
         ("list", "list the containers below the root directory", list),
+        ("pause", "suspend all processes inside the container", |c| c.arg(id())),
         ("ps", "display the processes running inside a container", ps),
+        ("resume", "resume all processes that have been previously paused", |c| c.arg(id())),
         ("run", "create and run a container", run),
         ("spec", "create a new specification file", spec),
         ("start", "execute the user defined process in a created container", |c| c.arg(id())),
         ("state", "output the state of a container", |c| c.arg(id())),
+        ("update", "update container resource constraints", update),
     ];
     let verbs = verbs.into_iter().filter(|(name, ..)| called(name));
     let command = verbs.fold(command, |command, (name, about, build)| {
@@ -245,6 +293,39 @@ fn ps(command: Command) -> Command {
             .num_args(0..)
             .trailing_var_arg(true)
             .allow_hyphen_values(true),
+    ])
+}
+
+fn events(command: Command) -> Command {
+    command.args([
+        option("interval", "set the stats collection interval").default_value("5s"),
+        flag("stats", "display the container's stats then exit"),
+        id(),
+    ])
+}
+
+fn update(command: Command) -> Command {
+    // A number may be negative.
+    let value = |name, help| option(name, help).allow_hyphen_values(true);
+    command.args([
+        path("resources", "read the resources from this file, or from - for standard input").short('r'),
+        value("blkio-weight", "weight of block input and output, 10 to 1000"),
+        value("cpu-period", "length of a cpu period in microseconds"),
+        value("cpu-quota", "allowed cpu time in a period in microseconds"),
+        value("cpu-burst", "cpu time that may be saved up for a burst in microseconds"),
+        value("cpu-share", "cpu shares, relative to other containers"),
+        value("cpu-rt-period", "refused: cgroup v2 has no real-time limits"),
+        value("cpu-rt-runtime", "refused: cgroup v2 has no real-time limits"),
+        value("cpu-idle", "1 for a container that only runs when nobody else does, else 0"),
+        value("cpuset-cpus", "processors to use, such as 0-3,8"),
+        value("cpuset-mems", "memory nodes to use, such as 0-1"),
+        value("memory", "memory limit in bytes, or with a suffix such as 512m"),
+        value("memory-reservation", "memory that is protected from reclaim, likewise"),
+        value("memory-swap", "limit of memory and swap together, likewise; -1 for no limit of swap"),
+        value("pids-limit", "number of processes and threads, -1 for no limit"),
+        value("l3-cache-schema", "Intel RDT schema of the L3 cache"),
+        value("mem-bw-schema", "Intel RDT schema of the memory bandwidth"),
+        id(),
     ])
 }
 
@@ -380,6 +461,14 @@ fn verb(name: &str, m: &ArgMatches) -> Verb {
             subids: m.get_flag("subids"),
         },
         "features" => Verb::Features,
+        "pause" => Verb::Pause { id: id() },
+        "resume" => Verb::Resume { id: id() },
+        "events" => Verb::Events {
+            id: id(),
+            interval: text(m, "interval").unwrap_or_default(),
+            stats: m.get_flag("stats"),
+        },
+        "update" => Verb::Update(Box::new(update_of(m))),
         other => Verb::Unsupported(UNSUPPORTED.into_iter().find(|name| *name == other).unwrap_or("help")),
     }
 }
@@ -418,6 +507,30 @@ fn exec_of(m: &ArgMatches) -> Exec {
     }
 }
 
+fn update_of(m: &ArgMatches) -> Update {
+    let text = |name| text(m, name);
+    Update {
+        id: text("id").unwrap_or_default(),
+        resources: m.get_one("resources").cloned(),
+        blkio_weight: text("blkio-weight"),
+        cpu_period: text("cpu-period"),
+        cpu_quota: text("cpu-quota"),
+        cpu_burst: text("cpu-burst"),
+        cpu_share: text("cpu-share"),
+        cpu_idle: text("cpu-idle"),
+        cpu_rt_period: text("cpu-rt-period"),
+        cpu_rt_runtime: text("cpu-rt-runtime"),
+        cpuset_cpus: text("cpuset-cpus"),
+        cpuset_mems: text("cpuset-mems"),
+        memory: text("memory"),
+        memory_reservation: text("memory-reservation"),
+        memory_swap: text("memory-swap"),
+        pids_limit: text("pids-limit"),
+        l3_cache_schema: text("l3-cache-schema"),
+        mem_bw_schema: text("mem-bw-schema"),
+    }
+}
+
 /// The version; go-runc reads the prefixes of its lines.
 fn version() -> String {
     let commit = option_env!("BRYO_COMMIT").unwrap_or("unknown");
@@ -445,9 +558,7 @@ mod tests {
 
     #[test]
     fn every_definition_is_consistent() {
-        for verb in
-            ["create", "run", "exec", "kill", "delete", "ps", "list", "spec", "start", "state", "features"]
-        {
+        for verb in VERBS {
             assert!(matches!(call(&format!("bryo {verb} --help")), Ok(Call::Print(_))), "{verb}");
         }
     }

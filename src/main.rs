@@ -17,7 +17,9 @@
 #![cfg_attr(not(test), no_main)]
 
 mod bundle;
+mod cgroup;
 mod cli;
+mod dbus;
 mod features;
 mod host;
 mod init;

@@ -6,6 +6,7 @@ pub mod degrade;
 mod golden;
 pub mod hooks;
 pub mod idmap;
+pub mod limits;
 mod mounts;
 pub mod namespaces;
 pub mod options;

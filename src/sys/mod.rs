@@ -5,6 +5,7 @@
 //! object, and writes the sentence. Descriptors cross functions as `OwnedFd` or `BorrowedFd`, and every
 //! one that is made here is close-on-exec.
 
+pub mod bpf;
 pub mod caps;
 pub mod clone;
 #[cfg(not(test))]

@@ -2,14 +2,17 @@
 
 mod create;
 mod delete;
+mod events;
 mod exec;
 mod kill;
 mod list;
+mod pause;
 mod ps;
 mod run;
 mod spec;
 mod start;
 mod state;
+mod update;
 
 use crate::cli::{Global, Verb};
 use crate::host;
@@ -67,6 +70,10 @@ fn dispatch(global: &Global, verb: Verb) -> Result<u8, Failure> {
         Verb::Exec(flags) => exec::exec(&store()?, &flags, &policy()?),
         Verb::Spec { bundle, rootless, subids } => spec::spec(bundle, rootless, subids),
         Verb::Features => spec::features(),
+        Verb::Pause { id } => pause::pause(&store()?, &id),
+        Verb::Resume { id } => pause::resume(&store()?, &id),
+        Verb::Events { id, interval, stats } => events::events(&store()?, &id, &interval, stats),
+        Verb::Update(flags) => update::update(&store()?, &flags),
         Verb::Unsupported(name) => {
             Err(Failure::new(format!("cannot {name}"), "not supported yet: operation not supported"))
         }

@@ -410,7 +410,7 @@ fn what_is_not_there_yet_is_refused_by_name() {
     bryo_only!("it is about bryo's own gaps: what is taken and ignored is a defect");
     let lab = Lab::new();
     let c = lab.bundle().sleeps().detach();
-    for verb in ["pause", "resume", "events", "update", "checkpoint", "restore"] {
+    for verb in ["checkpoint", "restore"] {
         c.call(verb, NONE).done().refuses(1, &[verb]);
     }
     assert_eq!(c.status(), "running");

@@ -1,0 +1,1 @@
+//! Device rules as a BPF program for the cgroup of a container that root has made.

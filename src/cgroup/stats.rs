@@ -1,0 +1,1 @@
+//! What a cgroup has used, in the shape that runc prints.

@@ -1,0 +1,1 @@
+//! Scopes of systemd: what is asked of it over D-Bus.

@@ -1,0 +1,1 @@
+//! bpf(2): loading a program and attaching it to a cgroup.
