@@ -114,6 +114,7 @@ pub struct Exec {
     pub caps: Vec<String>,
     pub preserve_fds: u32,
     pub cgroup: Vec<String>,
+    pub ignore_paused: bool,
 }
 
 /// `update`: what was typed, as it was typed.
@@ -361,7 +362,6 @@ fn exec(command: Command) -> Command {
             .help("run the process in an (existing) sub-cgroup")
             .value_name("value")
             .action(ArgAction::Append),
-        // Nothing is paused while there is no cgroup to freeze, so there is nothing to ignore either.
         flag("ignore-paused", "allow exec in a paused container"),
         id(),
         Arg::new("command")
@@ -504,6 +504,7 @@ fn exec_of(m: &ArgMatches) -> Exec {
         caps: texts(m, "cap"),
         preserve_fds: m.get_one("preserve-fds").copied().unwrap_or(0),
         cgroup: texts(m, "cgroup"),
+        ignore_paused: m.get_flag("ignore-paused"),
     }
 }
 

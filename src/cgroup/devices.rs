@@ -1,1 +1,4 @@
-//! Device rules as a BPF program for the cgroup of a container that root has made.
+use super::Cgroup;
+pub fn attach(_c: &Cgroup, _r: &[oci_spec::runtime::LinuxDeviceCgroup]) -> crate::sys::Result<()> {
+    Ok(())
+}

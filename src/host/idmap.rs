@@ -86,6 +86,22 @@ fn ranges(path: &str, user: &str, uid: u32, kind: &[&str]) -> Vec<IdRange> {
     output.map(|o| parse_getsubids(&String::from_utf8_lossy(&o.stdout))).unwrap_or_default()
 }
 
+/// What a uid of our user namespace is outside of it; itself where the map does not tell.
+pub fn parent_uid(uid: u32) -> u32 {
+    let text = std::fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
+    parse_outside(&text, uid).unwrap_or(uid)
+}
+
+/// Lines of `INSIDE OUTSIDE COUNT` (user_namespaces(7)).
+fn parse_outside(text: &str, uid: u32) -> Option<u32> {
+    text.lines().find_map(|line| {
+        let mut fields = line.split_ascii_whitespace().map(|field| field.parse::<u32>().ok());
+        let (inside, outside, count) = (fields.next()??, fields.next()??, fields.next()??);
+        let distance = uid.checked_sub(inside).filter(|distance| *distance < count)?;
+        outside.checked_add(distance)
+    })
+}
+
 /// Lines of `NAME-OR-UID:START:COUNT` (subuid(5)); what is malformed is passed over, as the helpers do.
 fn parse_subid(text: &str, user: &str, uid: u32) -> Vec<IdRange> {
     let mut ranges = Vec::new();

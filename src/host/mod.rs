@@ -3,6 +3,7 @@
 //! Parsers take text; the readers beside them are two lines each. Nothing here decides: a fact that is
 //! not needed for the bundle at hand is not read at all.
 
+pub mod cgroup;
 pub mod idmap;
 pub mod namespaces;
 pub mod process;
@@ -35,8 +36,11 @@ pub struct Facts {
     pub binary_owner: u32,
     /// The security modules that can confine the container's process.
     pub lsm: process::Lsm,
+    /// The cgroup hierarchy and our part in it.
+    pub cgroups: cgroup::Cgroups,
 }
 
+pub const CAP_CHOWN: u32 = 0;
 pub const CAP_SETGID: u32 = 6;
 pub const CAP_SETUID: u32 = 7;
 pub const CAP_SYS_ADMIN: u32 = 21;
@@ -74,6 +78,8 @@ pub struct Needs {
     pub lsm: bool,
     /// Our own oom_score_adj.
     pub oom_score_adj: bool,
+    /// Cgroups.
+    pub cgroups: bool,
 }
 
 /// Reads the facts.
@@ -93,6 +99,7 @@ pub fn read(needs: Needs) -> sys::Result<Facts> {
         binary_owner: process::binary_owner(),
         oom_score_adj: if needs.oom_score_adj { process::oom_score_adj() } else { 0 },
         lsm: if needs.lsm { process::lsm() } else { process::Lsm::default() },
+        cgroups: cgroup::Cgroups::none(cgroup::Hierarchy::Absent),
     };
     if facts.in_child_userns {
         facts.own_ids = idmap::own();
@@ -100,6 +107,10 @@ pub fn read(needs: Needs) -> sys::Result<Facts> {
     }
     if needs.subids && !facts.maps_directly() {
         facts.subids = Some(idmap::subids(facts.euid));
+    }
+    if needs.cgroups {
+        let host_uid = if facts.in_child_userns { idmap::parent_uid(facts.euid) } else { facts.euid };
+        facts.cgroups = cgroup::read(facts.euid, host_uid, facts.is_host_root());
     }
     Ok(facts)
 }

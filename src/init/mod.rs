@@ -14,6 +14,8 @@ mod namespaces;
 mod process;
 mod rootfs;
 
+pub use rootfs::DELEGATE;
+
 use crate::plan::hooks::Hook;
 use crate::plan::namespaces::Namespaces;
 use crate::plan::process::Process;
@@ -199,6 +201,8 @@ fn perform(op: &Op, orders: &Orders<'_>, channel: &Channel, holding: &mut Holdin
             let hook = orders.create_container.get(usize::from(*n)).ok_or(Errno::EINVAL)?;
             run_hook(hook, orders.creating)?;
         }
+        Op::Affinity(cpus) => sys::process::set_affinity(cpus)?,
+        Op::OwnCgroup { at, uid } => rootfs::own_cgroup(holding.root()?, at, *uid)?,
         Op::Keyring(name) => sys::process::join_session_keyring(name)?,
         Op::Loopback => sys::net::loopback_up()?,
         Op::Nothing => {}

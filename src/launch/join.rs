@@ -1,7 +1,8 @@
 //! The parent's side of `exec`: a child that enters a running container.
 
+use super::cgroup::Entrance;
 use super::seccomp::Agent;
-use super::{Guarded, explain, limits, oom, open_proc};
+use super::{Guarded, explain, limits, oom, open_proc, spawn_in};
 use crate::init::{self, Orders, StateText};
 use crate::plan::degrade::Degradation;
 use crate::plan::process::Process;
@@ -10,7 +11,7 @@ use crate::report::{Act, Failure};
 use crate::seccomp::Filter;
 use crate::sync::{self, Channel, FromInit, ToInit};
 use crate::sys;
-use crate::sys::clone::{self, Child, Join};
+use crate::sys::clone::{Child, Join};
 use nix::sched::CloneFlags;
 use nix::sys::signal::SigSet;
 use std::os::fd::{AsFd, OwnedFd};
@@ -58,6 +59,8 @@ pub struct Joining<'a> {
     pub agent: Option<&'a Agent>,
     pub signals: SigSet,
     pub oom_score_adj: Option<i32>,
+    /// The container's cgroup.
+    pub cgroup: Option<&'a Entrance<'a>>,
 }
 
 /// A process that is inside and waits.
@@ -104,11 +107,12 @@ pub fn join<'a>(joining: &'a Joining<'a>) -> Result<Joined<'a>, Failure> {
     sys::process::set_undumpable().act(act)?;
     let joins: Vec<Join<'_>> =
         joining.doors.0.iter().map(|(kinds, fd)| Join { fd: fd.as_fd(), kinds: *kinds }).collect();
-    let child = clone::spawn(&joins, CloneFlags::empty(), None, &mut || {
+    let spawned = spawn_in(&joins, CloneFlags::empty(), joining.cgroup.map(Entrance::fd), &mut || {
         sys::fds::abandon(ours.as_fd());
         init::live(&orders, &theirs)
-    })
-    .map_err(|error| Failure::errno(format!("cannot join namespaces of container {id}"), error.errno))?;
+    });
+    let (child, in_cgroup) = spawned
+        .map_err(|error| Failure::errno(format!("cannot join namespaces of container {id}"), error.errno))?;
     let mut joined = Joined {
         joining,
         child: Guarded(Some(child)),
@@ -117,6 +121,9 @@ pub fn join<'a>(joining: &'a Joining<'a>) -> Result<Joined<'a>, Failure> {
         degradations: Vec::new(),
     };
     drop((theirs, score));
+    if let Some(cgroup) = joining.cgroup.filter(|_| !in_cgroup) {
+        cgroup.admit(joined.pid()?, id)?;
+    }
     joined.come_up()?;
     Ok(joined)
 }

@@ -4,6 +4,7 @@
 //! The order is a type: a [`Launch`] is born, then mapped, then ready, and each step consumes the one
 //! before it. A launch that is dropped before it is handed over takes its init with it.
 
+pub mod cgroup;
 pub mod console;
 mod explain;
 pub mod foreground;
@@ -89,7 +90,10 @@ pub struct Launch<Stage> {
 
 /// Just cloned: init waits for its maps.
 #[derive(Debug)]
-pub struct Born;
+pub struct Born {
+    /// It is in its cgroup already.
+    in_cgroup: bool,
+}
 
 /// Init works.
 #[derive(Debug)]
@@ -104,14 +108,15 @@ pub struct Ready {
     pub console: Option<OwnedFd>,
 }
 
-/// Clones init, which gets no copy of the descriptors in `ours_alone`: a lock among them would be held for as
-/// long as init waits, since a lock belongs to all copies.
+/// Clones init, in the cgroup of `home` if that is there already. Init gets no copy of the descriptors in `ours_alone`: a lock among
+/// them would be held for as long as init waits, since a lock belongs to all copies.
 ///
 /// # Errors
 /// A namespace that cannot be joined, a clone that is refused (`NS-*`).
 pub fn spawn(
     plan: &Plan,
     supplies: &Supplies,
+    home: &cgroup::Home,
     ours_alone: &[BorrowedFd<'_>],
 ) -> Result<Launch<Born>, Failure> {
     let act = || format!("cannot start container {}", plan.id);
@@ -150,13 +155,13 @@ pub fn spawn(
     if !joins.is_empty() && plan.idmap.maps().is_none() {
         sys::process::set_undumpable().act(act)?;
     }
-    let child = clone::spawn(&joins, plan.namespaces.at_clone, None, &mut || {
+    let spawned = spawn_in(&joins, plan.namespaces.at_clone, home.entrance(), &mut || {
         // Our copy of the parent's end would keep the conversation open after the parent's death.
         sys::fds::abandon(ours.as_fd());
         ours_alone.iter().for_each(|fd| sys::fds::abandon(*fd));
         init::live(&orders, &theirs)
-    })
-    .map_err(|error| match error.join {
+    });
+    let (child, in_cgroup) = spawned.map_err(|error| match error.join {
         Some(n) => {
             let path =
                 plan.namespaces.joined.get(n).map(|(_, path)| path.display().to_string()).unwrap_or_default();
@@ -164,7 +169,22 @@ pub fn spawn(
         }
         None => host_namespaces::explain(act(), error.errno, &host_namespaces::obstacles()),
     })?;
-    Ok(Launch { child: Guarded(Some(child)), channel: ours, stage: Born })
+    Ok(Launch { child: Guarded(Some(child)), channel: ours, stage: Born { in_cgroup } })
+}
+
+/// Clones a child into a cgroup, or outside of it where the kernel does not let us; says which.
+fn spawn_in(
+    joins: &[Join<'_>],
+    fresh: CloneFlags,
+    cgroup: Option<BorrowedFd<'_>>,
+    body: &mut dyn FnMut() -> std::convert::Infallible,
+) -> Result<(Child, bool), clone::SpawnError> {
+    match clone::spawn(joins, fresh, cgroup, body) {
+        Err(error) if cgroup.is_some() && error.join.is_none() && clone::is_about_cgroup(error.errno) => {
+            clone::spawn(joins, fresh, None, body).map(|child| (child, false))
+        }
+        other => other.map(|child| (child, cgroup.is_some())),
+    }
 }
 
 fn joins_user(plan: &Plan) -> bool {
@@ -172,6 +192,15 @@ fn joins_user(plan: &Plan) -> bool {
 }
 
 impl Launch<Born> {
+    /// Sees to it that init is in its cgroup, before it makes the namespace that is rooted there.
+    ///
+    /// # Errors
+    /// As [`cgroup::Home::settle`].
+    pub fn settled(self, plan: &Plan, home: &mut cgroup::Home) -> Result<Launch<Born>, Failure> {
+        home.settle(plan, self.child.child()?, self.stage.in_cgroup)?;
+        Ok(self)
+    }
+
     /// Writes the id maps while init's /proc files are still ours.
     ///
     /// # Errors

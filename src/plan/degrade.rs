@@ -102,6 +102,13 @@ impl Degradation {
         Degradation { class: Class::Weaker, ..Degradation::same(code, wanted, got, because) }
     }
 
+    /// The same, where nobody asked for what is missing.
+    #[must_use]
+    pub fn noted(mut self) -> Degradation {
+        self.class = Class::Same;
+        self
+    }
+
     /// Adds the way to what was wanted.
     #[must_use]
     pub fn fix(mut self, fix: impl Into<String>) -> Degradation {

@@ -8,9 +8,11 @@
 mod render;
 
 use super::Request;
+use super::cgroup::Manager;
 use super::degrade::Policy;
 use crate::bundle::{self, Bundle};
 use crate::host::Facts;
+use crate::host::cgroup::{Bus, Cgroups, Hierarchy, Subtree};
 use crate::host::idmap::{Helper, IdRange, Subids};
 use crate::host::process::Lsm;
 use crate::spec::{self, SpecKind};
@@ -85,7 +87,39 @@ fn alice() -> Facts {
         oom_score_adj: 0,
         binary_owner: 0,
         lsm: Lsm::default(),
+        cgroups: session(),
     }
+}
+
+/// The cgroups of who has logged in on a Debian: systemd's, none of them alice's own.
+fn session() -> Cgroups {
+    Cgroups {
+        own: "/user.slice/user-1000.slice/session-2.scope".into(),
+        systemd: true,
+        user_bus: Bus(vec!["unix:path=/run/user/1000/bus".into()]),
+        user_controllers: Some(vec!["cpu".into(), "memory".into(), "pids".into()]),
+        ..Cgroups::none(Hierarchy::Unified)
+    }
+}
+
+fn subtree(path: &str, controllers: &str) -> Subtree {
+    Subtree { path: path.into(), controllers: controllers.split(' ').map(String::from).collect() }
+}
+
+/// alice with something else about her cgroups.
+fn alice_in(change: impl FnOnce(&mut Cgroups)) -> Facts {
+    let mut facts = alice();
+    change(&mut facts.cgroups);
+    facts
+}
+
+/// alice in `systemd-run --user --scope -p Delegate=yes`.
+fn alice_delegated() -> Facts {
+    let scope = "/user.slice/user-1000.slice/user@1000.service/app.slice/run-7.scope";
+    alice_in(|cgroups| {
+        cgroups.own = scope.into();
+        cgroups.subtree = Some(subtree(scope, "cpu memory pids"));
+    })
 }
 
 /// alice, who has 65536 subordinate ids and the helpers of Debian's uidmap.
@@ -110,14 +144,28 @@ fn alice_but(amiss: impl FnOnce(&mut Subids)) -> Facts {
 
 /// root of the machine.
 fn root() -> Facts {
-    Facts { euid: 0, egid: 0, capabilities: EVERY_CAPABILITY, ..alice() }
+    let cgroups = Cgroups {
+        own: "/user.slice/user-0.slice/session-1.scope".into(),
+        top: Some(subtree("/", "cpuset cpu io memory hugetlb pids rdma")),
+        systemd: true,
+        system_bus: Bus(vec!["unix:path=/run/dbus/system_bus_socket".into()]),
+        device_filter: true,
+        ..Cgroups::none(Hierarchy::Unified)
+    };
+    Facts { euid: 0, egid: 0, capabilities: EVERY_CAPABILITY, cgroups, ..alice() }
 }
 
 /// root inside alice's user namespace, as Podman starts runtimes.
 fn podman() -> Facts {
     let own = vec![range(0, 1), range(1, 65536)];
     // bryo belongs to the machine's root, who is nobody there.
-    Facts { in_child_userns: true, own_ids: (own.clone(), own), binary_owner: 65534, ..root() }
+    Facts {
+        in_child_userns: true,
+        own_ids: (own.clone(), own),
+        binary_owner: 65534,
+        cgroups: session(),
+        ..root()
+    }
 }
 
 // ---- configurations -----------------------------------------------------------------------------------
@@ -332,6 +380,7 @@ goldens! {
     devices_of_a_plain_user
     device_rules_hold_without_mknod
     device_rules_with_mknod_are_refused
+    device_rules_by_a_filter
     device_rules_in_a_user_namespace_of_root
     root_propagation_shared
     root_propagation_private
@@ -356,9 +405,39 @@ goldens! {
     selinux_label_without_selinux
     apparmor_profile_without_apparmor_is_refused
     apparmor_profile
+    // The cgroup.
+    cgroup_in_our_own_subtree
+    cgroup_with_limits_in_our_own_subtree
+    cgroup_of_root
+    cgroup_of_root_with_limits
+    cgroup_of_root_by_systemd
+    cgroup_in_a_container
+    cgroup_with_limits_by_the_users_systemd
+    cgroup_in_a_unit_by_name
+    cgroup_in_a_unit_that_makes_no_sense_is_refused
+    cgroup_below_a_unit_by_its_path
+    cgroup_outside_of_what_is_ours
+    cgroup_with_properties_of_the_unit
+    cgroup_with_a_property_that_makes_no_sense_is_refused
+    cgroup_below_the_unit
+    cgroup_without_a_bus
+    cgroup_without_a_bus_in_our_own_subtree
+    cgroup_without_a_bus_by_name_is_refused
+    cgroup_without_a_bus_and_limits_is_refused
+    cgroup_v1
+    cgroup_v1_and_limits_is_refused
+    cgroup_v1_and_limits_are_dropped
+    cgroup_v1_and_a_path_is_refused
+    cgroup_v1_and_a_weight_that_is_the_kernels_own
+    cgroup_disabled
+    cgroup_disabled_and_limits_is_refused
+    cgroup_without_cpuset
+    cgroup_without_cpuset_is_refused_when_strict
+    cgroup_without_io_is_refused
+    cgroup_without_io_and_limits_are_dropped
+    cgroup_delegated_to_the_user_of_the_container
+    cgroup_delegated_by_root
     // The rest.
-    limits_are_refused
-    limits_are_dropped
     seccomp_agent
     hooks_in_order
 }
@@ -623,7 +702,7 @@ fn device_rules() -> Value {
 
 fn device_rules_hold_without_mknod() -> Scenario {
     // What counts is what the container may, not what we may.
-    scenario(device_rules(), root())
+    scenario(device_rules(), root_on_v1())
 }
 
 fn device_rules_in_a_user_namespace_of_root() -> Scenario {
@@ -632,12 +711,20 @@ fn device_rules_in_a_user_namespace_of_root() -> Scenario {
         "namespaces": namespaces(&["mount", "pid", "user"]), "uidMappings": map, "gidMappings": map,
         "devices": devices(),
     }});
-    scenario(with(device_rules(), &change), root())
+    scenario(with(device_rules(), &change), root_on_v1())
+}
+
+fn device_rules_by_a_filter() -> Scenario {
+    scenario(device_rules(), root())
+}
+
+fn root_on_v1() -> Facts {
+    Facts { cgroups: Cgroups::none(Hierarchy::Legacy), ..root() }
 }
 
 fn device_rules_with_mknod_are_refused() -> Scenario {
     let sets = json!({"bounding": ["CAP_MKNOD"], "permitted": ["CAP_MKNOD"], "effective": ["CAP_MKNOD"]});
-    scenario(with(device_rules(), &json!({"process": {"capabilities": sets}})), root())
+    scenario(with(device_rules(), &json!({"process": {"capabilities": sets}})), root_on_v1())
 }
 
 fn root_propagation_shared() -> Scenario {
@@ -789,15 +876,186 @@ fn apparmor_profile() -> Scenario {
 
 // ---- the rest -----------------------------------------------------------------------------------------
 
-fn limits_are_refused() -> Scenario {
-    // What is given without a number asks for nothing.
-    let resources = json!({"cpu": {}, "blockIO": {}, "memory": {"limit": 1 << 30}, "pids": {"limit": 100}});
-    scenario(with(one_id(), &json!({"linux": {"resources": resources}})), alice())
+// ---- the cgroup ---------------------------------------------------------------------------------------
+
+/// The least with these resources.
+fn limited(resources: &Value) -> Value {
+    with(one_id(), &json!({"linux": {"resources": resources}}))
 }
 
-fn limits_are_dropped() -> Scenario {
-    limits_are_refused().degrading("limits")
+fn limits() -> Value {
+    // What is given without a number asks for nothing.
+    json!({"cpu": {"quota": 20_000, "period": 100_000}, "blockIO": {}, "memory": {"limit": 1 << 30, "swap": 2_u64 << 30},
+        "pids": {"limit": 100}})
 }
+
+/// The least, for root, at a place in the hierarchy.
+fn placed(path: &str) -> Value {
+    with(bare(), &json!({"linux": {"cgroupsPath": path}}))
+}
+
+fn cgroup_in_our_own_subtree() -> Scenario {
+    scenario(one_id(), alice_delegated())
+}
+
+fn cgroup_with_limits_in_our_own_subtree() -> Scenario {
+    scenario(limited(&limits()), alice_delegated())
+}
+
+fn cgroup_of_root() -> Scenario {
+    scenario(bare(), root())
+}
+
+fn cgroup_of_root_with_limits() -> Scenario {
+    let resources = json!({"cpu": {"cpus": "0-1"}, "memory": {"limit": 1 << 30}});
+    scenario(with(placed("/machine/web"), &json!({"linux": {"resources": resources}})), root())
+}
+
+fn cgroup_of_root_by_systemd() -> Scenario {
+    scenario(bare(), root()).asking(|request| request.manager = Some(Manager::Systemd))
+}
+
+fn cgroup_in_a_container() -> Scenario {
+    // As root of a container with a writable /sys/fs/cgroup: its own processes are in the way at the top.
+    let cgroups = Cgroups { own: "/".into(), systemd: false, system_bus: Bus::default(), ..root().cgroups };
+    scenario(limited(&limits()), Facts { cgroups, ..root() })
+}
+
+fn cgroup_with_limits_by_the_users_systemd() -> Scenario {
+    scenario(limited(&limits()), alice())
+}
+
+fn cgroup_in_a_unit_by_name() -> Scenario {
+    scenario(placed("machine.slice:libpod:4711"), root())
+        .asking(|request| request.manager = Some(Manager::Systemd))
+}
+
+fn cgroup_in_a_unit_that_makes_no_sense_is_refused() -> Scenario {
+    scenario(placed("machine:libpod"), root()).asking(|request| request.manager = Some(Manager::Systemd))
+}
+
+fn cgroup_below_a_unit_by_its_path() -> Scenario {
+    // Podman, with --cgroups=split.
+    let scope = "/user.slice/user-1000.slice/user@1000.service/app.slice/run-7.scope";
+    let path = format!("{scope}/libpod-payload-4711");
+    let config = with(one_id(), &json!({"linux": {"cgroupsPath": path}}));
+    scenario(config, alice_delegated()).asking(|request| request.manager = Some(Manager::Systemd))
+}
+
+fn cgroup_outside_of_what_is_ours() -> Scenario {
+    // The kernel refuses it, and knows better than we do.
+    scenario(with(one_id(), &json!({"linux": {"cgroupsPath": "/default/../web"}})), alice_delegated())
+}
+
+fn cgroup_with_properties_of_the_unit() -> Scenario {
+    let annotations = json!({
+        "org.systemd.property.TimeoutStopSec": "2.5",
+        "org.systemd.property.CollectMode": "'inactive-or-failed'",
+        "org.systemd.property.MemoryMax": "uint64 4096",
+    });
+    scenario(with(limited(&limits()), &json!({ "annotations": annotations })), alice())
+}
+
+fn cgroup_with_a_property_that_makes_no_sense_is_refused() -> Scenario {
+    let annotations = json!({"org.systemd.property.TimeoutStopUSec": "uint64 many"});
+    scenario(with(one_id(), &json!({ "annotations": annotations })), alice())
+}
+
+fn cgroup_below_the_unit() -> Scenario {
+    let annotations = json!({"run.oci.systemd.subgroup": "container", "run.oci.delegate-cgroup": "inner"});
+    scenario(with(one_id(), &json!({ "annotations": annotations })), alice())
+}
+
+fn alice_without_a_bus() -> Facts {
+    alice_in(|cgroups| cgroups.user_bus = Bus::default())
+}
+
+fn cgroup_without_a_bus() -> Scenario {
+    scenario(one_id(), alice_without_a_bus())
+}
+
+fn cgroup_without_a_bus_in_our_own_subtree() -> Scenario {
+    let facts =
+        Facts { cgroups: Cgroups { user_bus: Bus::default(), ..alice_delegated().cgroups }, ..alice() };
+    scenario(one_id(), facts).asking(|request| request.manager = Some(Manager::Systemd))
+}
+
+fn cgroup_without_a_bus_by_name_is_refused() -> Scenario {
+    let config = with(one_id(), &json!({"linux": {"cgroupsPath": "user.slice:bryo:web"}}));
+    scenario(config, alice_without_a_bus())
+}
+
+fn cgroup_without_a_bus_and_limits_is_refused() -> Scenario {
+    scenario(limited(&limits()), alice_without_a_bus())
+}
+
+fn alice_on_v1() -> Facts {
+    Facts { cgroups: Cgroups::none(Hierarchy::Legacy), ..alice() }
+}
+
+fn cgroup_v1() -> Scenario {
+    scenario(one_id(), alice_on_v1())
+}
+
+fn cgroup_v1_and_limits_is_refused() -> Scenario {
+    scenario(limited(&limits()), alice_on_v1())
+}
+
+fn cgroup_v1_and_limits_are_dropped() -> Scenario {
+    cgroup_v1_and_limits_is_refused().degrading("limits")
+}
+
+fn cgroup_v1_and_a_path_is_refused() -> Scenario {
+    scenario(with(one_id(), &json!({"linux": {"cgroupsPath": "/web"}})), alice_on_v1())
+}
+
+fn cgroup_v1_and_a_weight_that_is_the_kernels_own() -> Scenario {
+    // As ctr asks for with every container.
+    scenario(limited(&json!({"cpu": {"shares": 1024}})), alice_on_v1())
+}
+
+fn cgroup_disabled() -> Scenario {
+    scenario(one_id(), alice()).asking(|request| request.manager = Some(Manager::Disabled))
+}
+
+fn cgroup_disabled_and_limits_is_refused() -> Scenario {
+    scenario(limited(&limits()), alice()).asking(|request| request.manager = Some(Manager::Disabled))
+}
+
+fn cgroup_without_cpuset() -> Scenario {
+    scenario(limited(&json!({"cpu": {"cpus": "0-1,3"}})), alice())
+}
+
+fn cgroup_without_cpuset_is_refused_when_strict() -> Scenario {
+    cgroup_without_cpuset().degrading("strict")
+}
+
+fn cgroup_without_io_is_refused() -> Scenario {
+    scenario(limited(&json!({"blockIO": {"weight": 500}})), alice())
+}
+
+fn cgroup_without_io_and_limits_are_dropped() -> Scenario {
+    cgroup_without_io_is_refused().degrading("limits")
+}
+
+fn cgroup_delegated_to_the_user_of_the_container() -> Scenario {
+    let change = json!({
+        "process": {"user": {"uid": 33, "gid": 33}},
+        "linux": {"namespaces": namespaces(&["mount", "pid", "user", "cgroup"])},
+        "mounts": cgroup_mount(),
+    });
+    scenario(with(many_ids(), &change), alice_with_subids())
+}
+
+fn cgroup_delegated_by_root() -> Scenario {
+    let map = json!([{"containerID": 0, "hostID": 100_000, "size": 65536}]);
+    let change = json!({"linux": {
+        "namespaces": namespaces(&["mount", "pid", "user", "cgroup"]), "uidMappings": map, "gidMappings": map,
+    }, "mounts": cgroup_mount()});
+    scenario(with(bare(), &change), root())
+}
+
+// ---- the rest -----------------------------------------------------------------------------------------
 
 fn seccomp_agent() -> Scenario {
     let profile = json!({

@@ -124,6 +124,12 @@ impl Idmap {
         }
     }
 
+    /// The uid outside of a new user namespace that a uid inside is.
+    pub fn outside(&self, uid: u32) -> Option<u32> {
+        let mapping = self.maps()?.uids.iter().find(|m| m.contains(uid))?;
+        Some(mapping.outside + (uid - mapping.inside))
+    }
+
     /// The highest gid inside.
     pub fn last_gid(&self) -> Option<u32> {
         self.gids().iter().map(|range| range.start.saturating_add(range.count - 1)).max()

@@ -1,6 +1,7 @@
 //! What will be done. Pure: from the bundle, the facts and the flags to a plan, without I/O, clock or
 //! environment, so that the same three always give the same plan.
 
+pub mod cgroup;
 pub mod degrade;
 #[cfg(test)]
 mod golden;
@@ -23,6 +24,7 @@ use degrade::Degradation;
 use idmap::Idmap;
 use namespaces::Namespaces;
 use oci_spec::runtime::{LinuxNamespaceType, Spec};
+use std::collections::HashMap;
 use std::ffi::{CString, OsStr};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -38,6 +40,8 @@ pub struct Request {
     pub listen_fds: u32,
     pub listen_names: Option<String>,
     pub degrade: degrade::Policy,
+    /// Who is to make the cgroup.
+    pub manager: Option<cgroup::Manager>,
 }
 
 /// Everything that launch and init will do, decided.
@@ -48,6 +52,7 @@ pub struct Plan {
     pub rootfs: PathBuf,
     pub namespaces: Namespaces,
     pub idmap: Idmap,
+    pub cgroup: Option<cgroup::Cgroup>,
     /// What init does, in order, up to being in its root.
     pub steps: Vec<Step>,
     pub process: process::Process,
@@ -74,6 +79,10 @@ pub struct Context<'a> {
     pub facts: &'a Facts,
     /// No device node of a mounted tree may be opened, since no device cgroup says which may.
     pub nodev: bool,
+    /// The container has a cgroup of its own.
+    pub own_cgroup: bool,
+    /// Init gives the files of its cgroup to this uid inside.
+    pub cgroup_owner: Option<u32>,
     pub degrade: &'a degrade::Policy,
 }
 
@@ -96,6 +105,7 @@ pub fn needs(spec: &Spec, euid: u32, egid: u32) -> Needs {
         subids: !(joins_user || single && owns_single(spec, euid, egid)),
         lsm: process.is_some_and(needs_lsm),
         oom_score_adj: process.is_some_and(|p| p.oom_score_adj().is_some()),
+        cgroups: true,
     }
 }
 
@@ -155,15 +165,31 @@ pub fn decide(bundle: &Bundle, facts: &Facts, request: &Request) -> Result<Plan,
         idmap: &idmap,
         facts,
         nodev: false,
+        own_cgroup: false,
+        cgroup_owner: None,
         degrade: &request.degrade,
     };
-    context.nodev = resources::check(&linux, &context, mask_of(spec_process), &mut degradations)?;
+    let no_annotations = HashMap::new();
+    let annotations = spec.annotations().as_ref().unwrap_or(&no_annotations);
+    let bounding = mask_of(spec_process);
+    let cgroups =
+        cgroup::decide(&linux, annotations, &context, request.manager, bounding, &mut degradations)?;
+    let mut own_cgroup = cgroups.cgroup;
+    if let Some(cgroup) = &mut own_cgroup {
+        let mounts = spec.mounts().as_deref().unwrap_or_default();
+        cgroup.owner = cgroup::owner(&namespaces, &idmap, mounts, spec_process.user().uid(), facts);
+        if let Some(cgroup::Owner::Inside(uid)) = cgroup.owner {
+            context.cgroup_owner = Some(uid);
+        }
+    }
+    context.own_cgroup = own_cgroup.is_some();
+    context.nodev = cgroups.nodev;
     let console = (spec_process.terminal() == Some(true)).then(|| {
         let size = spec_process.console_size();
         let cells = |n: Option<u64>| n.and_then(|n| u16::try_from(n).ok()).unwrap_or(0);
         Op::Console { rows: cells(size.map(|s| s.height())), columns: cells(size.map(|s| s.width())) }
     });
-    let mut steps = Vec::new();
+    let mut steps = cgroups.steps;
     if !request.no_new_keyring {
         steps.push(process::keyring(id)?);
     }
@@ -197,6 +223,7 @@ pub fn decide(bundle: &Bundle, facts: &Facts, request: &Request) -> Result<Plan,
         oom_score_adj,
         namespaces,
         idmap,
+        cgroup: own_cgroup,
         degradations,
     })
 }

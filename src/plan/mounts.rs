@@ -42,7 +42,16 @@ pub fn steps(
     context: &Context<'_>,
     degradations: &mut Vec<Degradation>,
 ) -> Result<Vec<Step>, Failure> {
-    mounts.iter().map(|mount| step(mount, context, degradations)).collect()
+    let mut steps = Vec::new();
+    for mount in mounts {
+        steps.push(step(mount, context, degradations)?);
+        let of_cgroups = matches!(mount.typ().as_deref(), Some("cgroup" | "cgroup2"));
+        if let Some(uid) = context.cgroup_owner.filter(|_| of_cgroups) {
+            let at = c(clean(mount.destination()), || "cannot give the cgroup away".into())?;
+            steps.push(Op::OwnCgroup { at, uid }.into());
+        }
+    }
+    Ok(steps)
 }
 
 /// Whether the configuration shows the host's /dev: then its nodes are there already.
@@ -284,8 +293,10 @@ impl Planner<'_> {
             return Ok(shown.into());
         }
         let mut properties = self.options.properties;
-        properties.own.set |= ATTR_RDONLY;
-        properties.own.clear &= !ATTR_RDONLY;
+        if !self.context.own_cgroup {
+            properties.own.set |= ATTR_RDONLY;
+            properties.own.clear &= !ATTR_RDONLY;
+        }
         Ok(Step {
             op: self.filesystem_with("cgroup2", &[], properties)?,
             or: Some(Fallback { on: REFUSED, op: shown, cost }),

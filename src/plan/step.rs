@@ -104,6 +104,13 @@ pub enum Op {
     AwaitHooks,
     /// Runs createContainer hook N.
     Hook(u16),
+    /// Runs on these processors only.
+    Affinity(Vec<u16>),
+    /// Gives the files by which the cgroup mounted there is delegated to this uid.
+    OwnCgroup {
+        at: CString,
+        uid: u32,
+    },
     /// Joins a new session keyring, so that the caller's keys stay the caller's.
     Keyring(CString),
     /// Brings the loopback interface of a new network namespace up.
@@ -201,6 +208,8 @@ impl Op {
             Op::Console { .. } => "allocate the terminal".into(),
             Op::AwaitHooks => "wait for the createRuntime hooks".into(),
             Op::Hook(n) => format!("run createContainer hook #{n}"),
+            Op::Affinity(_) => "set the affinity to processors".into(),
+            Op::OwnCgroup { uid, .. } => format!("give the cgroup to uid {uid}"),
             Op::Keyring(name) => format!("join session keyring {}", text(name)),
             Op::Loopback => "bring the loopback interface up".into(),
             Op::Nothing => "do nothing".into(),

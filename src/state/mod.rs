@@ -5,6 +5,7 @@
 //! ROOT/ID/exec.json     what `exec` starts from, so that it need not read the configuration again
 //! ROOT/ID/seccomp.bpf   the compiled filter, likewise
 //! ROOT/ID/start.sock    where `start` reaches init; only while the container is created
+//! ROOT/ID/cgroup.json   the cgroup and unit that are about to be made: what to remove if nobody gets to the record
 //! ROOT/ID/init.lock     locked by init until its exec: created, not yet running
 //! ```
 //!
@@ -15,7 +16,10 @@ pub mod status;
 pub mod store;
 mod time;
 
+use crate::cgroup::Cgroup;
+use crate::host::cgroup::Bus;
 use crate::plan::degrade::Degradation;
+use crate::sys;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -52,9 +56,48 @@ pub struct Record {
     pub degraded: Vec<Degradation>,
     #[serde(default, skip_serializing_if = "crate::plan::hooks::Hooks::none_after_start")]
     pub hooks: crate::plan::hooks::Hooks,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cgroup: Option<RecordedCgroup>,
+}
+
+/// The cgroup of a container, as far as one has to know it to use and to remove it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RecordedCgroup {
+    /// Below the hierarchy's root; empty while systemd has not told.
+    pub path: PathBuf,
+    /// The topmost cgroup that was made for the container, with which all of it goes.
+    pub top: PathBuf,
+    /// The unit, where systemd made it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unit: Option<Unit>,
+}
+
+/// A unit of systemd's.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Unit {
+    pub name: String,
+    /// It is the user's systemd.
+    pub user: bool,
+    /// Where that answered: later commands may have an environment that does not tell.
+    pub bus: Bus,
+}
+
+impl RecordedCgroup {
+    /// Opens it.
+    ///
+    /// # Errors
+    /// `ENOENT` once it is gone.
+    pub fn open(&self) -> sys::Result<Cgroup> {
+        Cgroup::open(&self.path)
+    }
 }
 
 impl Record {
+    /// The cgroup, if there is one and it is still there.
+    pub fn open_cgroup(&self) -> Option<Cgroup> {
+        self.cgroup.as_ref()?.open().ok()
+    }
+
     /// The state as runtime.md, "State", defines it: what hooks read and `state` prints.
     pub fn oci(&self, status: Status, pid: i32) -> serde_json::Value {
         let mut state = serde_json::json!({

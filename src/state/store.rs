@@ -1,7 +1,7 @@
 //! The directory of containers.
 
-use super::Record;
 use super::status::Status;
+use super::{Record, RecordedCgroup};
 use crate::report::{Act, Failure, io_text};
 use crate::sys::Errno;
 use crate::sys::fds::{self, Lock};
@@ -31,6 +31,8 @@ pub struct Entry {
     lock: Option<OwnedFd>,
     /// What held the lock before, or will.
     unlocked: Option<OwnedFd>,
+    /// The cgroup that a create which was killed has left, see [`CGROUP`].
+    pub left: Option<RecordedCgroup>,
 }
 
 /// How long a command waits for another one that changes the same container.
@@ -39,9 +41,11 @@ const PATIENCE: std::time::Duration = std::time::Duration::from_secs(10);
 const STATE: &str = "state.json";
 const INIT_LOCK: &str = "init.lock";
 /// What an entry may hold, the record first: without it the container does not exist any more.
-const FILES: [&str; 5] = [STATE, EXEC, FILTER, START_SOCKET, INIT_LOCK];
+const FILES: [&str; 6] = [STATE, EXEC, FILTER, START_SOCKET, INIT_LOCK, CGROUP];
 /// What `exec` starts from.
 pub const EXEC: &str = "exec.json";
+/// The cgroup that is about to be made.
+pub const CGROUP: &str = "cgroup.json";
 /// The compiled filter: four bytes of flags, then the program.
 pub const FILTER: &str = "seccomp.bpf";
 /// The socket that `start` connects to.
@@ -161,6 +165,7 @@ impl Store {
                 return Ok(None);
             }
             if !fresh {
+                entry.left = entry.planned_cgroup();
                 entry.clear()?;
             }
             Ok(Some(entry))
@@ -197,7 +202,9 @@ impl Store {
             OFlag::O_DIRECTORY | OFlag::O_RDONLY | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW,
             Mode::empty(),
         ) {
-            Ok(dir) => Ok(Some(Entry { id: id.to_string(), path, dir, lock: None, unlocked: None })),
+            Ok(dir) => {
+                Ok(Some(Entry { id: id.to_string(), path, dir, lock: None, unlocked: None, left: None }))
+            }
             Err(Errno::ENOENT | Errno::ENOTDIR) => Ok(None),
             Err(errno) => Err(Failure::errno(format!("cannot open state of container {id}"), errno)),
         }
@@ -342,6 +349,11 @@ impl Entry {
         })
     }
 
+    /// The cgroup that was about to be made, as far as it can be read.
+    pub fn planned_cgroup(&self) -> Option<RecordedCgroup> {
+        serde_json::from_slice(&self.read(CGROUP).ok()??).ok()
+    }
+
     /// A file of the entry; `None` where there is none.
     ///
     /// # Errors
@@ -421,6 +433,8 @@ impl Entry {
     pub fn status(&self, record: &Record) -> Status {
         if !record.alive() {
             Status::Stopped
+        } else if record.open_cgroup().is_some_and(|cgroup| cgroup.is_paused()) {
+            Status::Paused
         } else if self.init_waits() {
             Status::Created
         } else {

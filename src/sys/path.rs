@@ -149,3 +149,32 @@ fn make(parent: &OwnedFd, name: &CStr, kind: Kind) -> Result<()> {
         Err(errno) => Err(errno),
     }
 }
+/// Gives entries of a directory to a uid; those that do not exist are passed over.
+///
+/// # Errors
+/// That of fchownat(2).
+pub fn give(dir: BorrowedFd<'_>, names: &[impl AsRef<CStr>], uid: u32) -> Result<()> {
+    let uid = nix::unistd::Uid::from_raw(uid);
+    for name in names {
+        let flags = nix::fcntl::AtFlags::AT_SYMLINK_NOFOLLOW;
+        match nix::unistd::fchownat(dir, name.as_ref(), Some(uid), None, flags) {
+            Err(Errno::ENOENT) => {}
+            other => other?,
+        }
+    }
+    Ok(())
+}
+
+/// An extended attribute of at most 64 bytes (getxattr(2)).
+///
+/// # Errors
+/// `ENODATA` where there is none, `ERANGE` for a longer one.
+pub fn attribute(path: &std::path::Path, name: &CStr) -> Result<Vec<u8>> {
+    use std::os::unix::ffi::OsStrExt;
+    let path = CString::new(path.as_os_str().as_bytes()).map_err(|_| Errno::EINVAL)?;
+    let mut value = [0u8; 64];
+    // SAFETY: two C strings, and a buffer with its length.
+    let len = unsafe { libc::getxattr(path.as_ptr(), name.as_ptr(), value.as_mut_ptr().cast(), value.len()) };
+    let len = check(len as libc::c_long)?;
+    Ok(value[..len as usize].to_vec())
+}

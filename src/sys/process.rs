@@ -47,6 +47,19 @@ pub fn set_undumpable() -> Result<()> {
     prctl(libc::PR_SET_DUMPABLE, 0)
 }
 
+/// sched_setaffinity(2) of this process; numbers beyond the kernel's 1024 are left out.
+///
+/// # Errors
+/// `EINVAL` where none of them exists.
+pub fn set_affinity(cpus: &[u16]) -> Result<()> {
+    let mut set = nix::sched::CpuSet::new();
+    for cpu in cpus {
+        // EINVAL beyond the size of the set, where there is no processor either.
+        let _ = set.set(usize::from(*cpu));
+    }
+    nix::sched::sched_setaffinity(nix::unistd::Pid::from_raw(0), &set)
+}
+
 /// PR_SET_NO_NEW_PRIVS.
 ///
 /// # Errors

@@ -3,17 +3,19 @@
 use super::warn;
 use crate::bundle::{self, Bundle};
 use crate::cli::Create;
-use crate::host;
+use crate::host::{self, Needs};
 use crate::init::StateText;
+use crate::launch::cgroup::{self, Home};
 use crate::launch::console::{self, Console};
 use crate::launch::seccomp::{Agent, Listener};
 use crate::launch::{self, Launch, Ready, Supplies, foreground, hooks};
+use crate::plan::cgroup::Manager;
 use crate::plan::degrade::Policy;
 use crate::plan::step::Op;
 use crate::plan::{self, Plan};
 use crate::report::{Act, Failure, debug, errno_text, io_text};
 use crate::seccomp::{self, Filter};
-use crate::state::store::{EXEC, Entry, FILTER, START_SOCKET, Store};
+use crate::state::store::{CGROUP, EXEC, Entry, FILTER, START_SOCKET, Store};
 use crate::state::{self, Record, Status, status};
 use crate::sys::fds;
 use nix::sched::CloneFlags;
@@ -47,12 +49,14 @@ pub struct Template {
 /// A container that is made and waits.
 #[derive(Debug)]
 pub struct Made {
-    pub claim: Claim,
+    // In the order in which they are undone.
     pub launch: Launch<Ready>,
+    pub home: Home,
     pub plan: Plan,
     pub record: Record,
     pub console: Option<OwnedFd>,
     pub pid_file: PidFile,
+    pub claim: Claim,
 }
 
 /// The directory of a container that is not complete yet: dropping it frees the id.
@@ -129,14 +133,23 @@ pub struct Manner {
     pub signals: SigSet,
     /// What may be had with weaker means.
     pub degrade: Policy,
+    /// Who is to make the cgroup.
+    pub cgroups: Option<Manager>,
 }
 
 /// `bryo create`.
-pub fn create(store: &Store, flags: &Create, degrade: Policy) -> Result<u8, Failure> {
+pub fn create(
+    store: &Store,
+    flags: &Create,
+    degrade: Policy,
+    cgroups: Option<Manager>,
+) -> Result<u8, Failure> {
     guard_fds(flags.preserve_fds, &flags.id)?;
-    let manner = Manner { by_start: true, detached: true, signals: foreground::current_mask()?, degrade };
+    let manner =
+        Manner { by_start: true, detached: true, signals: foreground::current_mask()?, degrade, cgroups };
     let made = make(store, flags, &manner)?;
     made.launch.leave(&flags.id)?;
+    made.home.keep();
     made.pid_file.keep();
     drop(made.claim.keep());
     Ok(0)
@@ -150,9 +163,12 @@ pub fn make(store: &Store, flags: &Create, manner: &Manner) -> Result<Made, Fail
     for remark in &bundle.remarks {
         warn(remark);
     }
-    let needs = plan::needs(&bundle.spec, geteuid().as_raw(), getegid().as_raw());
+    let needs = Needs {
+        cgroups: manner.cgroups != Some(Manager::Disabled),
+        ..plan::needs(&bundle.spec, geteuid().as_raw(), getegid().as_raw())
+    };
     let facts = host::read(needs).act(|| "cannot read facts of the host")?;
-    let request = request(flags, &manner.degrade);
+    let request = request(flags, manner);
     let mut plan = plan::decide(&bundle, &facts, &request)?;
     let owner = check_rootfs(&plan.rootfs, id)?;
     plan.degradations.extend(plan.idmap.foreign_owner(owner));
@@ -166,6 +182,9 @@ pub fn make(store: &Store, flags: &Create, manner: &Manner) -> Result<Made, Fail
     )?;
     let filter = compile(&plan, store)?;
     let claim = Claim(Some(store.claim(id)?));
+    if let Some(left) = &claim.entry()?.left {
+        cgroup::dissolve(left, id)?;
+    }
     let mut record = record(&bundle, &plan)?;
     let supplies = supplies(claim.entry()?, &plan, &record, filter, manner)?;
     let launched = bring_up(&plan, &supplies, &console, &mut record, claim.entry()?)
@@ -174,13 +193,13 @@ pub fn make(store: &Store, flags: &Create, manner: &Manner) -> Result<Made, Fail
     let launched = launched.and_then(|launched| {
         PidFile::write(flags.pid_file.as_deref(), record.pid).map(|pid_file| (launched, pid_file))
     });
-    let ((launch, master), pid_file) = launched.inspect_err(|_| clean_up(&plan, &record))?;
+    let ((launch, home, master), pid_file) = launched.inspect_err(|_| clean_up(&plan, &record))?;
     for degradation in &record.degraded {
         if let Some(line) = degradation.warning() {
             warn(&line);
         }
     }
-    Ok(Made { claim, launch, plan, record, console: master, pid_file })
+    Ok(Made { launch, home, plan, record, console: master, pid_file, claim })
 }
 
 /// For `--debug`: what has been decided, before any of it is done.
@@ -207,9 +226,18 @@ fn bring_up(
     console: &Console,
     record: &mut Record,
     entry: &Entry,
-) -> Result<(Launch<Ready>, Option<OwnedFd>), Failure> {
-    let mut launch =
-        launch::spawn(plan, supplies, entry.lock_fd().as_slice())?.mapped(plan)?.ready(plan, supplies)?;
+) -> Result<(Launch<Ready>, Home, Option<OwnedFd>), Failure> {
+    let mut home = Home::planned(plan)?;
+    if let Some(cgroup) = home.record() {
+        let text =
+            serde_json::to_vec(cgroup).map_err(|e| Failure::new("cannot write state", e.to_string()))?;
+        entry.write(CGROUP, &text)?;
+    }
+    home.make(plan)?;
+    let mut launch = launch::spawn(plan, supplies, &home, entry.lock_fd().as_slice())?
+        .settled(plan, &mut home)?
+        .mapped(plan)?
+        .ready(plan, supplies)?;
     let found = launch.found();
     record.degraded.append(&mut found.degradations);
     let master = match found.console.take() {
@@ -220,12 +248,13 @@ fn bring_up(
         None => None,
     };
     record.pid = launch.pid()?;
+    record.cgroup = home.record().cloned();
     let gone =
         || Failure::new(format!("cannot start container {}", plan.id), "init died before it was recorded");
     record.start_time = status::stat(record.pid).ok_or_else(gone)?.start_time;
     let spare = save_template(plan, record, supplies.filter.as_ref(), entry);
     spare.and_then(|()| entry.save(record))?;
-    Ok((launch, master))
+    Ok((launch, home, master))
 }
 
 /// A container that came up in part has had its hooks run: those for its end are due as well (config.md,
@@ -235,7 +264,7 @@ pub fn clean_up(plan: &Plan, record: &Record) {
     hooks::run_poststop(&plan.hooks.poststop, &state, &plan.id, warn);
 }
 
-fn request(flags: &Create, degrade: &Policy) -> plan::Request {
+fn request(flags: &Create, manner: &Manner) -> plan::Request {
     let (listen_fds, listen_names) = listen_fds();
     plan::Request {
         id: flags.id.clone(),
@@ -244,7 +273,8 @@ fn request(flags: &Create, degrade: &Policy) -> plan::Request {
         preserve_fds: flags.preserve_fds,
         listen_fds,
         listen_names,
-        degrade: degrade.clone(),
+        degrade: manner.degrade.clone(),
+        manager: manner.cgroups,
     }
 }
 
@@ -323,6 +353,7 @@ fn record(bundle: &Bundle, plan: &Plan) -> Result<Record, Failure> {
         owns_pids: plan.namespaces.is_new(CloneFlags::CLONE_NEWPID),
         degraded: plan.degradations.clone(),
         hooks: plan.hooks.clone(),
+        cgroup: None,
     })
 }
 

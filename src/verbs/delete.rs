@@ -1,6 +1,7 @@
 //! `delete`: the end of a container, and of what it may have left.
 
 use super::{kill, warn};
+use crate::launch::cgroup::dissolve;
 use crate::launch::hooks;
 use crate::report::Failure;
 use crate::state::store::{Entry, Store};
@@ -46,6 +47,9 @@ fn forget(store: &Store, id: &str) -> Result<u8, Failure> {
                 "another command is at work on it: resource temporarily unavailable",
             ));
         }
+        if let Some(cgroup) = entry.planned_cgroup() {
+            dissolve(&cgroup, id)?;
+        }
         entry.remove()?;
     }
     Ok(0)
@@ -69,6 +73,9 @@ fn end(record: &Record) -> Result<(), Failure> {
 }
 
 fn finish(entry: Entry, record: &Record) -> Result<(), Failure> {
+    if let Some(cgroup) = &record.cgroup {
+        dissolve(cgroup, &record.id)?;
+    }
     let state = record.oci(Status::Stopped, 0).to_string();
     hooks::run_poststop(&record.hooks.poststop, &state, &record.id, warn);
     entry.remove()

@@ -5,6 +5,7 @@ use super::{start, warn};
 use crate::bundle;
 use crate::cli::Exec;
 use crate::host::{self, Needs};
+use crate::launch::cgroup::Entrance;
 use crate::launch::console::{self, Console};
 use crate::launch::foreground::{self, Signals};
 use crate::launch::join::{self, Doors, Joining};
@@ -16,6 +17,7 @@ use crate::seccomp::Filter;
 use crate::state::store::{EXEC, Entry, FILTER, Store};
 use crate::state::{Record, Status};
 use oci_spec::runtime as oci;
+use std::path::{Component, Path, PathBuf};
 
 /// `bryo exec`.
 pub fn exec(store: &Store, flags: &Exec, degrade: &Policy) -> Result<u8, Failure> {
@@ -27,16 +29,16 @@ pub fn exec(store: &Store, flags: &Exec, degrade: &Policy) -> Result<u8, Failure
     if status == Status::Stopped {
         return Err(Failure::new(act(), "container not running"));
     }
-    if !flags.cgroup.is_empty() {
-        return Err(
-            Failure::new(act(), "--cgroup is not supported yet: operation not supported").fix("leave it out")
-        );
+    if status == Status::Paused && !flags.ignore_paused {
+        return Err(Failure::new(act(), "cannot exec in a paused container")
+            .fix(format!("bryo resume {id}, or --ignore-paused")));
     }
     let pidfd = record.pidfd().act(act)?.ok_or_else(|| Failure::new(act(), "container not running"))?;
     let doors = match status {
         Status::Created => Doors::lent(&start::reach_init(&entry, id)?, id)?,
         _ => Doors::of_process(pidfd, record.namespaces),
     };
+    let entrance = entrance(flags, &record)?;
     let template = template(&entry, &record)?;
     let process = wanted(flags, &template.process)?;
     let plan = plan_process(flags, &template, &process, degrade)?;
@@ -61,6 +63,7 @@ pub fn exec(store: &Store, flags: &Exec, degrade: &Policy) -> Result<u8, Failure
         agent: agent.as_ref(),
         signals: before,
         oom_score_adj: plan.oom_score_adj,
+        cgroup: entrance.as_ref(),
     };
     let mut joined = join::join(&joining)?;
     degrade.check(id, &joined.degradations)?;
@@ -88,6 +91,37 @@ pub fn exec(store: &Store, flags: &Exec, degrade: &Policy) -> Result<u8, Failure
     debug_assert!(!matches!(console, Console::Socket(..)) || master.is_none());
     let code = foreground::attend(&child, &signals, master, false)?;
     Ok(u8::try_from(code).unwrap_or(1))
+}
+
+/// The way into the container's cgroup, or into the one below it that --cgroup names.
+fn entrance<'a>(flags: &Exec, record: &'a Record) -> Result<Option<Entrance<'a>>, Failure> {
+    let wanted = flags.cgroup.last();
+    let act = || match wanted {
+        Some(path) => format!("cannot enter cgroup {path} of container {}", record.id),
+        None => format!("cannot enter the cgroup of container {}", record.id),
+    };
+    let below = wanted.map(|path| below(path).map_err(|cause| Failure::new(act(), cause))).transpose()?;
+    let Some(cgroup) = &record.cgroup else {
+        return match wanted {
+            Some(_) => Err(Failure::new(act(), "the container has no cgroup: no such file or directory")
+                .code("CG-NODELEG")
+                .fix("leave --cgroup out")),
+            None => Ok(None),
+        };
+    };
+    Entrance::find(cgroup, below.as_deref(), record.pid).map(Some).act(act)
+}
+
+/// A path below the container's cgroup. What goes before a colon would name controllers of cgroup v1.
+fn below(text: &str) -> Result<PathBuf, String> {
+    if text.contains(':') {
+        return Err("cgroup v2 has no hierarchy for each controller: invalid argument".into());
+    }
+    let path = Path::new(text);
+    if path.components().any(|part| part == Component::ParentDir) {
+        return Err(format!("{text} is not a sub cgroup path: invalid argument"));
+    }
+    Ok(path.strip_prefix("/").unwrap_or(path).to_path_buf())
 }
 
 /// What `create` left for us.
@@ -236,6 +270,7 @@ fn plan_process(
         subids: false,
         lsm: plan::needs_lsm(wanted),
         oom_score_adj: wanted.oom_score_adj().is_some(),
+        cgroups: false,
     };
     let facts = host::read(needs).act(|| "cannot read facts of the host")?;
     let (listen_fds, listen_names) = listen_fds();

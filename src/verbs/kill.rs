@@ -15,19 +15,9 @@ pub fn kill(store: &Store, id: &str, signal: &str, all_flag: bool) -> Result<u8,
             .fix("use a name like TERM or SIGTERM, or a number")
     })?;
     let (_, record) = store.open("kill", id)?;
-    let pidfd = record.pidfd().map_err(|errno| Failure::errno(act(), errno))?;
     // Without a pid namespace of its own, the end of init does not end the others.
     let everyone = !record.owns_pids && (number == libc::SIGKILL || all_flag);
-    let sent = match pidfd {
-        None => Err(Errno::ESRCH),
-        Some(fd) => {
-            if everyone {
-                others(&record, number);
-            }
-            pidfd::signal(&fd, number)
-        }
-    };
-    match sent {
+    match if everyone { all(&record, number) } else { init(&record, number) } {
         Ok(()) => Ok(0),
         // --all is obsolete: all that is left of it is this.
         Err(Errno::ESRCH) if all_flag => Ok(0),
@@ -76,6 +66,9 @@ fn home(record: &Record) -> Option<u64> {
 
 /// The pids, in our pid namespace, of all processes of a container. Init's among them, if it lives.
 pub fn pids(record: &Record) -> Vec<i32> {
+    if let Some(Ok(pids)) = record.open_cgroup().map(|cgroup| cgroup.processes()) {
+        return pids;
+    }
     if !record.alive() {
         return Vec::new();
     }
@@ -92,13 +85,24 @@ fn namespace(pid: &str, kind: &str) -> Option<u64> {
     std::fs::metadata(format!("/proc/{pid}/ns/{kind}")).ok().map(|meta| meta.ino())
 }
 
-/// Signals every process of a container.
-pub fn all(record: &Record, signal: i32) {
-    others(record, signal);
-    if let Ok(Some(init)) = record.pidfd() {
-        // It may have ended by itself.
-        let _ = pidfd::signal(&init, signal);
+/// Signals every process of a container: those of its cgroup, of which its init may be dead already, or else init
+/// and those that share a namespace with it.
+///
+/// # Errors
+/// `ESRCH` where there is none.
+pub fn all(record: &Record, signal: i32) -> Result<(), Errno> {
+    if let Some(cgroup) = record.open_cgroup() {
+        if cgroup.processes()?.is_empty() {
+            return Err(Errno::ESRCH);
+        }
+        return if signal == libc::SIGKILL { cgroup.kill() } else { cgroup.signal(signal) };
     }
+    others(record, signal);
+    init(record, signal)
+}
+
+fn init(record: &Record, signal: i32) -> Result<(), Errno> {
+    record.pidfd()?.map_or(Err(Errno::ESRCH), |init| pidfd::signal(&init, signal))
 }
 
 /// Signals every process of a container but its init, which has to be there still: they are known by what they
@@ -116,9 +120,9 @@ fn others(record: &Record, signal: i32) {
 }
 
 /// Kills what would be left of a container after its init, which is to be killed next: with a pid namespace of
-/// its own that is nothing, the kernel sees to it.
+/// its own that is nothing, the kernel sees to it; with a cgroup, that goes with it.
 pub fn sweep(record: &Record) {
-    if !record.owns_pids {
+    if !record.owns_pids && record.cgroup.is_none() {
         others(record, libc::SIGKILL);
     }
 }

@@ -16,6 +16,7 @@ mod update;
 
 use crate::cli::{Global, Verb};
 use crate::host;
+use crate::plan::cgroup::Manager;
 use crate::plan::degrade::Policy;
 use crate::report::Failure;
 use crate::state::store::{Store, Whereabouts};
@@ -40,7 +41,7 @@ pub fn call(global: &Global, verb: Verb) -> u8 {
         crate::report::set_debug();
     }
     let failed = if matches!(verb, Verb::Exec(_)) { EXEC_FAILED } else { 1 };
-    match check(global, &verb).and_then(|()| dispatch(global, verb)) {
+    match dispatch(global, verb) {
         Ok(code) => code,
         Err(failure) => {
             tell(global, &failure.to_string());
@@ -59,8 +60,8 @@ fn dispatch(global: &Global, verb: Verb) -> Result<u8, Failure> {
         })
     };
     match verb {
-        Verb::Create(flags) => create::create(&store()?, &flags, policy()?),
-        Verb::Run(flags) => run::run(&store()?, &flags, policy()?),
+        Verb::Create(flags) => create::create(&store()?, &flags, policy()?, manager(global)),
+        Verb::Run(flags) => run::run(&store()?, &flags, policy()?, manager(global)),
         Verb::Start { id } => start::start(&store()?, &id),
         Verb::State { id } => state::state(&store()?, &id),
         Verb::Kill { id, signal, all } => kill::kill(&store()?, &id, &signal, all),
@@ -80,19 +81,14 @@ fn dispatch(global: &Global, verb: Verb) -> Result<u8, Failure> {
     }
 }
 
-/// What is not there yet is refused by name, and never ignored.
-fn check(global: &Global, verb: &Verb) -> Result<(), Failure> {
-    // Docker's shim leaves the flag out when it cleans up, and others leave it in when they only look.
-    let makes_cgroups = matches!(verb, Verb::Create(_) | Verb::Run(_));
-    let asked = if global.systemd_cgroup { Some("systemd") } else { global.cgroup_manager.as_deref() };
-    match asked {
-        Some(manager) if makes_cgroups && manager != "disabled" => Err(Failure::new(
-            "cannot make cgroups",
-            format!("the {manager} cgroup manager is not supported yet: operation not supported"),
-        )
-        .code("CG-NODELEG")
-        .fix("use --cgroup-manager disabled")),
-        _ => Ok(()),
+/// Who is to make cgroups: the flags of runc and of crun for it.
+fn manager(global: &Global) -> Option<Manager> {
+    match global.cgroup_manager.as_deref() {
+        Some("disabled") => Some(Manager::Disabled),
+        Some("systemd") => Some(Manager::Systemd),
+        _ if global.systemd_cgroup => Some(Manager::Systemd),
+        Some(_) => Some(Manager::Cgroupfs),
+        None => None,
     }
 }
 

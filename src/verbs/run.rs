@@ -3,8 +3,10 @@
 use super::create::{self, Made, Manner};
 use super::{start, warn};
 use crate::cli::Run;
+use crate::launch::cgroup::dissolve;
 use crate::launch::foreground::{self, Signals};
 use crate::launch::hooks;
+use crate::plan::cgroup::Manager;
 use crate::plan::degrade::Policy;
 use crate::report::{Act, Failure};
 use crate::state::store::{Entry, Store};
@@ -12,7 +14,7 @@ use crate::state::{Record, Status};
 use crate::sys;
 
 /// `bryo run`.
-pub fn run(store: &Store, flags: &Run, degrade: Policy) -> Result<u8, Failure> {
+pub fn run(store: &Store, flags: &Run, degrade: Policy, cgroups: Option<Manager>) -> Result<u8, Failure> {
     let id = flags.create.id.as_str();
     create::guard_fds(flags.create.preserve_fds, id)?;
     // Before there is anything that a signal could be for.
@@ -25,10 +27,11 @@ pub fn run(store: &Store, flags: &Run, degrade: Policy) -> Result<u8, Failure> {
     if reap {
         sys::process::set_subreaper().act(|| format!("cannot run container {id}"))?;
     }
-    let manner = Manner { by_start: false, detached: flags.detach, signals: before, degrade };
+    let manner = Manner { by_start: false, detached: flags.detach, signals: before, degrade, cgroups };
     let made = create::make(store, &flags.create, &manner)?;
-    let Made { claim, launch, plan, record, console, pid_file } = made;
+    let Made { claim, home, launch, plan, record, console, pid_file } = made;
     let child = launch.start(&plan).inspect_err(|_| create::clean_up(&plan, &record))?;
+    home.keep();
     pid_file.keep();
     let mut entry = claim.keep();
     // From here on others may do what they want with it: delete it, for one.
@@ -58,6 +61,9 @@ fn end(entry: Option<Entry>, record: &Record, keep: bool) {
         Err(failure) => return warn(&failure.to_string()),
     }
     let state = record.oci(Status::Stopped, 0).to_string();
+    if let Some(Err(failure)) = record.cgroup.as_ref().map(|cgroup| dissolve(cgroup, &record.id)) {
+        warn(&failure.to_string());
+    }
     hooks::run_poststop(&record.hooks.poststop, &state, &record.id, warn);
     if let Err(failure) = entry.remove() {
         warn(&failure.to_string());

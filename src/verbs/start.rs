@@ -37,7 +37,8 @@ pub fn start(store: &Store, id: &str) -> Result<u8, Failure> {
     entry.unlock();
     if let Err(failure) = poststart(&record) {
         // Since 1.3 a container whose poststart hooks fail is stopped (runtime.md, "Lifecycle").
-        super::kill::all(&record, nix::libc::SIGKILL);
+        // It may have ended by itself, and the hook's failure is the one to tell.
+        let _ = super::kill::all(&record, nix::libc::SIGKILL);
         return Err(failure);
     }
     Ok(0)

@@ -2,9 +2,11 @@
 //! which is new has to be rendered before anything compiles.
 
 use crate::plan::Plan;
+use crate::plan::cgroup::{Cgroup, Directory, Place, Scope};
 use crate::plan::degrade::{Class, Degradation};
 use crate::plan::hooks::{Hook, Hooks};
 use crate::plan::idmap::{Idmap, Mapping, Maps};
+use crate::plan::limits::{Absent, Setting};
 use crate::plan::namespaces::Namespaces;
 use crate::plan::process::{Label, Process, Programs};
 use crate::plan::step::{Bind, Device, Fallback, Filesystem, Op, Properties, Step};
@@ -25,6 +27,7 @@ pub fn plan(plan: &Plan) -> String {
         rootfs,
         namespaces: spaces,
         idmap,
+        cgroup: group,
         steps: list,
         process: main,
         spec_process: _,
@@ -37,6 +40,7 @@ pub fn plan(plan: &Plan) -> String {
     let mut lines = vec![format!("container {id} in {}", rootfs.display())];
     section(&mut lines, "namespaces", namespaces(spaces));
     section(&mut lines, "ids", ids(idmap));
+    section(&mut lines, "cgroup", group.iter().flat_map(cgroup).collect());
     section(&mut lines, "steps", list.iter().flat_map(step).collect());
     let mut process = process(main);
     process.extend(seccomp.as_ref().map(|profile| match profile.listener_path() {
@@ -105,6 +109,35 @@ fn names(mut bits: u64, table: &[(u64, &str)]) -> Vec<String> {
         found.push(format!("{bits:#x}"));
     }
     found
+}
+
+fn cgroup(cgroup: &Cgroup) -> Vec<String> {
+    let Cgroup { place, settings, devices, owner } = cgroup;
+    let mut lines = match place {
+        Place::Directory(Directory { path, from, aside, needed }) => {
+            let mut lines =
+                vec![format!("directory {}, controllers from {}", path.display(), from.display())];
+            lines.extend(aside.map(|name| format!("may move processes aside to {name}")));
+            lines.extend((!needed.is_empty()).then(|| format!("needs {}", needed.join(" "))));
+            lines
+        }
+        Place::Scope(Scope { user, bus, unit, slice, description, properties, below }) => {
+            let whose = if *user { "the user's systemd" } else { "systemd" };
+            let mut lines = vec![format!("scope {unit} in {slice} of {whose}: {description}")];
+            lines.extend(bus.0.iter().map(|address| format!("bus {address}")));
+            lines.extend(properties.iter().map(|(name, value)| format!("property {name} {value:?}")));
+            lines.extend(below.iter().map(|name| format!("below it {name}")));
+            lines
+        }
+    };
+    for Setting { controller, file, value, absent } in settings {
+        let absent = if *absent == Absent::Fails { String::new() } else { format!(" (absent: {absent:?})") };
+        let by = if controller.is_empty() { "the core" } else { controller };
+        lines.push(format!("{file} = {value}, by {by}{absent}"));
+    }
+    lines.extend(devices.as_ref().map(|rules| format!("filter of {} device rules", rules.len())));
+    lines.extend(owner.map(|owner| format!("delegated to uid {owner:?}")));
+    lines
 }
 
 fn ids(idmap: &Idmap) -> Vec<String> {
@@ -179,6 +212,8 @@ fn op(op: &Op) -> String {
         Op::Console { rows, columns } => format!("console of {rows} rows and {columns} columns"),
         Op::AwaitHooks => "await prestart and createRuntime hooks".into(),
         Op::Hook(n) => format!("run createContainer hook #{n}"),
+        Op::Affinity(cpus) => format!("run on processors {cpus:?} only"),
+        Op::OwnCgroup { at, uid } => format!("give the cgroup at {} to uid {uid}", text(at)),
         Op::Keyring(name) => format!("join session keyring {}", text(name)),
         Op::Loopback => "bring up loopback".into(),
         Op::Nothing => "nothing".into(),

@@ -1,0 +1,369 @@
+//! The container's cgroup from launch's side: made before init is, or by systemd around it; and taken away again.
+//!
+//! A directory of ours is made and limited first, and init is born in it: nothing is moved, so no other process of
+//! the machine waits for it (a write to cgroup.procs stops every fork and exit for an RCU grace period). A scope
+//! needs a process to begin with, so systemd makes it while init waits for its maps. Either way init makes its
+//! cgroup namespace afterwards, rooted here.
+//!
+//! What is about to be made is written down by the caller before it is made ([`Home::planned`]), so that whoever
+//! finds the traces of a runtime that was killed knows what to remove.
+
+use crate::cgroup::systemd::{self, Systemd};
+use crate::cgroup::{self, Cgroup, devices, limits};
+use crate::init;
+use crate::plan::Plan;
+use crate::plan::cgroup::{self as plan, Directory, Owner, Place, Scope};
+use crate::report::{Failure, debug, errno_text};
+use crate::state::{RecordedCgroup, Unit};
+use crate::sys::clone::Child;
+use crate::sys::{self, Errno};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::path::{Path, PathBuf};
+
+/// The cgroup of a container on its way; what was made of it is removed again unless it is kept.
+#[derive(Debug, Default)]
+pub struct Home {
+    record: Option<RecordedCgroup>,
+    cgroup: Option<Cgroup>,
+}
+
+impl Home {
+    /// What is going to be made.
+    ///
+    /// # Errors
+    /// A hierarchy that cannot be looked at.
+    pub fn planned(plan: &Plan) -> Result<Home, Failure> {
+        let Some(wanted) = &plan.cgroup else { return Ok(Home::default()) };
+        let record = match &wanted.place {
+            Place::Directory(directory) => {
+                let new = directory.path.ancestors().take_while(|path| !cgroup::place(path).exists());
+                let top = new.last().unwrap_or(&directory.path).to_path_buf();
+                RecordedCgroup { path: directory.path.clone(), top, unit: None }
+            }
+            // Where systemd puts it is known once it has.
+            Place::Scope(scope) => RecordedCgroup {
+                path: PathBuf::new(),
+                top: PathBuf::new(),
+                unit: Some(Unit { name: scope.unit.clone(), user: scope.user, bus: scope.bus.clone() }),
+            },
+        };
+        Ok(Home { record: Some(record), cgroup: None })
+    }
+
+    /// What there is to remember.
+    pub fn record(&self) -> Option<&RecordedCgroup> {
+        self.record.as_ref()
+    }
+
+    /// Makes what can be made before there is a process.
+    ///
+    /// # Errors
+    /// `CG-NODELEG` for a place that is not ours, `CG-CTRL` for a controller that is not to be had, a limit that
+    /// the kernel does not take.
+    pub fn make(&mut self, plan: &Plan) -> Result<(), Failure> {
+        let Some(plan::Cgroup { place: Place::Directory(directory), .. }) = &plan.cgroup else {
+            return Ok(());
+        };
+        let cgroup = make(directory, &plan.id)?;
+        furnish(&cgroup, &cgroup, plan)?;
+        self.cgroup = Some(cgroup);
+        Ok(())
+    }
+
+    /// Where init is to be born.
+    pub fn entrance(&self) -> Option<BorrowedFd<'_>> {
+        self.cgroup.as_ref().map(AsFd::as_fd)
+    }
+
+    /// Has init live there; `born_inside` if it does already.
+    ///
+    /// # Errors
+    /// `CG-NOBUS` where systemd is not to be reached, what systemd says, and as [`Home::make`].
+    pub fn settle(&mut self, plan: &Plan, child: &Child, born_inside: bool) -> Result<(), Failure> {
+        match plan.cgroup.as_ref().map(|wanted| &wanted.place) {
+            Some(Place::Directory(_)) if !born_inside => {
+                let Some(cgroup) = &self.cgroup else { return Ok(()) };
+                cgroup.take_in(child.pid).map_err(|errno| not_ours(cgroup.path(), &plan.id, errno))
+            }
+            Some(Place::Scope(scope)) => self.enclose(scope, plan, child),
+            _ => Ok(()),
+        }
+    }
+
+    /// Has systemd put a scope around init.
+    fn enclose(&mut self, scope: &Scope, plan: &Plan, child: &Child) -> Result<(), Failure> {
+        let act = || format!("cannot make unit {} of container {}", scope.unit, plan.id);
+        let mut systemd =
+            Systemd::connect(&scope.bus.0).map_err(|trouble| told(act(), &trouble, scope.user))?;
+        let wanted = systemd::Scope {
+            name: &scope.unit,
+            slice: &scope.slice,
+            description: &scope.description,
+            properties: &scope.properties,
+        };
+        systemd
+            .start_scope(&wanted, &[(child.pid, child.pidfd.as_fd())])
+            .map_err(|trouble| told(act(), &trouble, scope.user))?;
+        let failed = |errno| Failure::errno(act(), errno);
+        let path = cgroup::of_process(child.pid).map_err(failed)?;
+        debug(|| format!("cgroup of {}: {}", plan.id, path.display()));
+        let top = Cgroup::open(&path).map_err(failed)?;
+        self.note(&path, &path);
+        let lowest = scope.below.iter().try_fold(top, |above, name| {
+            let (below, _) = above.make_child(name)?;
+            // First the process, then the controllers: they are for leaves.
+            below.take_in(child.pid)?;
+            for controller in above.controllers()? {
+                // One that cannot be had shows in the limit that needs it.
+                let _ = above.write("cgroup.subtree_control", &format!("+{controller}"));
+            }
+            Ok(below)
+        });
+        let lowest = lowest.map_err(failed)?;
+        self.note(lowest.path(), &path);
+        let top = Cgroup::open(&path).map_err(failed)?;
+        furnish(&lowest, &top, plan)
+    }
+
+    fn note(&mut self, path: &Path, top: &Path) {
+        if let Some(record) = &mut self.record {
+            (record.path, record.top) = (path.to_path_buf(), top.to_path_buf());
+        }
+    }
+
+    /// It is the container's.
+    pub fn keep(mut self) {
+        self.record = None;
+    }
+}
+
+impl Drop for Home {
+    fn drop(&mut self) {
+        // Undo. The error that led here is the one to tell; that something stays as well is worth a word.
+        if let Some(Err(failure)) = self.record.take().map(|record| dissolve(&record, "")) {
+            eprintln!("bryo: warning: {failure}");
+        }
+    }
+}
+
+/// Writes the limits and the device filter, and gives the delegation away.
+fn furnish(cgroup: &Cgroup, top: &Cgroup, plan: &Plan) -> Result<(), Failure> {
+    let Some(wanted) = &plan.cgroup else { return Ok(()) };
+    limits::apply(cgroup, &wanted.settings, &plan.id)?;
+    if let Some(rules) = &wanted.devices {
+        devices::attach(top, rules).map_err(|errno| {
+            Failure::errno(format!("cannot filter devices of container {}", plan.id), errno)
+        })?;
+    }
+    if let Some(Owner::Outside(uid)) = wanted.owner {
+        sys::path::give(cgroup.as_fd(), &init::DELEGATE, uid).map_err(|errno| {
+            Failure::errno(format!("cannot give cgroup {} to uid {uid}", cgroup.path().display()), errno)
+        })?;
+    }
+    Ok(())
+}
+
+/// Makes the directories down to a cgroup, each with as many controllers as can be had.
+fn make(directory: &Directory, id: &str) -> Result<Cgroup, Failure> {
+    let act = || format!("cannot make cgroup {} of container {id}", directory.path.display());
+    let below = directory.path.strip_prefix("/").unwrap_or(&directory.path);
+    let mut cgroup = Cgroup::open(Path::new("/")).map_err(|errno| Failure::errno(act(), errno))?;
+    let mut new = false;
+    for name in below {
+        if cgroup.path().starts_with(&directory.from) {
+            enable(&cgroup, directory, id)?;
+        }
+        let name = name.to_str().ok_or_else(|| Failure::new(act(), "it is not UTF-8: invalid argument"))?;
+        (cgroup, new) = cgroup.make_child(name).map_err(|errno| not_ours(&directory.path, id, errno))?;
+    }
+    if new {
+        return Ok(cgroup);
+    }
+    // Whoever is in there would be limited, frozen and killed with the container.
+    let found = cgroup.processes().map_err(|errno| Failure::errno(act(), errno))?;
+    if !found.is_empty() {
+        let cause = format!(
+            "container's cgroup is not empty: {} process(es) found: device or resource busy",
+            found.len()
+        );
+        return Err(Failure::new(act(), cause).fix("choose another linux.cgroupsPath"));
+    }
+    if cgroup.is_paused() {
+        let cause = "container's cgroup unexpectedly frozen: device or resource busy";
+        return Err(Failure::new(act(), cause)
+            .fix("choose another linux.cgroupsPath, or write 0 to its cgroup.freeze"));
+    }
+    Ok(cgroup)
+}
+
+/// Enables for the cgroups below one all its controllers that are not yet.
+fn enable(cgroup: &Cgroup, directory: &Directory, id: &str) -> Result<(), Failure> {
+    let act = || format!("cannot make cgroup {} of container {id}", directory.path.display());
+    let failed = |errno| Failure::errno(act(), errno);
+    let given = cgroup.given().map_err(failed)?;
+    let mut missing = cgroup.controllers().map_err(failed)?;
+    missing.retain(|controller| !given.contains(controller));
+    for controller in missing {
+        let needed = directory.needed.iter().any(|needed| *needed == controller);
+        let words = format!("+{controller}");
+        let mut enabled = cgroup.write("cgroup.subtree_control", &words);
+        // Processes are in the way: only the hierarchy's real root may have both them and controllers for others
+        // (cgroups(7), "no internal processes").
+        if let (Err(Errno::EBUSY), true, Some(aside)) = (enabled, needed, directory.aside) {
+            make_room(cgroup, aside).map_err(failed)?;
+            enabled = cgroup.write("cgroup.subtree_control", &words);
+        }
+        match enabled {
+            // What nobody needs is only missing in the statistics.
+            Ok(()) => {}
+            Err(_) if !needed => {}
+            Err(errno) => {
+                let cause = format!(
+                    "the {controller} controller cannot be enabled in {}: {}",
+                    cgroup.path().display(),
+                    errno_text(errno)
+                );
+                return Err(Failure::new(act(), cause).code("CG-CTRL").fix(format!(
+                    "have {controller} delegated (Delegate= of the unit), or do without with --degrade=limits"
+                )));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Moves the processes of a cgroup into one below it.
+fn make_room(cgroup: &Cgroup, name: &str) -> sys::Result<()> {
+    let (aside, _) = cgroup.make_child(name)?;
+    // They may fork while we are at it: until there are none left, but not for ever.
+    for _ in 0..100 {
+        let text = cgroup.read("cgroup.procs")?;
+        if text.is_empty() {
+            return Ok(());
+        }
+        for pid in text.lines().filter_map(|line| line.parse().ok()) {
+            match aside.take_in(pid) {
+                // It has ended.
+                Err(Errno::ESRCH) => {}
+                other => other?,
+            }
+        }
+    }
+    Err(Errno::EBUSY)
+}
+
+fn not_ours(path: &Path, id: &str, errno: Errno) -> Failure {
+    let failure = Failure::errno(format!("cannot make cgroup {} of container {id}", path.display()), errno);
+    match errno {
+        Errno::EACCES | Errno::EPERM | Errno::EROFS => failure
+            .code("CG-NODELEG")
+            .fix("leave linux.cgroupsPath out, use --systemd-cgroup, or systemd-run --user --scope -p Delegate=yes bryo ..."),
+        _ => failure,
+    }
+}
+
+/// What systemd, or the way to it, has against something.
+fn told(act: String, trouble: &systemd::Trouble, user: bool) -> Failure {
+    let failure = Failure::new(act, trouble.to_string());
+    match trouble {
+        systemd::Trouble::Unreachable(_) if user => failure
+            .code("CG-NOBUS")
+            .fix("log in with a session (ssh, machinectl shell), or use --cgroup-manager disabled"),
+        systemd::Trouble::Unreachable(_) => failure.code("CG-NOBUS").fix("use --cgroup-manager cgroupfs"),
+        _ => failure,
+    }
+}
+
+/// Kills what is in a container's cgroup and removes it, and has systemd forget the unit.
+///
+/// # Errors
+/// A process that does not die, a directory or unit that stays.
+pub fn dissolve(record: &RecordedCgroup, id: &str) -> Result<(), Failure> {
+    let act = || format!("cannot remove cgroup {} of container {id}", record.path.display());
+    let known = !record.top.as_os_str().is_empty();
+    if known {
+        match Cgroup::open(&record.top) {
+            Ok(cgroup) => cgroup.empty().map_err(|errno| Failure::errno(act(), errno))?,
+            Err(Errno::ENOENT) => {}
+            Err(errno) => return Err(Failure::errno(act(), errno)),
+        }
+    }
+    if let Some(unit) = &record.unit {
+        match Systemd::connect(&unit.bus.0).and_then(|mut systemd| systemd.stop(&unit.name)) {
+            // It finds out by itself, as it does for every scope that has become empty.
+            Ok(()) | Err(systemd::Trouble::Unreachable(_)) => {}
+            Err(trouble) => {
+                return Err(told(
+                    format!("cannot stop unit {} of container {id}", unit.name),
+                    &trouble,
+                    unit.user,
+                ));
+            }
+        }
+    }
+    if known {
+        cgroup::remove(&record.path, &record.top).map_err(|errno| Failure::errno(act(), errno))
+    } else {
+        Ok(())
+    }
+}
+
+/// How a process that joins a container gets into its cgroup.
+#[derive(Debug)]
+pub struct Entrance<'a> {
+    record: &'a RecordedCgroup,
+    cgroup: Cgroup,
+    /// The caller has said which one.
+    chosen: bool,
+    init: i32,
+}
+
+impl<'a> Entrance<'a> {
+    /// The container's own cgroup, or one below it.
+    ///
+    /// # Errors
+    /// One that does not exist.
+    pub fn find(record: &'a RecordedCgroup, below: Option<&Path>, init: i32) -> sys::Result<Entrance<'a>> {
+        let path = below.map_or_else(|| record.path.clone(), |below| record.path.join(below));
+        Ok(Entrance { record, cgroup: Cgroup::open(&path)?, chosen: below.is_some(), init })
+    }
+
+    /// What to be born in.
+    pub fn fd(&self) -> BorrowedFd<'_> {
+        self.cgroup.as_fd()
+    }
+
+    /// Moves in a process that could not be born inside.
+    ///
+    /// # Errors
+    /// A container that would have a process outside of its limits.
+    pub fn admit(&self, pid: i32, id: &str) -> Result<(), Failure> {
+        let act = || format!("cannot enter cgroup {} of container {id}", self.cgroup.path().display());
+        let mut path = self.cgroup.path().to_path_buf();
+        let mut admitted = self.cgroup.take_in(pid);
+        if admitted == Err(Errno::EBUSY) && !self.chosen {
+            // It has divided its cgroup up, and only leaves take processes: init's own will do.
+            let home = cgroup::of_process(self.init).map_err(|errno| Failure::errno(act(), errno))?;
+            if home.starts_with(&self.record.path) {
+                admitted = Cgroup::open(&home).and_then(|leaf| leaf.take_in(pid));
+                path = home;
+            }
+        }
+        match (admitted, &self.record.unit) {
+            (Ok(()), _) => Ok(()),
+            // We are outside of what we may write to, in a login session say; systemd is not.
+            (Err(Errno::EACCES | Errno::EPERM | Errno::ENOENT), Some(unit)) => {
+                let below = path.strip_prefix(&self.record.top).unwrap_or(Path::new(""));
+                let below = if below.as_os_str().is_empty() {
+                    String::new()
+                } else {
+                    format!("/{}", below.display())
+                };
+                Systemd::connect(&unit.bus.0)
+                    .and_then(|mut systemd| systemd.attach(&unit.name, &below, &[pid]))
+                    .map_err(|trouble| told(act(), &trouble, unit.user))
+            }
+            (Err(errno), _) => Err(Failure::errno(act(), errno)),
+        }
+    }
+}

@@ -1,0 +1,599 @@
+//! Who makes the container's cgroup, where, and what is written into it.
+//!
+//! Three ways, in the order in which they are taken when nobody says which: the subtree that was delegated to us
+//! (we make directories), the user's systemd (it makes a scope), none. None is a degradation: of a limit that was
+//! asked for it makes a refusal, of a place that was asked for likewise, and else it is only noted.
+
+use super::degrade::{Degradation, Policy};
+use super::idmap::Idmap;
+use super::limits::{self, Absent, Limits, Setting};
+use super::namespaces::Namespaces;
+use super::step::{Op, Step};
+use super::{Context, resources};
+use crate::bundle::clean;
+use crate::dbus::value::Value;
+use crate::host::cgroup::{Bus, Cgroups, Hierarchy};
+use crate::host::{CAP_CHOWN, Facts};
+use crate::report::Failure;
+use nix::sched::CloneFlags;
+use oci_spec::runtime::{Linux, LinuxDeviceCgroup, Mount};
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+
+/// Who makes cgroups, as asked for by the caller.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Manager {
+    Systemd,
+    Cgroupfs,
+    Disabled,
+}
+
+/// The container's cgroup, decided.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Cgroup {
+    pub place: Place,
+    /// What is written into it.
+    pub settings: Vec<Setting>,
+    /// Rules for a device filter; none where device nodes are kept away by other means.
+    pub devices: Option<Vec<LinuxDeviceCgroup>>,
+    /// Who the files of the delegation go to (config-linux.md, "Cgroup ownership").
+    pub owner: Option<Owner>,
+}
+
+/// Where it is, and who makes it.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Place {
+    /// We make directories.
+    Directory(Directory),
+    /// systemd makes a unit.
+    Scope(Scope),
+}
+
+/// A cgroup to make by mkdir(2).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Directory {
+    /// Below the hierarchy's root.
+    pub path: PathBuf,
+    /// The controllers are enabled from here on down to its parent. `path` is below it.
+    pub from: PathBuf,
+    /// Processes in cgroups on the way, which would keep controllers from being enabled, may be moved aside into
+    /// a cgroup of this name.
+    pub aside: Option<&'static str>,
+    /// The controllers that the settings need.
+    pub needed: Vec<&'static str>,
+}
+
+/// A transient scope (org.freedesktop.systemd1(5)).
+#[derive(Debug, Clone, PartialEq)]
+pub struct Scope {
+    /// Whether it is the user's manager that makes it.
+    pub user: bool,
+    /// Where the manager answers.
+    pub bus: Bus,
+    pub unit: String,
+    /// Empty for the manager's own choice.
+    pub slice: String,
+    pub description: String,
+    pub properties: Vec<(String, Value)>,
+    /// Cgroups to make below the unit's own, one in the other; the container goes to the last.
+    pub below: Vec<String>,
+}
+
+/// What the rest of the plan needs to know.
+#[derive(Debug, Default)]
+pub struct Decided {
+    pub cgroup: Option<Cgroup>,
+    /// No device node of a mounted tree may be opened, since no device filter says which may.
+    pub nodev: bool,
+    /// Steps for init.
+    pub steps: Vec<Step>,
+}
+
+/// The name of the cgroup that makes room at the top of a delegated subtree.
+const ASIDE: &str = "supervisor";
+
+/// crun's annotations.
+const SUBGROUP: &str = "run.oci.systemd.subgroup";
+const DELEGATE: &str = "run.oci.delegate-cgroup";
+/// runc's: a property of the unit, in GVariant text.
+const PROPERTY: &str = "org.systemd.property.";
+
+/// What cannot be had, and why.
+struct Lack {
+    code: &'static str,
+    because: String,
+    fix: &'static str,
+    /// It is worth a warning even if nothing was asked for, since the caller could have it.
+    avoidable: bool,
+}
+
+/// Decides.
+///
+/// # Errors
+/// A limit that cannot be set (`CG-NODELEG` and its kin), a path that makes no sense or is not ours.
+pub fn decide(
+    linux: &Linux,
+    annotations: &HashMap<String, String>,
+    context: &Context<'_>,
+    asked: Option<Manager>,
+    bounding: u64,
+    degradations: &mut Vec<Degradation>,
+) -> Result<Decided, Failure> {
+    let id = context.container;
+    let act = || format!("cannot limit resources of container {id}");
+    let wanted = match linux.resources() {
+        Some(resources) => limits::of(resources, None).map_err(|cause| Failure::new(act(), cause))?,
+        None => Limits::default(),
+    };
+    let planner = Planner { linux, annotations, context, asked };
+    match planner.place()? {
+        Err(lack) => {
+            planner.without(&lack, &wanted, degradations)?;
+            let nodev = resources::without_filter(linux, context, bounding, degradations)?;
+            Ok(Decided { cgroup: None, nodev, steps: Vec::new() })
+        }
+        Ok(place) => {
+            let mut decided = Decided::default();
+            let settings = planner.available(&place, &wanted.settings, degradations, &mut decided.steps)?;
+            let mut place = place;
+            planner.complete(&mut place, &settings, &wanted)?;
+            decided.nodev = resources::filters(linux, context)
+                && !planner.facts().device_filter
+                && resources::without_filter(linux, context, bounding, degradations)?;
+            let devices = linux.resources().as_ref().and_then(|r| r.devices().clone());
+            let devices =
+                devices.filter(|_| resources::filters(linux, context) && planner.facts().device_filter);
+            decided.cgroup = Some(Cgroup { place, settings, devices, owner: None });
+            Ok(decided)
+        }
+    }
+}
+
+struct Planner<'a> {
+    linux: &'a Linux,
+    annotations: &'a HashMap<String, String>,
+    context: &'a Context<'a>,
+    asked: Option<Manager>,
+}
+
+impl Planner<'_> {
+    fn facts(&self) -> &Cgroups {
+        &self.context.facts.cgroups
+    }
+
+    fn path(&self) -> Option<&Path> {
+        self.linux.cgroups_path().as_deref().filter(|path| !path.as_os_str().is_empty())
+    }
+
+    fn act(&self) -> String {
+        match self.path() {
+            Some(path) => {
+                format!("cannot make cgroup {} of container {}", path.display(), self.context.container)
+            }
+            None => format!("cannot make a cgroup for container {}", self.context.container),
+        }
+    }
+
+    fn is_root(&self) -> bool {
+        self.context.facts.is_host_root()
+    }
+
+    /// The place, or what there is none for.
+    fn place(&self) -> Result<Result<Place, Lack>, Failure> {
+        if self.asked == Some(Manager::Disabled) {
+            return Ok(Err(Lack {
+                code: "CG-NODELEG",
+                because: "cgroups are disabled".into(),
+                fix: "use another --cgroup-manager",
+                avoidable: false,
+            }));
+        }
+        match self.facts().hierarchy {
+            Hierarchy::Unified => {}
+            Hierarchy::Legacy => {
+                return Ok(Err(Lack {
+                    code: "CG-V1",
+                    because: "this host has cgroup v1 only".into(),
+                    fix: "boot with systemd.unified_cgroup_hierarchy=1",
+                    avoidable: false,
+                }));
+            }
+            Hierarchy::Absent => {
+                return Ok(Err(Lack {
+                    code: "CG-NODELEG",
+                    because: "nothing is mounted at /sys/fs/cgroup".into(),
+                    fix: "mount cgroup2 there",
+                    avoidable: false,
+                }));
+            }
+        }
+        let names_unit = self.path().is_some_and(|path| path.to_string_lossy().contains(':'));
+        let plain = self.path().is_some() && !names_unit;
+        let absolute = self.path().is_some_and(Path::is_absolute);
+        match self.asked {
+            Some(Manager::Systemd) if !absolute => {
+                if plain {
+                    return Err(self.bad_unit());
+                }
+                Ok(self.scope()?)
+            }
+            // A plain path below a unit, as `podman --cgroups=split` has it.
+            Some(Manager::Systemd) => Ok(self.directory()),
+            Some(_) => Ok(self.directory()),
+            None if names_unit => Ok(self.scope()?),
+            None if plain || self.is_root() || self.facts().subtree.is_some() => Ok(self.directory()),
+            None => Ok(self.scope()?),
+        }
+    }
+
+    fn directory(&self) -> Result<Place, Lack> {
+        let facts = self.facts();
+        let subtree = facts.top.as_ref().or(facts.subtree.as_ref());
+        let base = match (&facts.top, &facts.subtree) {
+            // Beside our own: that one has processes, so none can be below it.
+            (Some(_), _) => facts.own.parent().unwrap_or(Path::new("/")),
+            (None, Some(subtree)) => &subtree.path,
+            (None, None) if self.path().is_some_and(Path::is_absolute) => Path::new("/"),
+            (None, None) => return Err(self.nothing_delegated()),
+        };
+        let wanted = self.path().unwrap_or(Path::new(self.context.container));
+        // Whatever dots there are, they do not lead out of where it begins.
+        let rooted = clean(&Path::new("/").join(wanted));
+        let below = rooted.strip_prefix("/").unwrap_or(&rooted);
+        let path = if wanted.is_absolute() { rooted.clone() } else { base.join(below) };
+        let ours = subtree.filter(|subtree| path.starts_with(&subtree.path));
+        Ok(Place::Directory(Directory {
+            // Outside of what is ours there is nothing to enable, and whether we may be there, the kernel says.
+            from: ours.map_or_else(|| path.clone(), |subtree| subtree.path.clone()),
+            aside: ours.is_some_and(|_| facts.top.is_none() || !facts.systemd).then_some(ASIDE),
+            path,
+            needed: Vec::new(),
+        }))
+    }
+
+    fn nothing_delegated(&self) -> Lack {
+        let root = self.is_root();
+        Lack {
+            code: "CG-NODELEG",
+            because: if root {
+                "/sys/fs/cgroup is read-only here".into()
+            } else {
+                "no part of /sys/fs/cgroup is delegated to us".into()
+            },
+            fix: if root {
+                "mount /sys/fs/cgroup writable"
+            } else {
+                "systemd-run --user --scope -p Delegate=yes bryo ..."
+            },
+            avoidable: self.facts().systemd,
+        }
+    }
+
+    /// A scope of systemd's; where none can be reached, a directory in what is ours.
+    fn scope(&self) -> Result<Result<Place, Lack>, Failure> {
+        let facts = self.facts();
+        let user = !self.is_root();
+        let bus = if user { &facts.user_bus } else { &facts.system_bus };
+        let (slice, unit) = self.unit(user)?;
+        if bus.0.is_empty() {
+            let whose = if user { "the user's systemd" } else { "systemd" };
+            let lack = Lack {
+                code: "CG-NOBUS",
+                because: format!("{whose} is not to be reached: there is no bus"),
+                fix: "log in with a session (ssh, machinectl shell), or sudo loginctl enable-linger USER, and set XDG_RUNTIME_DIR",
+                avoidable: facts.systemd,
+            };
+            // What is asked for by its unit's name has no other place.
+            let elsewhere = self.path().is_none() && (facts.subtree.is_some() || facts.top.is_some());
+            return Ok(if elsewhere { self.directory() } else { Err(lack) });
+        }
+        let id = self.context.container;
+        Ok(Ok(Place::Scope(Scope {
+            user,
+            bus: bus.clone(),
+            unit,
+            slice,
+            description: format!("bryo container {id}"),
+            properties: Vec::new(),
+            below: self.below()?,
+        })))
+    }
+
+    fn bad_unit(&self) -> Failure {
+        let path = self.path().map(|path| path.display().to_string()).unwrap_or_default();
+        Failure::new(
+            self.act(),
+            format!(
+                "expected cgroupsPath to be of format \"slice:prefix:name\" for systemd cgroups, got {path:?} instead: invalid argument"
+            ),
+        )
+        .fix("correct linux.cgroupsPath, or use --cgroup-manager cgroupfs")
+    }
+
+    /// The slice and the unit, from `slice:prefix:name`.
+    fn unit(&self, user: bool) -> Result<(String, String), Failure> {
+        let id = self.context.container;
+        let text = self.path().map(|path| path.to_string_lossy().into_owned());
+        let text = text.unwrap_or_else(|| format!(":bryo:{id}"));
+        let parts: Vec<&str> = text.split(':').collect();
+        let [slice, prefix, name] = parts[..] else { return Err(self.bad_unit()) };
+        let own = if user { "user.slice" } else { "system.slice" };
+        let slice = if slice.is_empty() { own } else { slice };
+        let unit = match (prefix, name) {
+            (_, name) if name.ends_with(".slice") => name.to_string(),
+            ("", name) => format!("{name}.scope"),
+            (prefix, name) => format!("{prefix}-{name}.scope"),
+        };
+        let fits = |name: &str| {
+            // unit_name_is_valid(): 255 characters of this alphabet.
+            !name.is_empty()
+                && name.len() < 256
+                && name.bytes().all(|b| b.is_ascii_alphanumeric() || b":-_.\\@".contains(&b))
+        };
+        if name.is_empty() || !slice.ends_with(".slice") || !fits(slice) || !fits(&unit) {
+            return Err(self.bad_unit());
+        }
+        Ok((slice.to_string(), unit))
+    }
+
+    /// The cgroups below the unit's.
+    fn below(&self) -> Result<Vec<String>, Failure> {
+        let mut names = Vec::new();
+        for annotation in [SUBGROUP, DELEGATE] {
+            let Some(name) = self.annotations.get(annotation).filter(|name| !name.is_empty()) else {
+                continue;
+            };
+            if name == "." || name == ".." || name.len() > 255 || name.contains(['/', '\0', '\n']) {
+                return Err(Failure::new(
+                    self.act(),
+                    format!("annotation {annotation}: {name:?} is no name of a cgroup: invalid argument"),
+                ));
+            }
+            names.push(name.clone());
+        }
+        Ok(names)
+    }
+
+    /// Goes without a cgroup, if nothing forbids that.
+    fn without(
+        &self,
+        lack: &Lack,
+        wanted: &Limits,
+        degradations: &mut Vec<Degradation>,
+    ) -> Result<(), Failure> {
+        let limit = wanted.settings.iter().find(|setting| setting.absent != Absent::Fine);
+        let Policy { limits: allowed, .. } = self.context.degrade;
+        let refused = |act: String, cause: String| {
+            Err(Failure::new(act, cause)
+                .code(lack.code)
+                .fix(format!("{}, or do without with --degrade=limits", lack.fix)))
+        };
+        match limit {
+            Some(limit) if !allowed => refused(
+                format!("cannot limit resources of container {}", self.context.container),
+                format!("{} needs a cgroup, and {}: operation not supported", origin(limit), lack.because),
+            ),
+            None if self.path().is_some() && self.asked != Some(Manager::Disabled) && !allowed => {
+                refused(self.act(), format!("{}: permission denied", lack.because))
+            }
+            // Nothing is missing that was not asked to be.
+            None if self.asked == Some(Manager::Disabled) => Ok(()),
+            _ => {
+                let asked =
+                    limit.is_some() || matches!(self.asked, Some(Manager::Systemd | Manager::Cgroupfs));
+                let (wanted, got) = match limit {
+                    Some(_) => ("the limits of linux.resources", "no limits"),
+                    None => ("a cgroup", "none"),
+                };
+                let found = Degradation::weaker(lack.code, wanted, got, lack.because.clone()).fix(lack.fix);
+                degradations.push(if asked || lack.avoidable { found } else { found.noted() });
+                Ok(())
+            }
+        }
+    }
+
+    /// The controllers of the place, if they can be known now.
+    fn controllers(&self, place: &Place) -> Option<&[String]> {
+        let facts = self.facts();
+        match place {
+            Place::Scope(scope) if scope.user => facts.user_controllers.as_deref(),
+            Place::Scope(_) => None,
+            Place::Directory(directory) => {
+                let ours = [&facts.top, &facts.subtree].into_iter().flatten();
+                ours.filter(|s| directory.path.starts_with(&s.path)).map(|s| s.controllers.as_slice()).next()
+            }
+        }
+    }
+
+    /// The settings for which there is a controller.
+    fn available(
+        &self,
+        place: &Place,
+        settings: &[Setting],
+        degradations: &mut Vec<Degradation>,
+        steps: &mut Vec<Step>,
+    ) -> Result<Vec<Setting>, Failure> {
+        let Some(controllers) = self.controllers(place) else { return Ok(settings.to_vec()) };
+        let mut kept = Vec::new();
+        for setting in settings {
+            let there = setting.controller.is_empty() || controllers.iter().any(|c| c == setting.controller);
+            if there {
+                kept.push(setting.clone());
+                continue;
+            }
+            if setting.absent == Absent::Fine {
+                continue;
+            }
+            let because = format!("the {} controller is not delegated to us", setting.controller);
+            let fix = format!("add {} to Delegate= in a drop-in of user@.service", setting.controller);
+            if let (true, Some(cpus)) = (setting.file == "cpuset.cpus", cpu_list(&setting.value)) {
+                degradations.push(
+                    Degradation::weaker(
+                        "CG-CTRL",
+                        format!("processors {} by a cgroup", setting.value),
+                        format!(
+                            "an affinity to processors {}, which the container may change",
+                            setting.value
+                        ),
+                        because,
+                    )
+                    .fix(fix),
+                );
+                steps.push(Op::Affinity(cpus).into());
+                continue;
+            }
+            if !self.context.degrade.limits {
+                return Err(Failure::new(
+                    format!("cannot limit resources of container {}", self.context.container),
+                    format!("{} cannot be set, {because}: operation not supported", origin(setting)),
+                )
+                .code("CG-CTRL")
+                .fix(format!("{fix}, or do without with --degrade=limits")));
+            }
+            degradations
+                .push(Degradation::weaker("CG-CTRL", origin(setting), "no such limit", because).fix(fix));
+        }
+        Ok(kept)
+    }
+
+    /// Adds what depends on the settings and on the kind of place.
+    fn complete(&self, place: &mut Place, settings: &[Setting], wanted: &Limits) -> Result<(), Failure> {
+        match place {
+            Place::Directory(directory) => {
+                for setting in
+                    settings.iter().filter(|s| !s.controller.is_empty() && s.absent != Absent::Fine)
+                {
+                    if !directory.needed.contains(&setting.controller) {
+                        directory.needed.push(setting.controller);
+                    }
+                }
+            }
+            Place::Scope(scope) => {
+                let said = wanted.birth.iter().chain(&wanted.properties);
+                scope.properties = said.map(|(name, value)| (name.to_string(), property(value))).collect();
+                // What the caller says itself is said last, and counts.
+                scope.properties.extend(self.unit_properties()?);
+            }
+        }
+        Ok(())
+    }
+
+    /// Properties of the unit that annotations give, sorted, so that a plan is always the same.
+    fn unit_properties(&self) -> Result<Vec<(String, Value)>, Failure> {
+        let mut found = Vec::new();
+        for (key, text) in self.annotations {
+            let Some(name) = key.strip_prefix(PROPERTY) else { continue };
+            let bad = |cause: String| {
+                Failure::new(self.act(), format!("annotation {key}: {cause}: invalid argument"))
+            };
+            // As runc: no names but those that systemd could have.
+            if name.len() < 3
+                || !name.starts_with(|c: char| c.is_ascii_uppercase())
+                || !name.bytes().all(|b| b.is_ascii_alphanumeric())
+            {
+                return Err(bad(format!("{name:?} is no name of a property")));
+            }
+            let value = crate::dbus::text::parse(text).map_err(|cause| bad(cause.to_string()))?;
+            found.push(seconds(name, value).map_err(bad)?);
+        }
+        found.sort_by(|(a, _), (b, _)| a.cmp(b));
+        Ok(found)
+    }
+}
+
+/// A property of a unit as D-Bus has it.
+pub fn property(value: &limits::Value) -> Value {
+    match value {
+        limits::Value::U64(number) => Value::U64(*number),
+        limits::Value::Bytes(bytes) => Value::from(bytes.as_slice()),
+        limits::Value::Text(text) => Value::from(*text),
+        limits::Value::Devices(devices) => {
+            let pair = |(path, number): &(String, u64)| {
+                Value::Struct(vec![Value::from(path.as_str()), Value::U64(*number)])
+            };
+            Value::Array("(st)".into(), devices.iter().map(pair).collect())
+        }
+    }
+}
+
+/// A property that ends in Sec is one in microseconds over D-Bus (systemd's dbus_util, as runc converts it).
+fn seconds(name: &str, value: Value) -> Result<(String, Value), String> {
+    let Some(stem) = name.strip_suffix("Sec").filter(|stem| !stem.ends_with('U')) else {
+        return Ok((name.to_string(), value));
+    };
+    let seconds = match value {
+        Value::I16(n) => f64::from(n),
+        Value::U16(n) => f64::from(n),
+        Value::I32(n) => f64::from(n),
+        Value::U32(n) => f64::from(n),
+        Value::I64(n) => n as f64,
+        Value::U64(n) => n as f64,
+        Value::Double(bits) => f64::from_bits(bits),
+        _ => return Err("not a number of seconds".into()),
+    };
+    if !(0.0..=1e12).contains(&seconds) {
+        return Err("not a number of seconds".into());
+    }
+    Ok((format!("{stem}USec"), Value::U64((seconds * 1e6) as u64)))
+}
+
+/// The part of the configuration that a setting comes from.
+fn origin(setting: &Setting) -> String {
+    let name = match setting.controller {
+        "cpu" | "cpuset" => "cpu",
+        "io" => "blockIO",
+        "hugetlb" => "hugepageLimits",
+        "memory" | "pids" | "rdma" => setting.controller,
+        _ => return format!("linux.resources.unified {}", setting.file),
+    };
+    format!("linux.resources.{name}")
+}
+
+/// The processors of a list such as `0-3,8` (cpuset(7), "List format").
+fn cpu_list(text: &str) -> Option<Vec<u16>> {
+    let mut cpus = Vec::new();
+    for part in text.trim().split(',') {
+        let (first, last) = part.split_once('-').unwrap_or((part, part));
+        let number = |text: &str| text.parse::<u16>().ok().filter(|n| *n < 1024);
+        let (first, last) = (number(first)?, number(last)?);
+        if first > last {
+            return None;
+        }
+        cpus.extend(first..=last);
+    }
+    Some(cpus)
+}
+
+/// Whether the configuration mounts the cgroup file system writable.
+pub fn mounted_writable(mounts: &[Mount]) -> bool {
+    let mut of_cgroups = mounts.iter().filter(|m| matches!(m.typ().as_deref(), Some("cgroup" | "cgroup2")));
+    of_cgroups.next_back().is_some_and(|mount| !mount.options().iter().flatten().any(|option| option == "ro"))
+}
+
+/// Who the files of the delegation go to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Owner {
+    /// Launch gives them to this uid of our own user namespace.
+    Outside(u32),
+    /// Init gives them to this uid of the container's.
+    Inside(u32),
+}
+
+/// The container's user may shape what is below its cgroup if it sees it at all: the specification asks for this
+/// where there is a cgroup namespace, a user namespace, and /sys/fs/cgroup is mounted writable.
+pub fn owner(
+    namespaces: &Namespaces,
+    idmap: &Idmap,
+    mounts: &[Mount],
+    uid: u32,
+    facts: &Facts,
+) -> Option<Owner> {
+    let apart =
+        namespaces.is_new(CloneFlags::CLONE_NEWUSER) && namespaces.is_new(CloneFlags::CLONE_NEWCGROUP);
+    let outside = idmap.outside(uid).filter(|_| apart && mounted_writable(mounts))?;
+    if facts.capable(CAP_CHOWN) {
+        return Some(Owner::Outside(outside));
+    }
+    // What a plain user makes is that user's already.
+    (outside != facts.euid).then_some(Owner::Inside(uid))
+}
