@@ -12,6 +12,7 @@
 use crate::dbus::{self, Address, Call, Connection, Interest, Peer, Value};
 use crate::report::{errno_text, one_line};
 use crate::sys::Errno;
+use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::os::fd::BorrowedFd;
 use std::path::{Path, PathBuf};
@@ -57,7 +58,7 @@ pub struct Environment<'a> {
 }
 
 /// A place where a manager may be reached.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Candidate {
     pub address: Address,
     pub peer: Peer,

@@ -1,12 +1,13 @@
 //! Where a bus listens: `unix:path=/run/user/1000/bus;unix:abstract=/tmp/dbus-x,guid=…`.
 
+use serde::{Deserialize, Serialize};
 use std::ffi::OsString;
 use std::fmt;
 use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
 
 /// One address of a list.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Address {
     Path(PathBuf),
     /// A name without a file, which belongs to a network namespace.

@@ -28,6 +28,7 @@ use nix::sys::socket::{
     setsockopt, shutdown, socket, sockopt,
 };
 use nix::sys::time::TimeVal;
+use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
 use std::io::IoSlice;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
@@ -71,7 +72,7 @@ impl From<Malformed> for Error {
 type Result<T> = std::result::Result<T, Error>;
 
 /// Who is at the other end of a socket.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Peer {
     /// A bus, which passes messages on to others by name.
     Bus,

@@ -1,8 +1,9 @@
 //! Which cgroup hierarchy there is, where in it we are, and what of it has been delegated to us.
 
+use crate::cgroup::systemd::{self, Candidate, Environment, Manager};
 use crate::cgroup::{self, ROOT, place};
+use crate::dbus::Address;
 use crate::sys;
-use serde::{Deserialize, Serialize};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
@@ -29,8 +30,10 @@ pub struct Cgroups {
     pub top: Option<Subtree>,
     /// systemd is the system's manager.
     pub systemd: bool,
-    pub user_bus: Bus,
-    pub system_bus: Bus,
+    /// Where the user's systemd may answer, as far as there is a socket.
+    pub user_bus: Vec<Candidate>,
+    /// Where the system's may, if that is ours to ask.
+    pub system_bus: Vec<Candidate>,
     /// The kernel can filter devices by cgroup, and lets us.
     pub device_filter: bool,
     /// The controllers that the user's manager has; `None` where that is not to be seen.
@@ -45,10 +48,6 @@ pub struct Subtree {
     pub controllers: Vec<String>,
 }
 
-/// The addresses at which a systemd manager may answer; none where there is no socket.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Bus(pub Vec<String>);
-
 impl Cgroups {
     /// What a host without the unified hierarchy has.
     pub fn none(hierarchy: Hierarchy) -> Cgroups {
@@ -58,8 +57,8 @@ impl Cgroups {
             subtree: None,
             top: None,
             systemd: false,
-            user_bus: Bus::default(),
-            system_bus: Bus::default(),
+            user_bus: Vec::new(),
+            system_bus: Vec::new(),
             device_filter: false,
             user_controllers: None,
         }
@@ -95,10 +94,9 @@ pub fn read(euid: u32, host_uid: u32, root: bool) -> Cgroups {
         facts.top = Some(subtree(PathBuf::from("/")));
     }
     if root {
-        let address = std::env::var("DBUS_SYSTEM_BUS_ADDRESS").ok();
-        facts.system_bus = Bus(addresses(address, &["/run/dbus/system_bus_socket", "/run/systemd/private"]));
+        facts.system_bus = there(Manager::System, host_uid);
     } else {
-        facts.user_bus = user_bus(host_uid);
+        facts.user_bus = there(Manager::User, host_uid);
         let manager = format!("/user.slice/user-{host_uid}.slice/user@{host_uid}.service");
         facts.user_controllers = controllers(Path::new(&manager));
     }
@@ -114,23 +112,27 @@ fn controllers(path: &Path) -> Option<Vec<String>> {
     Some(text.split_ascii_whitespace().map(String::from).collect())
 }
 
-/// How the user's manager is reached: by the session's bus, or by its private socket where there is no bus.
-fn user_bus(uid: u32) -> Bus {
-    let session = std::env::var("DBUS_SESSION_BUS_ADDRESS").ok();
-    let runtime = std::env::var("XDG_RUNTIME_DIR").ok().filter(|dir| dir.starts_with('/'));
-    let runtime = runtime.unwrap_or_else(|| format!("/run/user/{uid}"));
-    Bus(addresses(session, &[&format!("{runtime}/bus"), &format!("{runtime}/systemd/private")]))
-}
-
-/// The address that the environment names, and those of the sockets that exist.
-fn addresses(named: Option<String>, sockets: &[&str]) -> Vec<String> {
-    let there = sockets.iter().filter(|path| is_socket(path)).map(|path| format!("unix:path={path}"));
-    let mut all: Vec<String> = named.into_iter().filter(|a| !a.is_empty()).chain(there).collect();
-    all.dedup();
+/// The places where a manager may be reached of which there is a socket. Whether somebody listens there, and is
+/// systemd, shows when we ask.
+fn there(manager: Manager, uid: u32) -> Vec<Candidate> {
+    let text = |name| std::env::var(name).ok().filter(|value: &String| !value.is_empty());
+    let runtime_dir = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
+    let (session_bus, system_bus) = (text("DBUS_SESSION_BUS_ADDRESS"), text("DBUS_SYSTEM_BUS_ADDRESS"));
+    let environment = Environment {
+        uid,
+        runtime_dir: runtime_dir.as_deref(),
+        session_bus: session_bus.as_deref(),
+        system_bus: system_bus.as_deref(),
+    };
+    let mut all = systemd::candidates(manager, &environment);
+    all.retain(|candidate| match &candidate.address {
+        Address::Path(path) => is_socket(path),
+        Address::Abstract(_) | Address::Other(_) => true,
+    });
     all
 }
 
-fn is_socket(path: &str) -> bool {
+fn is_socket(path: &Path) -> bool {
     use std::os::unix::fs::FileTypeExt;
     std::fs::metadata(path).is_ok_and(|meta| meta.file_type().is_socket())
 }
@@ -212,12 +214,5 @@ mod tests {
         assert_eq!(find("/", "/", &[]), Some("/".into()));
         assert_eq!(find("/jobs/7/leaf", "/jobs/7", &[]), Some("/jobs/7".into()));
         assert_eq!(find("/jobs/7/leaf", "/other", &[]), None);
-    }
-
-    #[test]
-    fn addresses_are_what_was_named_and_what_exists() {
-        assert_eq!(addresses(None, &["/nowhere"]), [""; 0]);
-        assert_eq!(addresses(Some("unix:path=/x".into()), &["/nowhere"]), ["unix:path=/x"]);
-        assert_eq!(addresses(Some(String::new()), &["/dev/null"]), [""; 0]);
     }
 }

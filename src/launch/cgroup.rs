@@ -94,7 +94,7 @@ impl Home {
     fn enclose(&mut self, scope: &Scope, plan: &Plan, child: &Child) -> Result<(), Failure> {
         let act = || format!("cannot make unit {} of container {}", scope.unit, plan.id);
         let mut systemd =
-            Systemd::connect(&scope.bus.0).map_err(|trouble| told(act(), &trouble, scope.user))?;
+            Systemd::connect(&scope.bus).map_err(|trouble| told(act(), &trouble, scope.user))?;
         let wanted = systemd::Scope {
             name: &scope.unit,
             slice: &scope.slice,
@@ -102,7 +102,7 @@ impl Home {
             properties: &scope.properties,
         };
         systemd
-            .start_scope(&wanted, &[(child.pid, child.pidfd.as_fd())])
+            .start_scope(&wanted, &[systemd::Process { pid: child.pid, pidfd: child.pidfd.as_fd() }])
             .map_err(|trouble| told(act(), &trouble, scope.user))?;
         let failed = |errno| Failure::errno(act(), errno);
         let path = cgroup::of_process(child.pid).map_err(failed)?;
@@ -289,7 +289,7 @@ pub fn dissolve(record: &RecordedCgroup, id: &str) -> Result<(), Failure> {
         }
     }
     if let Some(unit) = &record.unit {
-        match Systemd::connect(&unit.bus.0).and_then(|mut systemd| systemd.stop(&unit.name)) {
+        match Systemd::connect(&unit.bus).and_then(|mut systemd| systemd.stop(&unit.name)) {
             // It finds out by itself, as it does for every scope that has become empty.
             Ok(()) | Err(systemd::Trouble::Unreachable(_)) => {}
             Err(trouble) => {
@@ -359,7 +359,7 @@ impl<'a> Entrance<'a> {
                 } else {
                     format!("/{}", below.display())
                 };
-                Systemd::connect(&unit.bus.0)
+                Systemd::connect(&unit.bus)
                     .and_then(|mut systemd| systemd.attach(&unit.name, &below, &[pid]))
                     .map_err(|trouble| told(act(), &trouble, unit.user))
             }

@@ -11,8 +11,9 @@ use super::namespaces::Namespaces;
 use super::step::{Op, Step};
 use super::{Context, resources};
 use crate::bundle::clean;
-use crate::dbus::value::Value;
-use crate::host::cgroup::{Bus, Cgroups, Hierarchy};
+use crate::cgroup::systemd::Candidate;
+use crate::dbus::Value;
+use crate::host::cgroup::{Cgroups, Hierarchy};
 use crate::host::{CAP_CHOWN, Facts};
 use crate::report::Failure;
 use nix::sched::CloneFlags;
@@ -69,7 +70,7 @@ pub struct Scope {
     /// Whether it is the user's manager that makes it.
     pub user: bool,
     /// Where the manager answers.
-    pub bus: Bus,
+    pub bus: Vec<Candidate>,
     pub unit: String,
     /// Empty for the manager's own choice.
     pub slice: String,
@@ -275,7 +276,7 @@ impl Planner<'_> {
         let user = !self.is_root();
         let bus = if user { &facts.user_bus } else { &facts.system_bus };
         let (slice, unit) = self.unit(user)?;
-        if bus.0.is_empty() {
+        if bus.is_empty() {
             let whose = if user { "the user's systemd" } else { "systemd" };
             let lack = Lack {
                 code: "CG-NOBUS",

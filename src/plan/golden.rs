@@ -11,8 +11,10 @@ use super::Request;
 use super::cgroup::Manager;
 use super::degrade::Policy;
 use crate::bundle::{self, Bundle};
+use crate::cgroup::systemd::Candidate;
+use crate::dbus::{Address, Peer};
 use crate::host::Facts;
-use crate::host::cgroup::{Bus, Cgroups, Hierarchy, Subtree};
+use crate::host::cgroup::{Cgroups, Hierarchy, Subtree};
 use crate::host::idmap::{Helper, IdRange, Subids};
 use crate::host::process::Lsm;
 use crate::spec::{self, SpecKind};
@@ -96,10 +98,14 @@ fn session() -> Cgroups {
     Cgroups {
         own: "/user.slice/user-1000.slice/session-2.scope".into(),
         systemd: true,
-        user_bus: Bus(vec!["unix:path=/run/user/1000/bus".into()]),
+        user_bus: vec![bus("/run/user/1000/bus")],
         user_controllers: Some(vec!["cpu".into(), "memory".into(), "pids".into()]),
         ..Cgroups::none(Hierarchy::Unified)
     }
+}
+
+fn bus(path: &str) -> Candidate {
+    Candidate { address: Address::Path(path.into()), peer: Peer::Bus }
 }
 
 fn subtree(path: &str, controllers: &str) -> Subtree {
@@ -148,7 +154,7 @@ fn root() -> Facts {
         own: "/user.slice/user-0.slice/session-1.scope".into(),
         top: Some(subtree("/", "cpuset cpu io memory hugetlb pids rdma")),
         systemd: true,
-        system_bus: Bus(vec!["unix:path=/run/dbus/system_bus_socket".into()]),
+        system_bus: vec![bus("/run/dbus/system_bus_socket")],
         device_filter: true,
         ..Cgroups::none(Hierarchy::Unified)
     };
@@ -917,7 +923,7 @@ fn cgroup_of_root_by_systemd() -> Scenario {
 
 fn cgroup_in_a_container() -> Scenario {
     // As root of a container with a writable /sys/fs/cgroup: its own processes are in the way at the top.
-    let cgroups = Cgroups { own: "/".into(), systemd: false, system_bus: Bus::default(), ..root().cgroups };
+    let cgroups = Cgroups { own: "/".into(), systemd: false, system_bus: Vec::new(), ..root().cgroups };
     scenario(limited(&limits()), Facts { cgroups, ..root() })
 }
 
@@ -967,7 +973,7 @@ fn cgroup_below_the_unit() -> Scenario {
 }
 
 fn alice_without_a_bus() -> Facts {
-    alice_in(|cgroups| cgroups.user_bus = Bus::default())
+    alice_in(|cgroups| cgroups.user_bus = Vec::new())
 }
 
 fn cgroup_without_a_bus() -> Scenario {
@@ -975,8 +981,7 @@ fn cgroup_without_a_bus() -> Scenario {
 }
 
 fn cgroup_without_a_bus_in_our_own_subtree() -> Scenario {
-    let facts =
-        Facts { cgroups: Cgroups { user_bus: Bus::default(), ..alice_delegated().cgroups }, ..alice() };
+    let facts = Facts { cgroups: Cgroups { user_bus: Vec::new(), ..alice_delegated().cgroups }, ..alice() };
     scenario(one_id(), facts).asking(|request| request.manager = Some(Manager::Systemd))
 }
 

@@ -17,7 +17,7 @@ pub mod store;
 mod time;
 
 use crate::cgroup::Cgroup;
-use crate::host::cgroup::Bus;
+use crate::cgroup::systemd::Candidate;
 use crate::plan::degrade::Degradation;
 use crate::sys;
 use serde::{Deserialize, Serialize};
@@ -79,7 +79,7 @@ pub struct Unit {
     /// It is the user's systemd.
     pub user: bool,
     /// Where that answered: later commands may have an environment that does not tell.
-    pub bus: Bus,
+    pub bus: Vec<Candidate>,
 }
 
 impl RecordedCgroup {

@@ -124,7 +124,7 @@ fn cgroup(cgroup: &Cgroup) -> Vec<String> {
         Place::Scope(Scope { user, bus, unit, slice, description, properties, below }) => {
             let whose = if *user { "the user's systemd" } else { "systemd" };
             let mut lines = vec![format!("scope {unit} in {slice} of {whose}: {description}")];
-            lines.extend(bus.0.iter().map(|address| format!("bus {address}")));
+            lines.extend(bus.iter().map(|c| format!("bus {} ({:?})", c.address, c.peer)));
             lines.extend(properties.iter().map(|(name, value)| format!("property {name} {value:?}")));
             lines.extend(below.iter().map(|name| format!("below it {name}")));
             lines
