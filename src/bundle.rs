@@ -6,10 +6,11 @@
 //!
 //! - an unknown capability is a warning, not an error (the specification says so since 1.0);
 //! - `null` means absent, and `process.user` may be left out;
-//! - `SCHED_FLAG_RESET_ON_FORK` and `SCHED_FLAG_DL_OVERRUN` have other spellings in the crate.
+//! - `SCHED_FLAG_RESET_ON_FORK` and `SCHED_FLAG_DL_OVERRUN` have other spellings in the crate;
+//! - `pids` without a limit is no limit; the crate makes it 0, which means one process.
 
 use crate::report::{Failure, io_text};
-use oci_spec::runtime::Spec;
+use oci_spec::runtime::{LinuxResources, Spec};
 use serde_json::Value;
 use std::collections::HashSet;
 use std::path::{Component, Path, PathBuf};
@@ -80,15 +81,109 @@ fn read(path: &Path) -> std::io::Result<Vec<u8>> {
 /// One line that says what is wrong, and at which line and column where that is known.
 pub fn parse(text: &[u8]) -> Result<(Spec, Vec<String>), String> {
     let direct = match serde_json::from_slice::<Spec>(text) {
-        Ok(spec) => return shape(text).map(|()| (spec, Vec::new())),
-        Err(error) => error,
+        Ok(spec) if !no_pids(&spec) => return shape(text).map(|()| (spec, Vec::new())),
+        Ok(_) => None,
+        Err(error) => Some(error.to_string()),
     };
     // Cut off or no JSON at all: the first error says it best.
-    let Ok(mut value) = serde_json::from_slice::<Value>(text) else { return Err(direct.to_string()) };
+    let say = |error: serde_json::Error| direct.clone().unwrap_or_else(|| error.to_string());
+    let mut value = serde_json::from_slice::<Value>(text).map_err(say)?;
     let remarks = normalise(&mut value);
     objects(&value, "the configuration")?;
-    let spec = serde_json::from_value(value).map_err(|_| direct.to_string())?;
+    let spec = serde_json::from_value(value).map_err(say)?;
     Ok((spec, remarks))
+}
+
+/// Whether the number of processes is limited to none: that was asked for, or nothing was.
+fn no_pids(spec: &Spec) -> bool {
+    let resources = spec.linux().as_ref().and_then(|linux| linux.resources().as_ref());
+    resources.and_then(|r| r.pids().as_ref()).is_some_and(|pids| pids.limit() == 0)
+}
+
+/// Parses resources as `update --resources` takes them, without devices: these are never updated.
+///
+/// # Errors
+/// As [`parse`].
+pub fn parse_resources(text: &[u8]) -> Result<LinuxResources, String> {
+    let mut value = serde_json::from_slice::<Value>(text).map_err(|e| e.to_string())?;
+    // Go takes `null` for an object, and then there is nothing in it.
+    if value.is_null() {
+        value = Value::Object(serde_json::Map::new());
+    }
+    drop_nulls(&mut value);
+    spell(&mut value);
+    normalise_resources(&mut value);
+    if let Some(resources) = value.as_object_mut() {
+        resources.remove("devices");
+    }
+    objects(&value, "resources")?;
+    if !value.is_object() {
+        return Err("invalid type: expected an object".into());
+    }
+    serde_json::from_value(value).map_err(|e| e.to_string())
+}
+
+/// The keys of resources. Go, in which engines and users' scripts were tried, does not mind their case.
+const SPELLINGS: [&str; 40] = [
+    "blockIO",
+    "burst",
+    "checkBeforeUpdate",
+    "classID",
+    "cpu",
+    "cpus",
+    "devices",
+    "disableOOMKiller",
+    "hugepageLimits",
+    "idle",
+    "kernel",
+    "kernelTCP",
+    "leafWeight",
+    "limit",
+    "major",
+    "memory",
+    "mems",
+    "minor",
+    "network",
+    "pageSize",
+    "period",
+    "pids",
+    "priorities",
+    "quota",
+    "rate",
+    "rdma",
+    "realtimePeriod",
+    "realtimeRuntime",
+    "reservation",
+    "shares",
+    "swap",
+    "swappiness",
+    "throttleReadBpsDevice",
+    "throttleReadIOPSDevice",
+    "throttleWriteBpsDevice",
+    "throttleWriteIOPSDevice",
+    "unified",
+    "useHierarchy",
+    "weight",
+    "weightDevice",
+];
+
+/// Spells the keys as the specification does.
+fn spell(value: &mut Value) {
+    match value {
+        Value::Object(map) => {
+            for (key, mut value) in std::mem::take(map) {
+                let known = SPELLINGS.iter().find(|name| name.eq_ignore_ascii_case(&key));
+                let key = known.map_or(key, |name| (*name).to_string());
+                // Below these, keys are names of files and devices.
+                if !matches!(key.as_str(), "unified" | "rdma") {
+                    spell(&mut value);
+                }
+                map.insert(key, value);
+            }
+        }
+        Value::Array(list) => list.iter_mut().for_each(spell),
+        _ => {}
+    }
 }
 
 /// Parses a process as `exec --process` takes it.
@@ -181,7 +276,18 @@ fn normalise(config: &mut Value) -> Vec<String> {
     if let Some(process) = config.get_mut("process") {
         normalise_process(process, &mut remarks);
     }
+    if let Some(resources) = config.get_mut("linux").and_then(|linux| linux.get_mut("resources")) {
+        normalise_resources(resources);
+    }
     remarks
+}
+
+fn normalise_resources(resources: &mut Value) {
+    let Some(resources) = resources.as_object_mut() else { return };
+    let pids = resources.get("pids").and_then(Value::as_object);
+    if pids.is_some_and(|pids| !pids.contains_key("limit")) {
+        resources.remove("pids");
+    }
 }
 
 fn normalise_process(process: &mut Value, remarks: &mut Vec<String>) {
@@ -351,6 +457,53 @@ mod tests {
         config["linux"] = serde_json::json!({"namespaces": null, "seccomp": null});
         config["process"]["terminal"] = Value::Null;
         assert_eq!(verdict(&config), Ok(vec![]));
+    }
+
+    #[test]
+    fn pids_without_a_limit_is_no_limit() {
+        let limit = |pids: Value| {
+            let mut config = minimal();
+            config["linux"] = serde_json::json!({"resources": {"pids": pids, "cpu": {"shares": 5}}});
+            let (spec, _) = parse(config.to_string().as_bytes()).unwrap();
+            let resources = spec.linux().clone().unwrap().resources().clone().unwrap();
+            assert_eq!(resources.cpu().as_ref().and_then(|cpu| cpu.shares()), Some(5));
+            resources.pids().as_ref().map(|pids| pids.limit())
+        };
+        assert_eq!(limit(serde_json::json!({})), None);
+        assert_eq!(limit(serde_json::json!({"limit": null})), None);
+        assert_eq!(limit(Value::Null), None);
+        assert_eq!(limit(serde_json::json!({"limit": 0})), Some(0));
+        assert_eq!(limit(serde_json::json!({"limit": -1})), Some(-1));
+    }
+
+    #[test]
+    fn resources_of_an_update_are_read_as_go_reads_them() {
+        for (text, wanted) in [
+            ("null", serde_json::json!({})),
+            (r#"{"memory": null, "pids": {"limit": null}, "unknown": [1]}"#, serde_json::json!({})),
+            (r#"{"devices": [{"allow": true, "type": "?"}]}"#, serde_json::json!({})),
+            (r#"{"CPU": {"Cpus": "1"}}"#, serde_json::json!({"cpu": {"cpus": "1"}})),
+            (
+                r#"{"blockio": {"THROTTLEREADIOPSDEVICE": [{"Major": 8, "minor": 0, "Rate": 5}]}}"#,
+                serde_json::json!({"blockIO": {"throttleReadIOPSDevice": [{"major": 8, "minor": 0, "rate": 5}]}}),
+            ),
+            (r#"{"unified": {"CPU": "x"}}"#, serde_json::json!({"unified": {"CPU": "x"}})),
+        ] {
+            let wanted = serde_json::from_value(wanted).unwrap();
+            assert_eq!(parse_resources(text.as_bytes()), Ok(wanted), "{text}");
+        }
+        for bad in [
+            "",
+            "[]",
+            "1",
+            "{",
+            "{}{}",
+            r#"{"memory": []}"#,
+            r#"{"memory": {"limit": "1"}}"#,
+            r#"{"cpu": 1}"#,
+        ] {
+            assert!(parse_resources(bad.as_bytes()).is_err(), "{bad}");
+        }
     }
 
     #[test]

@@ -34,6 +34,13 @@ impl Failure {
         self
     }
 
+    /// Adds to the cause what was done about it.
+    #[must_use]
+    pub fn aside(mut self, words: &str) -> Failure {
+        self.cause = format!("{}; {words}", self.cause);
+        self
+    }
+
     /// Adds the way out.
     #[must_use]
     pub fn fix(mut self, fix: impl Into<String>) -> Failure {
