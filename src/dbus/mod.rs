@@ -409,13 +409,65 @@ fn open(address: &Address, deadline: Instant) -> Result<OwnedFd> {
 }
 
 #[cfg(test)]
+pub mod testing {
+    //! The other side of a connection, for tests.
+
+    use super::*;
+    use std::io::{Read, Write};
+    use std::os::unix::net::UnixStream;
+
+    pub const WELCOME: &[u8] = b"DATA\r\nOK 0123\r\nAGREE_UNIX_FD\r\n";
+
+    /// A connection to a service, and the service's end of it.
+    pub fn pair() -> (Connection, UnixStream) {
+        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        // What it answers does not depend on what it hears.
+        theirs.write_all(WELCOME).unwrap();
+        let deadline = Instant::now() + Duration::from_secs(20);
+        let connection = Connection::greet(ours.into(), Peer::Service, deadline).unwrap();
+        theirs.read_exact(&mut [0; GREETING.len()]).unwrap();
+        (connection, theirs)
+    }
+
+    /// The next message; none where the other end is closed.
+    pub fn read(stream: &mut UnixStream) -> Option<Message> {
+        let mut bytes = vec![0; 16];
+        stream.read_exact(&mut bytes).ok()?;
+        let length = Message::length(&bytes).unwrap().unwrap();
+        bytes.resize(length, 0);
+        stream.read_exact(&mut bytes[16..]).unwrap();
+        Some(Message::decode(&bytes).unwrap())
+    }
+
+    pub fn send(stream: &mut UnixStream, messages: &[Message]) {
+        let bytes: Vec<u8> = messages.iter().flat_map(|message| message.encode().unwrap()).collect();
+        stream.write_all(&bytes).unwrap();
+    }
+
+    /// The answer to a call.
+    pub fn answer(serial: u32, body: Vec<Value>) -> Message {
+        Message { kind: Kind::Return, serial: 1, reply_serial: Some(serial), body, ..Message::default() }
+    }
+
+    /// The answer that it is refused.
+    pub fn refusal(serial: u32, name: &str, text: &str) -> Message {
+        let error_name = Some(name.to_owned());
+        Message { kind: Kind::Error, error_name, ..answer(serial, vec![text.into()]) }
+    }
+
+    pub fn signal(path: &str, interface: &str, member: &str, body: Vec<Value>) -> Message {
+        let [path, interface, member] = [path, interface, member].map(|name| Some(name.to_owned()));
+        Message { kind: Kind::Signal, serial: 1, path, interface, member, body, ..Message::default() }
+    }
+}
+
+#[cfg(test)]
 mod tests {
+    use super::testing::{WELCOME, answer, read, send};
     use super::*;
     use std::io::{Read, Write};
     use std::os::unix::net::UnixStream;
     use std::thread::JoinHandle;
-
-    const WELCOME: &[u8] = b"DATA\r\nOK 0123\r\nAGREE_UNIX_FD\r\n";
 
     fn soon() -> Instant {
         Instant::now() + Duration::from_secs(20)
@@ -441,42 +493,16 @@ mod tests {
         Call { destination: "a.b", path: "/a", interface: "a.b", member: "C", body, fds }
     }
 
-    fn read(stream: &mut UnixStream) -> Message {
-        let mut bytes = vec![0; 16];
-        stream.read_exact(&mut bytes).unwrap();
-        let length = Message::length(&bytes).unwrap().unwrap();
-        bytes.resize(length, 0);
-        stream.read_exact(&mut bytes[16..]).unwrap();
-        Message::decode(&bytes).unwrap()
-    }
-
-    fn answer(serial: u32, body: Vec<Value>) -> Message {
-        Message { kind: Kind::Return, serial: 1, reply_serial: Some(serial), body, ..Message::default() }
-    }
-
     const REMOVED: Interest = Interest { sender: "a.b", path: "/a", interface: "a.b", member: "Removed" };
 
     fn signal(member: &str, number: u32) -> Message {
-        Message {
-            kind: Kind::Signal,
-            serial: 1,
-            path: Some("/a".to_owned()),
-            interface: Some("a.b".to_owned()),
-            member: Some(member.to_owned()),
-            body: vec![Value::U32(number)],
-            ..Message::default()
-        }
-    }
-
-    fn send(stream: &mut UnixStream, messages: &[Message]) {
-        let bytes: Vec<u8> = messages.iter().flat_map(|message| message.encode().unwrap()).collect();
-        stream.write_all(&bytes).unwrap();
+        testing::signal("/a", "a.b", member, vec![Value::U32(number)])
     }
 
     #[test]
     fn a_call_gets_its_own_answer() {
         let (connection, other) = meet(WELCOME, |mut stream| {
-            let call = read(&mut stream);
+            let call = read(&mut stream).unwrap();
             let late = answer(call.serial.wrapping_add(7), vec![Value::U32(1)]);
             send(&mut stream, &[late, answer(call.serial, vec![Value::U32(2)])]);
             call
@@ -490,10 +516,8 @@ mod tests {
     #[test]
     fn an_error_has_its_name_and_message() {
         let (connection, other) = meet(WELCOME, |mut stream| {
-            let serial = read(&mut stream).serial;
-            let error_name = Some("a.b.No".to_owned());
-            let message = answer(serial, vec!["because".into()]);
-            send(&mut stream, &[Message { kind: Kind::Error, error_name, ..message }]);
+            let serial = read(&mut stream).unwrap().serial;
+            send(&mut stream, &[testing::refusal(serial, "a.b.No", "because")]);
         });
         let refused = Error::Refused { name: "a.b.No".to_owned(), message: "because".to_owned() };
         assert_eq!(connection.unwrap().call(&call(&[], &[]), soon()), Err(refused));
@@ -503,7 +527,7 @@ mod tests {
     #[test]
     fn signals_of_interest_that_come_before_the_answer_are_kept() {
         let (connection, other) = meet(WELCOME, |mut stream| {
-            let serial = read(&mut stream).serial;
+            let serial = read(&mut stream).unwrap().serial;
             let early =
                 [signal("Removed", 1), signal("Added", 2), signal("Removed", 3), answer(serial, vec![])];
             send(&mut stream, &early);
@@ -575,8 +599,8 @@ mod tests {
     #[test]
     fn silence_ends_at_the_deadline_and_a_late_answer_is_dropped() {
         let (connection, other) = meet(WELCOME, |mut stream| {
-            let first = read(&mut stream).serial;
-            let second = read(&mut stream).serial;
+            let first = read(&mut stream).unwrap().serial;
+            let second = read(&mut stream).unwrap().serial;
             send(&mut stream, &[answer(first, vec![Value::U32(1)]), answer(second, vec![Value::U32(2)])]);
         });
         let mut connection = connection.unwrap();
@@ -603,7 +627,7 @@ mod tests {
     #[test]
     fn after_nonsense_nothing_is_believed() {
         let (connection, other) = meet(WELCOME, |mut stream| {
-            read(&mut stream);
+            read(&mut stream).unwrap();
             stream.write_all(&[b'x'; 64]).unwrap();
         });
         let mut connection = connection.unwrap();

@@ -752,7 +752,7 @@ mod tests {
         ];
         let mut seed: u64 = 1;
         let mut accepted = 0;
-        for _ in 0..200_000 {
+        for _ in 0..50_000 {
             let mut text = String::new();
             seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
             let mut bits = seed >> 8;
@@ -767,6 +767,6 @@ mod tests {
                 assert!(message.encode().is_ok(), "{text}");
             }
         }
-        assert!(accepted > 1_000, "{accepted}");
+        assert!(accepted > 500, "{accepted}");
     }
 }
