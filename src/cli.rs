@@ -119,7 +119,6 @@ pub struct Exec {
 
 /// `update`: what was typed, as it was typed.
 #[derive(Debug, Clone, Default)]
-#[allow(dead_code)] // until update reads it
 pub struct Update {
     pub id: String,
     /// A file of LinuxResources, or `-` for standard input.

@@ -8,7 +8,6 @@
 //! after its last process has gone. So whole cgroups are frozen and killed by one write (cgroup.freeze, Linux
 //! 5.2; cgroup.kill, Linux 5.14), and what takes a moment is waited for by poll(2) on cgroup.events, each with a
 //! deadline.
-#![allow(dead_code)] // until it is used
 
 pub mod devices;
 pub mod limits;

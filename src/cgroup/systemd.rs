@@ -296,26 +296,13 @@ impl Systemd {
         self.call("AttachProcessesToUnit", &body, &[], Instant::now() + DOING).map(drop)
     }
 
-    /// The cgroup of a unit, as in /proc/PID/cgroup; `None` where it has none.
-    ///
-    /// # Errors
-    /// Those of [`Trouble`].
-    pub fn control_group(&mut self, unit: &str) -> Result<Option<String>> {
-        let interface = match unit.rsplit_once('.') {
-            Some((_, "scope")) => "org.freedesktop.systemd1.Scope",
-            Some((_, "slice")) => "org.freedesktop.systemd1.Slice",
-            _ => "org.freedesktop.systemd1.Service",
-        };
-        Ok(Some(self.property(unit, interface, "ControlGroup")?).filter(|path| !path.is_empty()))
-    }
-
     /// Whether a unit that exists has ended, well or not.
     fn is_over(&mut self, unit: &str) -> Result<bool> {
         let state = self.property(unit, "org.freedesktop.systemd1.Unit", "ActiveState")?;
-        Ok(state == "failed" || state == "inactive")
+        Ok(state == "failed".into() || state == "inactive".into())
     }
 
-    fn property(&mut self, unit: &str, interface: &str, name: &str) -> Result<String> {
+    fn property(&mut self, unit: &str, interface: &str, name: &str) -> Result<Value> {
         let call = Call {
             destination: SYSTEMD,
             path: &unit_path(unit),
@@ -325,12 +312,17 @@ impl Systemd {
             fds: &[],
         };
         match self.connection.call(&call, Instant::now() + DOING)?.as_slice() {
-            [Value::Variant(value)] => match &**value {
-                Value::String(text) => Ok(text.clone()),
-                _ => Err(dbus::Error::Malformed("a property of another type").into()),
-            },
+            [Value::Variant(value)] => Ok((**value).clone()),
             _ => Err(dbus::Error::Malformed("a property without a value").into()),
         }
+    }
+
+    /// Whether systemd leaves what is below a unit's cgroup to the unit.
+    ///
+    /// # Errors
+    /// Those of [`Trouble`].
+    pub fn delegates(&mut self, unit: &str) -> Result<bool> {
+        Ok(self.property(unit, specific(unit), "Delegate")? == Value::Bool(true))
     }
 
     /// Lets go of a unit that has failed. One that has not, or is gone, needs nothing.
@@ -407,6 +399,15 @@ fn start_body(scope: &Scope<'_>, processes: &[Process<'_>], means: Means) -> [Va
     ]
 }
 
+/// The interface with the properties of units of its kind.
+fn specific(unit: &str) -> &'static str {
+    match unit.rsplit_once('.') {
+        Some((_, "scope")) => "org.freedesktop.systemd1.Scope",
+        Some((_, "slice")) => "org.freedesktop.systemd1.Slice",
+        _ => "org.freedesktop.systemd1.Service",
+    }
+}
+
 fn property(name: &str, value: impl Into<Value>) -> Value {
     Value::Struct(vec![name.into(), Value::variant(value)])
 }
@@ -432,6 +433,17 @@ fn unit_path(unit: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    impl Systemd {
+        /// The cgroup of a unit; `None` where it has none.
+        fn control_group(&mut self, unit: &str) -> Result<Option<String>> {
+            match self.property(unit, specific(unit), "ControlGroup")? {
+                Value::String(path) => Ok(Some(path).filter(|path| !path.is_empty())),
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+
     use crate::dbus::testing;
 
     fn paths(manager: Manager, environment: &Environment<'_>) -> Vec<String> {
@@ -785,7 +797,7 @@ mod tests {
                 std::thread::sleep(Duration::from_millis(20));
             }
             let state = systemd.property(&name, "org.freedesktop.systemd1.Unit", "ActiveState");
-            assert_eq!(state, Ok("failed".to_owned()));
+            assert_eq!(state, Ok("failed".into()));
             systemd.start_scope(&scope(&name, &[]), &[second.process()]).unwrap();
             assert!(second.cgroup().ends_with(&name));
             systemd.stop(&name).unwrap();

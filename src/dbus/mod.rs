@@ -10,7 +10,6 @@
 //!
 //! Descriptors are sent, never received: nothing that we call returns one, and those that come anyway are closed by
 //! the kernel, since we receive without room for them.
-#![allow(dead_code)] // until it is used
 
 pub mod address;
 pub mod text;

@@ -1,6 +1,6 @@
 //! Which cgroup hierarchy there is, where in it we are, and what of it has been delegated to us.
 
-use crate::cgroup::systemd::{self, Candidate, Environment, Manager};
+use crate::cgroup::systemd::{self, Candidate, Environment, Manager, Systemd};
 use crate::cgroup::{self, ROOT, place};
 use crate::dbus::Address;
 use crate::sys;
@@ -89,7 +89,6 @@ pub fn read(euid: u32, host_uid: u32, root: bool) -> Cgroups {
     let Ok(own) = cgroup::of_process_self() else { return facts };
     facts.systemd = Path::new("/run/systemd/system").is_dir();
     facts.own = own;
-    facts.subtree = delegated(&facts.own, |path| look(path, euid)).map(subtree);
     if root && writable(Path::new("/")) {
         facts.top = Some(subtree(PathBuf::from("/")));
     }
@@ -99,6 +98,12 @@ pub fn read(euid: u32, host_uid: u32, root: bool) -> Cgroups {
         facts.user_bus = there(Manager::User, host_uid);
         let manager = format!("/user.slice/user-{host_uid}.slice/user@{host_uid}.service");
         facts.user_controllers = controllers(Path::new(&manager));
+        let subtree_of_ours = match delegated(&facts.own, |path| look(path, euid)) {
+            Delegated::Yes(path) => Some(path),
+            Delegated::Ask(unit) => is_delegated(&unit, &facts.user_bus).then_some(unit),
+            Delegated::No => None,
+        };
+        facts.subtree = subtree_of_ours.map(subtree);
     }
     facts
 }
@@ -161,17 +166,39 @@ fn writable(path: &Path) -> bool {
         .all(|file| nix::unistd::eaccess(file, nix::unistd::AccessFlags::W_OK).is_ok())
 }
 
+/// What is known of a delegation by looking at the tree.
+#[derive(Debug, PartialEq, Eq)]
+enum Delegated {
+    Yes(PathBuf),
+    No,
+    /// It is a unit of the user's manager, which cannot put marks on cgroups and has to be asked.
+    Ask(PathBuf),
+}
+
 /// The topmost cgroup from our own one upwards that has been delegated to us.
 ///
 /// In a hierarchy that systemd rules, that is the unit which we are in, if systemd says that it leaves it alone: a
 /// cgroup may belong to us and still be for our manager to shape (systemd's CGROUP_DELEGATION.md, "two key
 /// design rules"). Elsewhere, as in a container, it is what belongs to us.
-fn delegated(own: &Path, look: impl Fn(&Path) -> Look) -> Option<PathBuf> {
-    if let Some(unit) = own.ancestors().find(|path| is_unit(path)) {
-        let found = look(unit);
-        return (found.ours && found.marked && !is_manager(unit)).then(|| unit.to_path_buf());
+fn delegated(own: &Path, look: impl Fn(&Path) -> Look) -> Delegated {
+    let Some(unit) = own.ancestors().find(|path| is_unit(path)) else {
+        let ours = own.ancestors().take_while(|path| look(path).ours).last();
+        return ours.map_or(Delegated::No, |path| Delegated::Yes(path.to_path_buf()));
+    };
+    match look(unit) {
+        Look { ours: true, .. } if is_manager(unit) => Delegated::No,
+        Look { ours: true, marked: true } => Delegated::Yes(unit.to_path_buf()),
+        Look { ours: true, marked: false } if unit.ancestors().any(is_manager) => {
+            Delegated::Ask(unit.to_path_buf())
+        }
+        _ => Delegated::No,
     }
-    own.ancestors().take_while(|path| look(path).ours).last().map(Path::to_path_buf)
+}
+
+/// Asks the user's manager. Where it does not answer, nothing is ours.
+fn is_delegated(unit: &Path, bus: &[Candidate]) -> bool {
+    let name = unit.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    Systemd::connect(bus).and_then(|mut systemd| systemd.delegates(name)).unwrap_or(false)
 }
 
 fn is_unit(path: &Path) -> bool {
@@ -190,7 +217,7 @@ mod tests {
     use super::*;
 
     /// In these hierarchies everything at or below `ours` belongs to us, and `marked` are delegated.
-    fn find(own: &str, ours: &str, marked: &[&str]) -> Option<PathBuf> {
+    fn find(own: &str, ours: &str, marked: &[&str]) -> Delegated {
         delegated(Path::new(own), |path| Look {
             ours: path.starts_with(ours),
             marked: marked.iter().any(|m| Path::new(m) == path),
@@ -201,18 +228,19 @@ mod tests {
     fn a_unit_is_ours_only_if_systemd_leaves_it_alone() {
         let manager = "/user.slice/user-1000.slice/user@1000.service";
         let app = &format!("{manager}/app.slice/run-7.scope");
-        assert_eq!(find(app, manager, &[manager]), None);
-        assert_eq!(find(app, manager, &[manager, app]), Some(app.into()));
-        assert_eq!(find(&format!("{app}/supervisor"), manager, &[manager, app]), Some(app.into()));
-        assert_eq!(find(&format!("{manager}/init.scope"), manager, &[manager]), None);
-        assert_eq!(find(manager, manager, &[manager]), None);
-        assert_eq!(find("/user.slice/user-1000.slice/session-3.scope", manager, &[manager]), None);
+        assert_eq!(find(app, manager, &[manager]), Delegated::Ask(app.into()));
+        assert_eq!(find(&format!("{app}/supervisor"), manager, &[manager]), Delegated::Ask(app.into()));
+        assert_eq!(find(manager, manager, &[manager]), Delegated::No);
+        assert_eq!(find("/user.slice/user-1000.slice/session-3.scope", manager, &[manager]), Delegated::No);
+        let service = "/system.slice/runner.service";
+        assert_eq!(find(&format!("{service}/leaf"), service, &[service]), Delegated::Yes(service.into()));
+        assert_eq!(find(service, service, &[]), Delegated::No);
     }
 
     #[test]
     fn without_systemd_it_is_what_belongs_to_us() {
-        assert_eq!(find("/", "/", &[]), Some("/".into()));
-        assert_eq!(find("/jobs/7/leaf", "/jobs/7", &[]), Some("/jobs/7".into()));
-        assert_eq!(find("/jobs/7/leaf", "/other", &[]), None);
+        assert_eq!(find("/", "/", &[]), Delegated::Yes("/".into()));
+        assert_eq!(find("/jobs/7/leaf", "/jobs/7", &[]), Delegated::Yes("/jobs/7".into()));
+        assert_eq!(find("/jobs/7/leaf", "/other", &[]), Delegated::No);
     }
 }

@@ -88,6 +88,8 @@ pub struct Decided {
     pub nodev: bool,
     /// Steps for init.
     pub steps: Vec<Step>,
+    /// What the caller has to know of the limits, one line each.
+    pub remarks: Vec<String>,
 }
 
 /// The name of the cgroup that makes room at the top of a delegated subtree.
@@ -131,10 +133,22 @@ pub fn decide(
         Err(lack) => {
             planner.without(&lack, &wanted, degradations)?;
             let nodev = resources::without_filter(linux, context, bounding, degradations)?;
-            Ok(Decided { cgroup: None, nodev, steps: Vec::new() })
+            Ok(Decided { nodev, ..Decided::default() })
         }
         Ok(place) => {
             let mut decided = Decided::default();
+            let wanted = match &place {
+                Place::Scope(_) => wanted.rounded_for_unit(),
+                Place::Directory(_) => wanted,
+            };
+            for remark in &wanted.remarks {
+                degradations.push(Degradation::weaker(
+                    "CG-CTRL",
+                    "all limits",
+                    "some of them",
+                    remark.clone(),
+                ));
+            }
             let settings = planner.available(&place, &wanted.settings, degradations, &mut decided.steps)?;
             let mut place = place;
             planner.complete(&mut place, &settings, &wanted)?;
@@ -460,15 +474,7 @@ impl Planner<'_> {
     /// Adds what depends on the settings and on the kind of place.
     fn complete(&self, place: &mut Place, settings: &[Setting], wanted: &Limits) -> Result<(), Failure> {
         match place {
-            Place::Directory(directory) => {
-                for setting in
-                    settings.iter().filter(|s| !s.controller.is_empty() && s.absent != Absent::Fine)
-                {
-                    if !directory.needed.contains(&setting.controller) {
-                        directory.needed.push(setting.controller);
-                    }
-                }
-            }
+            Place::Directory(directory) => directory.needed = limits::controllers(settings),
             Place::Scope(scope) => {
                 let said = wanted.birth.iter().chain(&wanted.properties);
                 scope.properties = said.map(|(name, value)| (name.to_string(), property(value))).collect();

@@ -1,4 +1,3 @@
-#![allow(dead_code)] // until create and update use it
 //! What `linux.resources` means on cgroup v2.
 //!
 //! The specification speaks cgroup v1. Each of its words becomes a file to write; what v2 has no file for is
@@ -148,17 +147,16 @@ pub fn of(resources: &LinuxResources, current: Option<&Current>) -> Result<Limit
     Ok(limits)
 }
 
+/// The controllers without which these cannot be set.
+pub fn controllers(settings: &[Setting]) -> Vec<&'static str> {
+    let needed = |name: &str| settings.iter().any(|s| s.controller == name && s.absent != Absent::Fine);
+    CONTROLLERS.into_iter().filter(|name| needed(name)).collect()
+}
+
 impl Limits {
     /// Whether there is nothing to set.
     pub fn is_empty(&self) -> bool {
         self.settings.is_empty() && self.properties.is_empty() && self.birth.is_empty()
-    }
-
-    /// The controllers without which this cannot be set.
-    pub fn controllers(&self) -> impl Iterator<Item = &'static str> + '_ {
-        let needed =
-            |name: &str| self.settings.iter().any(|s| s.controller == name && s.absent != Absent::Fine);
-        CONTROLLERS.into_iter().filter(move |name| needed(name))
     }
 
     /// The same for a cgroup that a systemd unit holds: with the quota as coarse as the unit's, so that both

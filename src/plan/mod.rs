@@ -66,6 +66,8 @@ pub struct Plan {
     pub oom_score_adj: Option<i32>,
     /// What is known now to become of another means.
     pub degradations: Vec<Degradation>,
+    /// What of the configuration makes no sense together, one line each.
+    pub remarks: Vec<String>,
 }
 
 /// What the planners of single topics look at.
@@ -225,6 +227,7 @@ pub fn decide(bundle: &Bundle, facts: &Facts, request: &Request) -> Result<Plan,
         idmap,
         cgroup: own_cgroup,
         degradations,
+        remarks: cgroups.remarks,
     })
 }
 

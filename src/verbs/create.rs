@@ -160,9 +160,6 @@ pub fn make(store: &Store, flags: &Create, manner: &Manner) -> Result<Made, Fail
     let id = flags.id.as_str();
     crate::state::store::check_id(id)?;
     let bundle = bundle::load(&flags.bundle)?;
-    for remark in &bundle.remarks {
-        warn(remark);
-    }
     let needs = Needs {
         cgroups: manner.cgroups != Some(Manager::Disabled),
         ..plan::needs(&bundle.spec, geteuid().as_raw(), getegid().as_raw())
@@ -170,6 +167,7 @@ pub fn make(store: &Store, flags: &Create, manner: &Manner) -> Result<Made, Fail
     let facts = host::read(needs).act(|| "cannot read facts of the host")?;
     let request = request(flags, manner);
     let mut plan = plan::decide(&bundle, &facts, &request)?;
+    bundle.remarks.iter().chain(&plan.remarks).for_each(|remark| warn(remark));
     let owner = check_rootfs(&plan.rootfs, id)?;
     plan.degradations.extend(plan.idmap.foreign_owner(owner));
     tell_plan(&plan);

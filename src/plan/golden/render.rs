@@ -36,6 +36,7 @@ pub fn plan(plan: &Plan) -> String {
         guard_binary,
         oom_score_adj,
         degradations,
+        remarks,
     } = plan;
     let mut lines = vec![format!("container {id} in {}", rootfs.display())];
     section(&mut lines, "namespaces", namespaces(spaces));
@@ -52,6 +53,7 @@ pub fn plan(plan: &Plan) -> String {
     section(&mut lines, "process", process);
     section(&mut lines, "hooks", hooks(kinds));
     section(&mut lines, "degradations", degradations.iter().map(degradation).collect());
+    section(&mut lines, "remarks", remarks.clone());
     lines.join("\n") + "\n"
 }
 
