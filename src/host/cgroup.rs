@@ -90,6 +90,7 @@ pub fn read(euid: u32, host_uid: u32, root: bool) -> Cgroups {
     facts.systemd = Path::new("/run/systemd/system").is_dir();
     facts.own = own;
     facts.subtree = delegated(&facts.own, |path| look(path, euid)).map(subtree);
+    facts.device_filter = root && cgroup::devices::supported();
     if root && writable(Path::new("/")) {
         facts.top = Some(subtree(PathBuf::from("/")));
     }
