@@ -298,7 +298,7 @@ fn ps(command: Command) -> Command {
 
 fn events(command: Command) -> Command {
     command.args([
-        option("interval", "set the stats collection interval").default_value("5s"),
+        option("interval", "set the stats collection interval").default_value("5s").allow_hyphen_values(true),
         flag("stats", "display the container's stats then exit"),
         id(),
     ])

@@ -89,6 +89,7 @@ pub fn read(euid: u32, host_uid: u32, root: bool) -> Cgroups {
     let Ok(own) = cgroup::of_process_self() else { return facts };
     facts.systemd = Path::new("/run/systemd/system").is_dir();
     facts.own = own;
+    facts.device_filter = root && cgroup::devices::supported();
     if root && writable(Path::new("/")) {
         facts.top = Some(subtree(PathBuf::from("/")));
     }

@@ -151,9 +151,7 @@ fn furnish(cgroup: &Cgroup, top: &Cgroup, plan: &Plan) -> Result<(), Failure> {
     let Some(wanted) = &plan.cgroup else { return Ok(()) };
     limits::apply(cgroup, &wanted.settings, &plan.id)?;
     if let Some(rules) = &wanted.devices {
-        devices::attach(top, rules).map_err(|errno| {
-            Failure::errno(format!("cannot filter devices of container {}", plan.id), errno)
-        })?;
+        devices::attach(top, rules, &plan.id)?;
     }
     if let Some(Owner::Outside(uid)) = wanted.owner {
         sys::path::give(cgroup.as_fd(), &init::DELEGATE, uid).map_err(|errno| {

@@ -11,13 +11,14 @@ use super::namespaces::Namespaces;
 use super::step::{Op, Step};
 use super::{Context, resources};
 use crate::bundle::clean;
+use crate::cgroup::devices::{self, Rule};
 use crate::cgroup::systemd::Candidate;
 use crate::dbus::Value;
 use crate::host::cgroup::{Cgroups, Hierarchy};
 use crate::host::{CAP_CHOWN, Facts};
 use crate::report::Failure;
 use nix::sched::CloneFlags;
-use oci_spec::runtime::{Linux, LinuxDeviceCgroup, Mount};
+use oci_spec::runtime::{Linux, Mount};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
@@ -36,7 +37,7 @@ pub struct Cgroup {
     /// What is written into it.
     pub settings: Vec<Setting>,
     /// Rules for a device filter; none where device nodes are kept away by other means.
-    pub devices: Option<Vec<LinuxDeviceCgroup>>,
+    pub devices: Option<Vec<Rule>>,
     /// Who the files of the delegation go to (config-linux.md, "Cgroup ownership").
     pub owner: Option<Owner>,
 }
@@ -155,9 +156,11 @@ pub fn decide(
             decided.nodev = resources::filters(linux, context)
                 && !planner.facts().device_filter
                 && resources::without_filter(linux, context, bounding, degradations)?;
-            let devices = linux.resources().as_ref().and_then(|r| r.devices().clone());
-            let devices =
-                devices.filter(|_| resources::filters(linux, context) && planner.facts().device_filter);
+            let listed = linux.resources().as_ref().and_then(|r| r.devices().as_deref());
+            let listed =
+                listed.filter(|_| resources::filters(linux, context) && planner.facts().device_filter);
+            let devices = listed.map(devices::rules).transpose();
+            let devices = devices.map_err(|cause| Failure::new(act(), cause))?;
             decided.cgroup = Some(Cgroup { place, settings, devices, owner: None });
             Ok(decided)
         }
