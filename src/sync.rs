@@ -113,6 +113,7 @@ numbered! {
         Time = 1,
         Unshare = 2,
         Proc = 3,
+        Cgroup = 4,
     }
 }
 

@@ -4,6 +4,7 @@ use crate::cgroup::systemd::{self, Candidate, Environment, Manager, Systemd};
 use crate::cgroup::{self, ROOT, place};
 use crate::dbus::Address;
 use crate::sys;
+use std::ffi::CString;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
@@ -28,6 +29,10 @@ pub struct Cgroups {
     pub subtree: Option<Subtree>,
     /// Whether we may make cgroups at the top, as root.
     pub top: Option<Subtree>,
+    /// We are in a cgroup namespace of our own: what is outside of it is not to be seen.
+    pub namespaced: bool,
+    /// The entries of a cgroup's directory, itself among them, that go to whom it is delegated to.
+    pub delegate: Vec<CString>,
     /// systemd is the system's manager.
     pub systemd: bool,
     /// Where the user's systemd may answer, as far as there is a socket.
@@ -56,6 +61,8 @@ impl Cgroups {
             own: PathBuf::from("/"),
             subtree: None,
             top: None,
+            namespaced: false,
+            delegate: Vec::new(),
             systemd: false,
             user_bus: Vec::new(),
             system_bus: Vec::new(),
@@ -89,6 +96,9 @@ pub fn read(euid: u32, host_uid: u32, root: bool) -> Cgroups {
     let Ok(own) = cgroup::of_process_self() else { return facts };
     facts.systemd = Path::new("/run/systemd/system").is_dir();
     facts.own = own;
+    // PROC_CGROUP_INIT_INO of include/linux/proc_ns.h
+    facts.namespaced = std::fs::metadata("/proc/self/ns/cgroup").is_ok_and(|meta| meta.ino() != 0xEFFF_FFFB);
+    facts.delegate = delegate();
     facts.device_filter = root && cgroup::devices::supported();
     if root && writable(Path::new("/")) {
         facts.top = Some(subtree(PathBuf::from("/")));
@@ -107,6 +117,14 @@ pub fn read(euid: u32, host_uid: u32, root: bool) -> Cgroups {
         facts.subtree = subtree_of_ours.map(subtree);
     }
     facts
+}
+
+/// The kernel's list (/sys/kernel/cgroup/delegate, Linux 4.15), and without it the least that config-linux.md names.
+fn delegate() -> Vec<CString> {
+    let text = std::fs::read_to_string("/sys/kernel/cgroup/delegate")
+        .unwrap_or_else(|_| "cgroup.procs cgroup.subtree_control cgroup.threads".into());
+    let files = text.split_ascii_whitespace().filter(|name| !name.contains('/'));
+    std::iter::once(".").chain(files).filter_map(|name| CString::new(name).ok()).collect()
 }
 
 fn subtree(path: PathBuf) -> Subtree {

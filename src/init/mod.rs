@@ -14,14 +14,13 @@ mod namespaces;
 mod process;
 mod rootfs;
 
-pub use rootfs::DELEGATE;
-
 use crate::plan::hooks::Hook;
 use crate::plan::namespaces::Namespaces;
 use crate::plan::process::Process;
 use crate::plan::step::{Op, Step};
 use crate::seccomp::Filter;
 use crate::sync::{Act, Channel, Failed, FromInit, Isolate, Place, ToInit};
+use crate::sys::clone::Join;
 use crate::sys::program::Program;
 use crate::sys::{self, Errno, fds};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -33,6 +32,8 @@ use std::os::fd::{AsFd, OwnedFd};
 #[derive(Debug)]
 pub struct Orders<'a> {
     pub namespaces: Option<&'a Namespaces>,
+    /// A cgroup namespace to enter, once we are in the cgroup.
+    pub cgroup_namespace: Option<Join<'a>>,
     /// Uid and gid 0 exist inside: be root for the set-up.
     pub root_inside: bool,
     pub steps: &'a [Step],
@@ -123,6 +124,9 @@ fn obey(orders: &Orders<'_>, channel: &Channel) -> Result<Infallible, Failed> {
     // Stay dumpable until mapped: newuidmap refuses a /proc/PID that it does not see as ours.
     expect(channel, ToInit::Mapped)?;
     let mut holding = Holding::default();
+    if let Some(join) = &orders.cgroup_namespace {
+        sys::clone::setns(join.fd, join.kinds).map_err(isolate_failure(Isolate::Cgroup))?;
+    }
     if let Some(namespaces) = orders.namespaces {
         namespaces::isolate(namespaces, orders.root_inside)?;
     } else {
@@ -202,7 +206,7 @@ fn perform(op: &Op, orders: &Orders<'_>, channel: &Channel, holding: &mut Holdin
             run_hook(hook, orders.creating)?;
         }
         Op::Affinity(cpus) => sys::process::set_affinity(cpus)?,
-        Op::OwnCgroup { at, uid } => rootfs::own_cgroup(holding.root()?, at, *uid)?,
+        Op::OwnCgroup { at, uid, files } => rootfs::own_cgroup(holding.root()?, at, *uid, files)?,
         Op::Keyring(name) => sys::process::join_session_keyring(name)?,
         Op::Loopback => sys::net::loopback_up()?,
         Op::Nothing => {}

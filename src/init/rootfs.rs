@@ -198,18 +198,14 @@ pub fn open_master(root: &OwnedFd) -> Result<OwnedFd, Errno> {
     Ok(master)
 }
 
-/// The files by which a cgroup is delegated, beside the directory itself (/sys/kernel/cgroup/delegate; config-linux.md
-/// names the first three as the least).
-pub const DELEGATE: [&CStr; 4] = [c".", c"cgroup.procs", c"cgroup.subtree_control", c"cgroup.threads"];
-
 /// Gives the cgroup that is mounted at a place to a user of the container's.
-pub fn own_cgroup(root: &OwnedFd, at: &CStr, uid: u32) -> Result<(), Errno> {
+pub fn own_cgroup(root: &OwnedFd, at: &CStr, uid: u32, files: &[CString]) -> Result<(), Errno> {
     let dir = path::open(root.as_fd(), at, libc::O_RDONLY | libc::O_DIRECTORY, Resolve::InRoot)?;
     if mount::magic(dir.as_fd())? != mount::CGROUP2_SUPER_MAGIC {
         // It could not be mounted, and what is shown instead is not the container's.
         return Ok(());
     }
-    crate::sys::path::give(dir.as_fd(), &DELEGATE, uid)
+    crate::sys::path::give(dir.as_fd(), files, uid)
 }
 
 /// Writes a kernel parameter through the host's /proc/sys: the container's could be covered.

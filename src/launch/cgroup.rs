@@ -10,7 +10,6 @@
 
 use crate::cgroup::systemd::{self, Systemd};
 use crate::cgroup::{self, Cgroup, devices, limits};
-use crate::init;
 use crate::plan::Plan;
 use crate::plan::cgroup::{self as plan, Directory, Owner, Place, Scope};
 use crate::report::{Failure, debug, errno_text};
@@ -153,8 +152,8 @@ fn furnish(cgroup: &Cgroup, top: &Cgroup, plan: &Plan) -> Result<(), Failure> {
     if let Some(rules) = &wanted.devices {
         devices::attach(top, rules, &plan.id)?;
     }
-    if let Some(Owner::Outside(uid)) = wanted.owner {
-        sys::path::give(cgroup.as_fd(), &init::DELEGATE, uid).map_err(|errno| {
+    if let Some(Owner::Outside(uid, files)) = &wanted.owner {
+        sys::path::give(cgroup.as_fd(), files, *uid).map_err(|errno| {
             Failure::errno(format!("cannot give cgroup {} to uid {uid}", cgroup.path().display()), errno)
         })?;
     }
@@ -311,9 +310,6 @@ pub fn dissolve(record: &RecordedCgroup, id: &str) -> Result<(), Failure> {
 pub struct Entrance<'a> {
     record: &'a RecordedCgroup,
     cgroup: Cgroup,
-    /// The caller has said which one.
-    chosen: bool,
-    init: i32,
 }
 
 impl<'a> Entrance<'a> {
@@ -322,8 +318,19 @@ impl<'a> Entrance<'a> {
     /// # Errors
     /// One that does not exist.
     pub fn find(record: &'a RecordedCgroup, below: Option<&Path>, init: i32) -> sys::Result<Entrance<'a>> {
-        let path = below.map_or_else(|| record.path.clone(), |below| record.path.join(below));
-        Ok(Entrance { record, cgroup: Cgroup::open(&path)?, chosen: below.is_some(), init })
+        if let Some(below) = below {
+            return Ok(Entrance { record, cgroup: Cgroup::open(&record.path.join(below))? });
+        }
+        let cgroup = Cgroup::open(&record.path)?;
+        // It has divided its cgroup up, and only leaves take processes ("no internal processes", cgroups(7)): that of
+        // init will do.
+        if !cgroup.given()?.is_empty() {
+            let home = cgroup::of_process(init)?;
+            if home.starts_with(&record.path) {
+                return Ok(Entrance { record, cgroup: Cgroup::open(&home)? });
+            }
+        }
+        Ok(Entrance { record, cgroup })
     }
 
     /// What to be born in.
@@ -337,21 +344,11 @@ impl<'a> Entrance<'a> {
     /// A container that would have a process outside of its limits.
     pub fn admit(&self, pid: i32, id: &str) -> Result<(), Failure> {
         let act = || format!("cannot enter cgroup {} of container {id}", self.cgroup.path().display());
-        let mut path = self.cgroup.path().to_path_buf();
-        let mut admitted = self.cgroup.take_in(pid);
-        if admitted == Err(Errno::EBUSY) && !self.chosen {
-            // It has divided its cgroup up, and only leaves take processes: init's own will do.
-            let home = cgroup::of_process(self.init).map_err(|errno| Failure::errno(act(), errno))?;
-            if home.starts_with(&self.record.path) {
-                admitted = Cgroup::open(&home).and_then(|leaf| leaf.take_in(pid));
-                path = home;
-            }
-        }
-        match (admitted, &self.record.unit) {
+        match (self.cgroup.take_in(pid), &self.record.unit) {
             (Ok(()), _) => Ok(()),
             // We are outside of what we may write to, in a login session say; systemd is not.
             (Err(Errno::EACCES | Errno::EPERM | Errno::ENOENT), Some(unit)) => {
-                let below = path.strip_prefix(&self.record.top).unwrap_or(Path::new(""));
+                let below = self.cgroup.path().strip_prefix(&self.record.top).unwrap_or(Path::new(""));
                 let below = if below.as_os_str().is_empty() {
                     String::new()
                 } else {

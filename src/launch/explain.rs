@@ -68,6 +68,7 @@ pub fn late_failure(failed: &Failed, container: &str, program: &str, cwd: &str) 
                 Isolate::Time => "set the time offsets",
                 Isolate::Unshare => "make namespaces",
                 Isolate::Proc => "open /proc of the host",
+                Isolate::Cgroup => "enter the cgroup namespace",
             };
             Failure::new(act(what), text)
         }

@@ -2,7 +2,7 @@
 
 use super::cgroup::Entrance;
 use super::seccomp::Agent;
-use super::{Guarded, explain, limits, oom, open_proc, spawn_in};
+use super::{Guarded, before_and_after, explain, limits, oom, open_proc, spawn_in};
 use crate::init::{self, Orders, StateText};
 use crate::plan::degrade::Degradation;
 use crate::plan::process::Process;
@@ -84,8 +84,12 @@ pub fn join<'a>(joining: &'a Joining<'a>) -> Result<Joined<'a>, Failure> {
     // Hooks are for the container's life, not for a process that joins it.
     let nothing = StateText::split(&serde_json::Value::Null);
     let (ours, theirs) = sync::pair().act(act)?;
+    let joins: Vec<Join<'_>> =
+        joining.doors.0.iter().map(|(kinds, fd)| Join { fd: fd.as_fd(), kinds: *kinds }).collect();
+    let (joins, cgroup_namespace) = before_and_after(joins);
     let orders = Orders {
         namespaces: None,
+        cgroup_namespace,
         root_inside: false,
         steps: joining.steps,
         process: joining.process,
@@ -105,8 +109,6 @@ pub fn join<'a>(joining: &'a Joining<'a>) -> Result<Joined<'a>, Failure> {
     // From before the first namespace is entered: who is inside must find nothing of ours to look into
     // (CVE-2016-9962).
     sys::process::set_undumpable().act(act)?;
-    let joins: Vec<Join<'_>> =
-        joining.doors.0.iter().map(|(kinds, fd)| Join { fd: fd.as_fd(), kinds: *kinds }).collect();
     let spawned = spawn_in(&joins, CloneFlags::empty(), joining.cgroup.map(Entrance::fd), &mut || {
         sys::fds::abandon(ours.as_fd());
         init::live(&orders, &theirs)

@@ -128,9 +128,11 @@ pub fn spawn(
     }
     let joins: Vec<Join<'_>> =
         files.iter().map(|(kinds, file)| Join { fd: file.as_fd(), kinds: *kinds }).collect();
+    let (joins, cgroup_namespace) = before_and_after(joins);
     let (ours, theirs) = sync::pair().act(act)?;
     let orders = Orders {
         namespaces: Some(&plan.namespaces),
+        cgroup_namespace,
         root_inside: !joins_user(plan)
             && plan.idmap.maps().is_some()
             && plan.idmap.maps_uid(0)
@@ -163,13 +165,25 @@ pub fn spawn(
     });
     let (child, in_cgroup) = spawned.map_err(|error| match error.join {
         Some(n) => {
-            let path =
-                plan.namespaces.joined.get(n).map(|(_, path)| path.display().to_string()).unwrap_or_default();
+            let kinds = joins.get(n).map(|join| join.kinds);
+            let file = plan.namespaces.joined.iter().find(|(kind, _)| Some(*kind) == kinds);
+            let path = file.map(|(_, path)| path.display().to_string()).unwrap_or_default();
             Failure::errno(format!("cannot join namespace {path} of container {}", plan.id), error.errno)
         }
         None => host_namespaces::explain(act(), error.errno, &host_namespaces::obstacles()),
     })?;
     Ok(Launch { child: Guarded(Some(child)), channel: ours, stage: Born { in_cgroup } })
+}
+
+/// Splits off the cgroup namespace: it is entered last, by the child itself, since nobody may be moved into a
+/// cgroup across the root of the namespace that one is in (the mount option nsdelegate, cgroups(7)).
+fn before_and_after(joins: Vec<Join<'_>>) -> (Vec<Join<'_>>, Option<Join<'_>>) {
+    let of_cgroups = CloneFlags::CLONE_NEWCGROUP;
+    let last = joins.iter().find(|join| join.kinds.contains(of_cgroups)).copied();
+    let mut first = joins;
+    first.iter_mut().for_each(|join| join.kinds.remove(of_cgroups));
+    first.retain(|join| !join.kinds.is_empty());
+    (first, last.map(|join| Join { kinds: of_cgroups, ..join }))
 }
 
 /// Clones a child into a cgroup, or outside of it where the kernel does not let us; says which.

@@ -20,6 +20,7 @@ use crate::report::Failure;
 use nix::sched::CloneFlags;
 use oci_spec::runtime::{Linux, Mount};
 use std::collections::HashMap;
+use std::ffi::CString;
 use std::path::{Path, PathBuf};
 
 /// Who makes cgroups, as asked for by the caller.
@@ -218,8 +219,8 @@ impl Planner<'_> {
             }
             Hierarchy::Absent => {
                 return Ok(Err(Lack {
-                    code: "CG-NODELEG",
-                    because: "nothing is mounted at /sys/fs/cgroup".into(),
+                    code: "CG-V1",
+                    because: "no cgroup2 is mounted at /sys/fs/cgroup".into(),
                     fix: "mount cgroup2 there",
                     avoidable: false,
                 }));
@@ -261,8 +262,8 @@ impl Planner<'_> {
         let path = if wanted.is_absolute() { rooted.clone() } else { base.join(below) };
         let ours = subtree.filter(|subtree| path.starts_with(&subtree.path));
         Ok(Place::Directory(Directory {
-            // Outside of what is ours there is nothing to enable, and whether we may be there, the kernel says.
-            from: ours.map_or_else(|| path.clone(), |subtree| subtree.path.clone()),
+            // Outside of what we know to be ours, the kernel says what we may.
+            from: ours.map_or_else(|| Path::new("/").to_path_buf(), |subtree| subtree.path.clone()),
             aside: ours.is_some_and(|_| facts.top.is_none() || !facts.systemd).then_some(ASIDE),
             path,
             needed: Vec::new(),
@@ -293,6 +294,17 @@ impl Planner<'_> {
         let user = !self.is_root();
         let bus = if user { &facts.user_bus } else { &facts.system_bus };
         let (slice, unit) = self.unit(user)?;
+        // What systemd makes would be out of our sight.
+        if facts.namespaced {
+            let lack = Lack {
+                code: "CG-NODELEG",
+                because: "systemd's cgroups are not to be seen from our cgroup namespace".into(),
+                fix: "start bryo in the host's cgroup namespace (docker --cgroupns=host)",
+                avoidable: false,
+            };
+            let elsewhere = self.path().is_none() && (facts.subtree.is_some() || facts.top.is_some());
+            return Ok(if elsewhere { self.directory() } else { Err(lack) });
+        }
         if bus.is_empty() {
             let whose = if user { "the user's systemd" } else { "systemd" };
             let lack = Lack {
@@ -581,10 +593,10 @@ pub fn mounted_writable(mounts: &[Mount]) -> bool {
 }
 
 /// Who the files of the delegation go to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Owner {
-    /// Launch gives them to this uid of our own user namespace.
-    Outside(u32),
+    /// Launch gives these files to this uid of our own user namespace.
+    Outside(u32, Vec<CString>),
     /// Init gives them to this uid of the container's.
     Inside(u32),
 }
@@ -602,7 +614,7 @@ pub fn owner(
         namespaces.is_new(CloneFlags::CLONE_NEWUSER) && namespaces.is_new(CloneFlags::CLONE_NEWCGROUP);
     let outside = idmap.outside(uid).filter(|_| apart && mounted_writable(mounts))?;
     if facts.capable(CAP_CHOWN) {
-        return Some(Owner::Outside(outside));
+        return Some(Owner::Outside(outside, facts.cgroups.delegate.clone()));
     }
     // What a plain user makes is that user's already.
     (outside != facts.euid).then_some(Owner::Inside(uid))

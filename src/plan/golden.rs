@@ -97,6 +97,7 @@ fn alice() -> Facts {
 fn session() -> Cgroups {
     Cgroups {
         own: "/user.slice/user-1000.slice/session-2.scope".into(),
+        delegate: vec![c".".into(), c"cgroup.procs".into(), c"cgroup.subtree_control".into()],
         systemd: true,
         user_bus: vec![bus("/run/user/1000/bus")],
         user_controllers: Some(vec!["cpu".into(), "memory".into(), "pids".into()]),
@@ -152,6 +153,7 @@ fn alice_but(amiss: impl FnOnce(&mut Subids)) -> Facts {
 fn root() -> Facts {
     let cgroups = Cgroups {
         own: "/user.slice/user-0.slice/session-1.scope".into(),
+        delegate: session().delegate,
         top: Some(subtree("/", "cpuset cpu io memory hugetlb pids rdma")),
         systemd: true,
         system_bus: vec![bus("/run/dbus/system_bus_socket")],
@@ -426,6 +428,7 @@ goldens! {
     cgroup_with_properties_of_the_unit
     cgroup_with_a_property_that_makes_no_sense_is_refused
     cgroup_below_the_unit
+    cgroup_of_systemds_out_of_sight
     cgroup_without_a_bus
     cgroup_without_a_bus_in_our_own_subtree
     cgroup_without_a_bus_by_name_is_refused
@@ -970,6 +973,10 @@ fn cgroup_with_a_property_that_makes_no_sense_is_refused() -> Scenario {
 fn cgroup_below_the_unit() -> Scenario {
     let annotations = json!({"run.oci.systemd.subgroup": "container", "run.oci.delegate-cgroup": "inner"});
     scenario(with(one_id(), &json!({ "annotations": annotations })), alice())
+}
+
+fn cgroup_of_systemds_out_of_sight() -> Scenario {
+    scenario(one_id(), alice_in(|cgroups| cgroups.namespaced = true))
 }
 
 fn alice_without_a_bus() -> Facts {

@@ -180,8 +180,8 @@ pub fn decide(bundle: &Bundle, facts: &Facts, request: &Request) -> Result<Plan,
     if let Some(cgroup) = &mut own_cgroup {
         let mounts = spec.mounts().as_deref().unwrap_or_default();
         cgroup.owner = cgroup::owner(&namespaces, &idmap, mounts, spec_process.user().uid(), facts);
-        if let Some(cgroup::Owner::Inside(uid)) = cgroup.owner {
-            context.cgroup_owner = Some(uid);
+        if let Some(cgroup::Owner::Inside(uid)) = &cgroup.owner {
+            context.cgroup_owner = Some(*uid);
         }
     }
     context.own_cgroup = own_cgroup.is_some();

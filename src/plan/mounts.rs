@@ -48,7 +48,8 @@ pub fn steps(
         let of_cgroups = matches!(mount.typ().as_deref(), Some("cgroup" | "cgroup2"));
         if let Some(uid) = context.cgroup_owner.filter(|_| of_cgroups) {
             let at = c(clean(mount.destination()), || "cannot give the cgroup away".into())?;
-            steps.push(Op::OwnCgroup { at, uid }.into());
+            let files = context.facts.cgroups.delegate.clone();
+            steps.push(Op::OwnCgroup { at, uid, files }.into());
         }
     }
     Ok(steps)

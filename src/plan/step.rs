@@ -106,10 +106,11 @@ pub enum Op {
     Hook(u16),
     /// Runs on these processors only.
     Affinity(Vec<u16>),
-    /// Gives the files by which the cgroup mounted there is delegated to this uid.
+    /// Gives these files of the cgroup that is mounted there to this uid.
     OwnCgroup {
         at: CString,
         uid: u32,
+        files: Vec<CString>,
     },
     /// Joins a new session keyring, so that the caller's keys stay the caller's.
     Keyring(CString),

@@ -147,6 +147,7 @@ fn clone3(
 struct Joiner<'a> {
     joins: &'a [Join<'a>],
     fresh: CloneFlags,
+    cgroup: Option<BorrowedFd<'a>>,
     body: &'a mut dyn FnMut() -> std::convert::Infallible,
     /// On a shared page, since the joiner may run in a copy of our memory.
     outcome: *mut Outcome,
@@ -176,34 +177,22 @@ fn spawn_joined(
     let outcome: *mut Outcome = page.start().cast();
     // SAFETY: the page is ours, zeroed, aligned and large enough.
     unsafe { outcome.write(Outcome { pid: 0, errno: 0, join: -1 }) };
-    let mut joiner = Joiner { joins, fresh, body, outcome };
+    let mut joiner = Joiner { joins, fresh, cgroup, body, outcome };
 
     // Entering a time namespace needs memory of one's own (EUSERS otherwise, see timens_install).
     let joins_time = joins.iter().any(|j| j.kinds.contains(time_namespace()));
     let share = if joins_time { 0 } else { libc::CLONE_VM };
-    let pid = match cgroup {
-        // The joiner is born in the cgroup, and its child with it: once inside a cgroup namespace, nobody may be
-        // moved across its root any more. clone3 has no place for a function, so it gets a copy of our memory.
-        Some(cgroup) => {
-            let born = clone3(CloneFlags::empty(), Some(cgroup), &mut || {
-                super::process::exit_now(join_and_clone((&raw mut joiner).cast()))
-            });
-            born.map_err(|errno| SpawnError { join: None, errno })?.pid
-        }
-        None => {
-            // SAFETY: join_and_clone runs on its own stack; CLONE_VFORK suspends us until it has exited, so the
-            // borrowed memory is not used by two processes at a time, and the borrows outlive it.
-            let pid = unsafe {
-                libc::clone(
-                    join_and_clone,
-                    stack.start().add(STACK).cast(),
-                    share | libc::CLONE_VFORK | libc::SIGCHLD,
-                    (&raw mut joiner).cast(),
-                )
-            };
-            check(pid).map_err(failed)? as i32
-        }
+    // SAFETY: join_and_clone runs on its own stack; CLONE_VFORK suspends us until it has exited, so the
+    // borrowed memory is not used by two processes at a time, and the borrows outlive it.
+    let pid = unsafe {
+        libc::clone(
+            join_and_clone,
+            stack.start().add(STACK).cast(),
+            share | libc::CLONE_VFORK | libc::SIGCHLD,
+            (&raw mut joiner).cast(),
+        )
     };
+    check(pid).map_err(failed)?;
     let reaped = super::retry(|| nix::sys::wait::waitpid(nix::unistd::Pid::from_raw(pid), None).map(drop));
     reaped.map_err(failed)?;
     // SAFETY: the joiner is gone; nobody else writes to the page.
@@ -241,9 +230,13 @@ extern "C" fn join_and_clone(arg: *mut libc::c_void) -> libc::c_int {
         exit_signal: 0,
         ..CloneArgs::default()
     };
+    if let Some(cgroup) = joiner.cgroup {
+        args.flags |= CLONE_INTO_CGROUP;
+        args.cgroup = cgroup.as_raw_fd() as u64;
+    }
     // SAFETY: without CLONE_VM the child gets its own copy of the memory, this stack included.
     let mut ret = unsafe { libc::syscall(libc::SYS_clone3, &raw mut args, size_of::<CloneArgs>()) };
-    if ret < 0 && Errno::last() == Errno::ENOSYS {
+    if ret < 0 && Errno::last() == Errno::ENOSYS && joiner.cgroup.is_none() {
         // SAFETY: as above, by the old interface.
         ret = unsafe {
             libc::syscall(

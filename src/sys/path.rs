@@ -153,11 +153,11 @@ fn make(parent: &OwnedFd, name: &CStr, kind: Kind) -> Result<()> {
 ///
 /// # Errors
 /// That of fchownat(2).
-pub fn give(dir: BorrowedFd<'_>, names: &[impl AsRef<CStr>], uid: u32) -> Result<()> {
+pub fn give(dir: BorrowedFd<'_>, names: &[CString], uid: u32) -> Result<()> {
     let uid = nix::unistd::Uid::from_raw(uid);
     for name in names {
         let flags = nix::fcntl::AtFlags::AT_SYMLINK_NOFOLLOW;
-        match nix::unistd::fchownat(dir, name.as_ref(), Some(uid), None, flags) {
+        match nix::unistd::fchownat(dir, name.as_c_str(), Some(uid), None, flags) {
             Err(Errno::ENOENT) => {}
             other => other?,
         }

@@ -138,7 +138,7 @@ fn cgroup(cgroup: &Cgroup) -> Vec<String> {
         lines.push(format!("{file} = {value}, by {by}{absent}"));
     }
     lines.extend(devices.as_ref().map(|rules| format!("filter of {} device rules", rules.len())));
-    lines.extend(owner.map(|owner| format!("delegated to uid {owner:?}")));
+    lines.extend(owner.as_ref().map(|owner| format!("delegated to uid {owner:?}")));
     lines
 }
 
@@ -215,7 +215,10 @@ fn op(op: &Op) -> String {
         Op::AwaitHooks => "await prestart and createRuntime hooks".into(),
         Op::Hook(n) => format!("run createContainer hook #{n}"),
         Op::Affinity(cpus) => format!("run on processors {cpus:?} only"),
-        Op::OwnCgroup { at, uid } => format!("give the cgroup at {} to uid {uid}", text(at)),
+        Op::OwnCgroup { at, uid, files } => {
+            let files: Vec<_> = files.iter().map(|file| text(file)).collect();
+            format!("give {} of the cgroup at {} to uid {uid}", files.join(" "), text(at))
+        }
         Op::Keyring(name) => format!("join session keyring {}", text(name)),
         Op::Loopback => "bring up loopback".into(),
         Op::Nothing => "nothing".into(),
