@@ -223,24 +223,25 @@ impl Systemd {
         let mut means = if self.connection.passes_fds() { Means::Pidfds } else { Means::Pids };
         let mut reset = false;
         loop {
-            match self.try_start(scope, processes, means) {
-                Err(Trouble::Refused { name, message })
+            let Err(trouble) = self.try_start(scope, processes, means) else { return Ok(()) };
+            match &trouble {
+                Trouble::Refused { name, message }
                     if means == Means::Pidfds && name == PROPERTY_READ_ONLY && message.contains("PIDFDs") =>
                 {
                     means = Means::Pids;
+                    continue;
                 }
-                Err(Trouble::Refused { name, .. })
-                    if name == UNIT_EXISTS && !reset && self.is_over(scope.name)? =>
-                {
-                    self.reset_failed(scope.name, Instant::now() + DOING)?;
+                Trouble::Refused { name, .. } if name == UNIT_EXISTS && !reset => {
                     reset = true;
+                    if self.is_over(scope.name)? {
+                        self.reset_failed(scope.name, Instant::now() + DOING)?;
+                        continue;
+                    }
                 }
-                Err(trouble @ (Trouble::TimedOut | Trouble::Job { .. })) => {
-                    self.undo_start(scope.name);
-                    return Err(trouble);
-                }
-                other => return other,
+                Trouble::TimedOut | Trouble::Job { .. } => self.undo_start(scope.name),
+                _ => {}
             }
+            return Err(trouble);
         }
     }
 
