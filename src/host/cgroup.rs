@@ -74,14 +74,11 @@ impl Cgroups {
 
 /// Looks at /sys/fs/cgroup.
 pub fn hierarchy() -> Hierarchy {
-    use std::os::fd::AsFd;
-    let Ok(dir) = std::fs::File::open(ROOT) else { return Hierarchy::Absent };
-    match sys::mount::magic(dir.as_fd()) {
-        Ok(sys::mount::CGROUP2_SUPER_MAGIC) => Hierarchy::Unified,
-        // A tmpfs with a directory for each hierarchy.
-        _ if Path::new(ROOT).read_dir().is_ok_and(|mut entries| entries.next().is_some()) => {
-            Hierarchy::Legacy
-        }
+    // Of v1 there is a directory for each hierarchy; hardly any host is without all of these.
+    let legacy = || ["memory", "pids", "systemd"].iter().any(|name| Path::new(ROOT).join(name).exists());
+    match nix::sys::statfs::statfs(ROOT).map(|stat| stat.filesystem_type()) {
+        Ok(nix::sys::statfs::CGROUP2_SUPER_MAGIC) => Hierarchy::Unified,
+        Ok(_) if legacy() => Hierarchy::Legacy,
         _ => Hierarchy::Absent,
     }
 }
@@ -151,7 +148,8 @@ fn there(manager: Manager, uid: u32) -> Vec<Candidate> {
     let mut all = systemd::candidates(manager, &environment);
     all.retain(|candidate| match &candidate.address {
         Address::Path(path) => is_socket(path),
-        Address::Abstract(_) | Address::Other(_) => true,
+        Address::Abstract(_) => true,
+        Address::Other(_) => false,
     });
     all
 }

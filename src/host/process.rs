@@ -1,7 +1,6 @@
 //! What we are as a process: limits, scores, and the security modules that could confine a child.
 
 use crate::sys::{self, process::rlimit};
-use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
 
 /// Security modules that know per-process profiles or labels.
@@ -38,12 +37,6 @@ pub fn oom_score_adj() -> i32 {
 pub fn last_capability() -> u8 {
     let text = std::fs::read_to_string("/proc/sys/kernel/cap_last_cap");
     text.ok().and_then(|s| s.trim().parse().ok()).unwrap_or(63)
-}
-
-/// Whether /sys/fs/cgroup is the unified hierarchy.
-pub fn cgroup2() -> bool {
-    let open = std::fs::File::open("/sys/fs/cgroup");
-    open.is_ok_and(|dir| sys::mount::magic(dir.as_fd()) == Ok(sys::mount::CGROUP2_SUPER_MAGIC))
 }
 
 /// Which modules are active. A module without its file system is as good as absent: nobody could tell it

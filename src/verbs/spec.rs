@@ -4,7 +4,8 @@ use super::{print, warn};
 use crate::bundle::OCI_VERSION;
 use crate::features::{self, Cgroup, Known};
 use crate::host::idmap;
-use crate::host::process::{cgroup2, last_capability, lsm};
+use crate::host::cgroup::{Hierarchy, hierarchy};
+use crate::host::process::{last_capability, lsm};
 use crate::plan::options;
 use crate::report::{Act, Failure};
 use crate::spec::{self, SpecKind};
@@ -31,7 +32,7 @@ pub fn spec(bundle: Option<PathBuf>, rootless: bool, subids: bool) -> Result<u8,
             SpecKind::Subids { uid, gid, subuids: ids.uids, subgids: ids.gids }
         }
     };
-    let text = spec::text(&kind, cgroup2()).map_err(|e| Failure::new(act(), e.to_string()))?;
+    let text = spec::text(&kind, hierarchy() == Hierarchy::Unified).map_err(|e| Failure::new(act(), e.to_string()))?;
     let file = std::fs::File::options().write(true).create_new(true).open(&path).map_err(|error| {
         if error.kind() == std::io::ErrorKind::AlreadyExists {
             Failure::new(act(), "File config.json exists. Remove it first")
@@ -57,7 +58,7 @@ pub fn features() -> Result<u8, Failure> {
         mount_options: &mount_options,
         namespaces: &["cgroup", "ipc", "mount", "network", "pid", "time", "user", "uts"],
         capabilities: &features::capabilities(last_capability()),
-        cgroup: Cgroup::default(),
+        cgroup: Cgroup { v1: false, v2: true, systemd: true, systemd_user: true, rdma: true },
         seccomp_flag: &sys::seccomp::supports,
         apparmor: lsm.apparmor,
         selinux: lsm.selinux,
@@ -67,7 +68,7 @@ pub fn features() -> Result<u8, Failure> {
         idmapped_mounts: false,
         net_devices: false,
         checkpoint: false,
-        unsafe_annotations: &[],
+        unsafe_annotations: &["org.systemd.property.", "run.oci.delegate-cgroup", "run.oci.systemd.subgroup"],
     };
     let text = features::text(&known).map_err(|e| Failure::new("cannot print features", e.to_string()))?;
     Ok(print(&text))
