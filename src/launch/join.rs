@@ -1,15 +1,15 @@
 //! The parent's side of `exec`: a child that enters a running container.
 
 use super::cgroup::Entrance;
+use super::conversation::Conversation;
 use super::seccomp::Agent;
-use super::{Guarded, before_and_after, explain, limits, oom, open_proc, spawn_in};
+use super::{Ready, before_and_after, explain, limits, oom, open_proc, spawn_in};
 use crate::init::{self, Orders, StateText};
-use crate::plan::degrade::Degradation;
 use crate::plan::process::Process;
 use crate::plan::step::Step;
 use crate::report::{Act, Failure};
 use crate::seccomp::Filter;
-use crate::sync::{self, Channel, FromInit, ToInit};
+use crate::sync::{self, Channel, Failed, FromInit, ToInit};
 use crate::sys;
 use crate::sys::clone::{Child, Join};
 use nix::sched::CloneFlags;
@@ -67,10 +67,8 @@ pub struct Joining<'a> {
 #[derive(Debug)]
 pub struct Joined<'a> {
     joining: &'a Joining<'a>,
-    child: Guarded,
-    channel: Channel,
-    pub console: Option<OwnedFd>,
-    pub degradations: Vec<Degradation>,
+    talk: Conversation,
+    pub found: Ready,
 }
 
 /// Enters.
@@ -115,93 +113,40 @@ pub fn join<'a>(joining: &'a Joining<'a>) -> Result<Joined<'a>, Failure> {
     });
     let (child, in_cgroup) = spawned
         .map_err(|error| Failure::errno(format!("cannot join namespaces of container {id}"), error.errno))?;
-    let mut joined = Joined {
-        joining,
-        child: Guarded(Some(child)),
-        channel: ours,
-        console: None,
-        degradations: Vec::new(),
-    };
+    let pid = child.pid;
+    let talk = Conversation::begin(child, ours, format!("the process in container {id}"));
     drop((theirs, score));
     if let Some(cgroup) = joining.cgroup.filter(|_| !in_cgroup) {
-        cgroup.admit(joined.pid()?, id)?;
+        cgroup.admit(pid, id)?;
     }
-    joined.come_up()?;
-    Ok(joined)
+    talk.tell(ToInit::Mapped)?;
+    let found = talk.until_ready(joining.steps, |failed| joining.explain(failed), || Ok(()))?;
+    Ok(Joined { joining, talk, found })
+}
+
+impl Joining<'_> {
+    fn explain(&self, failed: &Failed) -> Failure {
+        let program = self.process.args.iter().next().map(|a| a.to_string_lossy().into_owned());
+        let cwd = self.process.cwd.to_string_lossy();
+        explain::late_failure(failed, self.container, &program.unwrap_or_default(), &cwd)
+    }
 }
 
 impl Joined<'_> {
-    fn come_up(&mut self) -> Result<(), Failure> {
-        let id = self.joining.container;
-        self.tell(ToInit::Mapped)?;
-        loop {
-            match self.hear()? {
-                Some(FromInit::Ready) => return Ok(()),
-                Some(FromInit::Console(master)) => self.console = Some(master),
-                Some(FromInit::FellBack { step }) => {
-                    let other = self.joining.steps.get(usize::from(step)).and_then(|step| step.or.as_ref());
-                    self.degradations.extend(other.map(|other| other.cost.clone()));
-                }
-                Some(FromInit::Failed(failed)) => return Err(self.explain(&failed)),
-                Some(FromInit::Mounted | FromInit::Namespace { .. }) => {}
-                None => {
-                    return Err(Failure::new(
-                        format!("cannot exec in container {id}"),
-                        "the process died before it was ready",
-                    ));
-                }
-            }
-        }
-    }
-
-    fn hear(&self) -> Result<Option<FromInit>, Failure> {
-        self.channel
-            .reported()
-            .act(|| format!("cannot hear the process in container {}", self.joining.container))
-    }
-
-    fn tell(&self, message: ToInit) -> Result<(), Failure> {
-        match self.channel.tell(message) {
-            // Its end of file says the rest.
-            Ok(()) | Err(sys::Errno::EPIPE | sys::Errno::ECONNRESET) => Ok(()),
-            Err(errno) => Err(Failure::errno(
-                format!("cannot talk to the process in container {}", self.joining.container),
-                errno,
-            )),
-        }
-    }
-
-    fn explain(&self, failed: &crate::sync::Failed) -> Failure {
-        let process = self.joining.process;
-        let program =
-            process.args.iter().next().map(|a| a.to_string_lossy().into_owned()).unwrap_or_default();
-        explain::late_failure(failed, self.joining.container, &program, &process.cwd.to_string_lossy())
-    }
-
     /// The pid of the process in our pid namespace.
     ///
     /// # Errors
     /// None before it has started.
     pub fn pid(&self) -> Result<i32, Failure> {
-        Ok(self.child.child()?.pid)
+        Ok(self.talk.child()?.pid)
     }
 
     /// Has it run its program.
     ///
     /// # Errors
     /// Why it does not.
-    pub fn start(mut self) -> Result<Child, Failure> {
-        self.tell(ToInit::Start)?;
-        loop {
-            match self.hear()? {
-                None => break,
-                Some(FromInit::Failed(failed)) => return Err(self.explain(&failed)),
-                Some(_) => {}
-            }
-        }
-        let gone = || {
-            Failure::new(format!("cannot exec in container {}", self.joining.container), "the child is gone")
-        };
-        self.child.0.take().ok_or_else(gone)
+    pub fn start(self) -> Result<Child, Failure> {
+        let joining = self.joining;
+        self.talk.start(|failed| joining.explain(failed))
     }
 }

@@ -6,6 +6,7 @@
 
 pub mod cgroup;
 pub mod console;
+mod conversation;
 mod explain;
 pub mod foreground;
 pub mod hooks;
@@ -15,18 +16,19 @@ mod limits;
 mod oom;
 pub mod seccomp;
 
+pub use conversation::{Ready, until_exec};
 pub use explain::late_failure;
+
+use conversation::Conversation;
 
 use crate::host::namespaces as host_namespaces;
 use crate::init::{self, Orders, StateText};
 use crate::plan::Plan;
-use crate::plan::degrade::Degradation;
 use crate::report::{Act, Failure};
 use crate::seccomp::Filter;
-use crate::sync::{self, Channel, FromInit, ToInit};
+use crate::sync::{self, ToInit};
+use crate::sys;
 use crate::sys::clone::{self, Child, Join};
-use crate::sys::{self, Errno, pidfd};
-use nix::libc;
 use nix::sched::CloneFlags;
 use nix::sys::signal::SigSet;
 use std::fs::File;
@@ -60,31 +62,10 @@ pub fn open_proc() -> Result<OwnedFd, Failure> {
     open(c"/proc", flags, nix::sys::stat::Mode::empty()).act(|| "cannot open /proc")
 }
 
-/// A child that ends with us unless it is released.
-#[derive(Debug)]
-struct Guarded(Option<Child>);
-
-impl Guarded {
-    fn child(&self) -> Result<&Child, Failure> {
-        self.0.as_ref().ok_or_else(|| Failure::new("cannot launch", "the child is gone"))
-    }
-}
-
-impl Drop for Guarded {
-    fn drop(&mut self) {
-        let Some(child) = self.0.take() else { return };
-        // Undo: nothing of what was begun may stay. It may be dead already (ESRCH), and then it still has
-        // to be waited for.
-        let _ = pidfd::signal(&child.pidfd, libc::SIGKILL);
-        let _ = sys::retry(|| nix::sys::wait::waitpid(nix::unistd::Pid::from_raw(child.pid), None));
-    }
-}
-
 /// A container on its way.
 #[derive(Debug)]
 pub struct Launch<Stage> {
-    child: Guarded,
-    channel: Channel,
+    talk: Conversation,
     stage: Stage,
 }
 
@@ -98,15 +79,6 @@ pub struct Born {
 /// Init works.
 #[derive(Debug)]
 pub struct Mapped;
-
-/// Init waits for the word to run the program.
-#[derive(Debug)]
-pub struct Ready {
-    /// What only the kernel knew.
-    pub degradations: Vec<Degradation>,
-    /// The master of the terminal.
-    pub console: Option<OwnedFd>,
-}
 
 /// Clones init, in the cgroup of `home` if that is there already. Init gets no copy of the descriptors in `ours_alone`: a lock among
 /// them would be held for as long as init waits, since a lock belongs to all copies.
@@ -172,7 +144,8 @@ pub fn spawn(
         }
         None => host_namespaces::explain(act(), error.errno, &host_namespaces::obstacles()),
     })?;
-    Ok(Launch { child: Guarded(Some(child)), channel: ours, stage: Born { in_cgroup } })
+    let talk = Conversation::begin(child, ours, format!("init of container {}", plan.id));
+    Ok(Launch { talk, stage: Born { in_cgroup } })
 }
 
 /// Splits off the cgroup namespace: it is entered last, by the child itself, since nobody may be moved into a
@@ -211,7 +184,7 @@ impl Launch<Born> {
     /// # Errors
     /// As [`cgroup::Home::settle`].
     pub fn settled(self, plan: &Plan, home: &mut cgroup::Home) -> Result<Launch<Born>, Failure> {
-        home.settle(plan, self.child.child()?, self.stage.in_cgroup)?;
+        home.settle(plan, self.talk.child()?, self.stage.in_cgroup)?;
         Ok(self)
     }
 
@@ -220,28 +193,9 @@ impl Launch<Born> {
     /// # Errors
     /// `ID-RANGE` and its kin, with what the helpers said.
     pub fn mapped(self, plan: &Plan) -> Result<Launch<Mapped>, Failure> {
-        let pid = self.child.child()?.pid;
-        idmap::write(&plan.idmap, pid, &plan.id)?;
-        self.tell(ToInit::Mapped, &plan.id)?;
-        Ok(Launch { child: self.child, channel: self.channel, stage: Mapped })
-    }
-}
-
-impl<Stage> Launch<Stage> {
-    fn tell(&self, message: ToInit, id: &str) -> Result<(), Failure> {
-        match self.channel.tell(message) {
-            // It died of something that it has reported, or that its end of file will say.
-            Ok(()) | Err(Errno::EPIPE | Errno::ECONNRESET) => Ok(()),
-            Err(errno) => Err(Failure::errno(format!("cannot talk to init of container {id}"), errno)),
-        }
-    }
-
-    /// The pid of init in our pid namespace.
-    ///
-    /// # Errors
-    /// None before it is released.
-    pub fn pid(&self) -> Result<i32, Failure> {
-        Ok(self.child.child()?.pid)
+        idmap::write(&plan.idmap, self.talk.child()?.pid, &plan.id)?;
+        self.talk.tell(ToInit::Mapped)?;
+        Ok(Launch { talk: self.talk, stage: Mapped })
     }
 }
 
@@ -251,38 +205,26 @@ impl Launch<Mapped> {
     /// # Errors
     /// What init reports, as a sentence; the createRuntime hook that failed.
     pub fn ready(self, plan: &Plan, supplies: &Supplies) -> Result<Launch<Ready>, Failure> {
-        let mut stage = Ready { degradations: Vec::new(), console: None };
-        loop {
-            let heard =
-                self.channel.reported().act(|| format!("cannot hear init of container {}", plan.id))?;
-            match heard {
-                Some(FromInit::Ready) => break,
-                Some(FromInit::FellBack { step }) => {
-                    let other = plan.steps.get(usize::from(step)).and_then(|step| step.or.as_ref());
-                    stage.degradations.extend(other.map(|other| other.cost.clone()));
-                }
-                Some(FromInit::Mounted) => {
-                    let state = supplies.creating.with_pid(self.child.child()?.pid);
-                    hooks::run_all("prestart", &plan.hooks.prestart, &state, &plan.id)?;
-                    hooks::run_all("createRuntime", &plan.hooks.create_runtime, &state, &plan.id)?;
-                    self.tell(ToInit::Provisioned, &plan.id)?;
-                }
-                Some(FromInit::Namespace { .. }) => {}
-                Some(FromInit::Console(master)) => stage.console = Some(master),
-                Some(FromInit::Failed(failed)) => return Err(explain::failure(&failed, plan)),
-                None => {
-                    return Err(Failure::new(
-                        format!("cannot start container {}", plan.id),
-                        "init died before it was ready: broken pipe",
-                    ));
-                }
-            }
-        }
-        Ok(Launch { child: self.child, channel: self.channel, stage })
+        let pid = self.talk.child()?.pid;
+        let mounted = || {
+            let state = supplies.creating.with_pid(pid);
+            hooks::run_all("prestart", &plan.hooks.prestart, &state, &plan.id)?;
+            hooks::run_all("createRuntime", &plan.hooks.create_runtime, &state, &plan.id)
+        };
+        let stage = self.talk.until_ready(&plan.steps, |failed| explain::failure(failed, plan), mounted)?;
+        Ok(Launch { talk: self.talk, stage })
     }
 }
 
 impl Launch<Ready> {
+    /// The pid of init in our pid namespace.
+    ///
+    /// # Errors
+    /// None before it is released.
+    pub fn pid(&self) -> Result<i32, Failure> {
+        Ok(self.talk.child()?.pid)
+    }
+
     /// What came to light on the way.
     pub fn found(&mut self) -> &mut Ready {
         &mut self.stage
@@ -292,9 +234,9 @@ impl Launch<Ready> {
     ///
     /// # Errors
     /// None that is known.
-    pub fn leave(mut self, id: &str) -> Result<(), Failure> {
-        self.tell(ToInit::Recorded, id)?;
-        self.child.0 = None;
+    pub fn leave(self) -> Result<(), Failure> {
+        self.talk.tell(ToInit::Recorded)?;
+        self.talk.leave();
         Ok(())
     }
 
@@ -302,18 +244,7 @@ impl Launch<Ready> {
     ///
     /// # Errors
     /// Why it does not.
-    pub fn start(mut self, plan: &Plan) -> Result<Child, Failure> {
-        self.tell(ToInit::Start, &plan.id)?;
-        loop {
-            match self.channel.reported().act(|| format!("cannot hear init of container {}", plan.id))? {
-                None => break,
-                Some(FromInit::Failed(failed)) => return Err(explain::failure(&failed, plan)),
-                Some(_) => {}
-            }
-        }
-        self.child
-            .0
-            .take()
-            .ok_or_else(|| Failure::new(format!("cannot start container {}", plan.id), "the child is gone"))
+    pub fn start(self, plan: &Plan) -> Result<Child, Failure> {
+        self.talk.start(|failed| explain::failure(failed, plan))
     }
 }

@@ -148,7 +148,7 @@ pub fn create(
     let manner =
         Manner { by_start: true, detached: true, signals: foreground::current_mask()?, degrade, cgroups };
     let made = make(store, flags, &manner)?;
-    made.launch.leave(&flags.id)?;
+    made.launch.leave()?;
     made.home.keep();
     made.pid_file.keep();
     drop(made.claim.keep());

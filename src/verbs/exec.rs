@@ -66,8 +66,8 @@ pub fn exec(store: &Store, flags: &Exec, degrade: &Policy) -> Result<u8, Failure
         cgroup: entrance.as_ref(),
     };
     let mut joined = join::join(&joining)?;
-    degrade.check(id, &joined.degradations)?;
-    let master = match joined.console.take() {
+    degrade.check(id, &joined.found.degradations)?;
+    let master = match joined.found.console.take() {
         Some(master) => {
             if let Some(size) = process.console_size().filter(|size| size.height() != 0) {
                 let cells = |n: u64| u16::try_from(n).unwrap_or(0);
@@ -79,8 +79,11 @@ pub fn exec(store: &Store, flags: &Exec, degrade: &Policy) -> Result<u8, Failure
         }
         None => None,
     };
-    for line in
-        plan.degradations.iter().chain(&joined.degradations).filter_map(plan::degrade::Degradation::warning)
+    for line in plan
+        .degradations
+        .iter()
+        .chain(&joined.found.degradations)
+        .filter_map(plan::degrade::Degradation::warning)
     {
         warn(&line);
     }

@@ -3,8 +3,8 @@
 use super::{print, warn};
 use crate::bundle::OCI_VERSION;
 use crate::features::{self, Cgroup, Known};
-use crate::host::idmap;
 use crate::host::cgroup::{Hierarchy, hierarchy};
+use crate::host::idmap;
 use crate::host::process::{last_capability, lsm};
 use crate::plan::options;
 use crate::report::{Act, Failure};
@@ -32,7 +32,8 @@ pub fn spec(bundle: Option<PathBuf>, rootless: bool, subids: bool) -> Result<u8,
             SpecKind::Subids { uid, gid, subuids: ids.uids, subgids: ids.gids }
         }
     };
-    let text = spec::text(&kind, hierarchy() == Hierarchy::Unified).map_err(|e| Failure::new(act(), e.to_string()))?;
+    let text = spec::text(&kind, hierarchy() == Hierarchy::Unified)
+        .map_err(|e| Failure::new(act(), e.to_string()))?;
     let file = std::fs::File::options().write(true).create_new(true).open(&path).map_err(|error| {
         if error.kind() == std::io::ErrorKind::AlreadyExists {
             Failure::new(act(), "File config.json exists. Remove it first")

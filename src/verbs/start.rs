@@ -1,11 +1,11 @@
 //! `start`: has a created container run its program, and comes back once it does.
 
 use super::create::Template;
-use crate::launch::{hooks, late_failure};
+use crate::launch::{hooks, late_failure, until_exec};
 use crate::report::{Act, Failure};
 use crate::state::store::{EXEC, Entry, START_SOCKET, Store};
 use crate::state::{Record, Status};
-use crate::sync::{Channel, FromInit, ToInit};
+use crate::sync::{Channel, ToInit};
 use crate::sys::fds;
 
 /// `bryo start`.
@@ -19,19 +19,12 @@ pub fn start(store: &Store, id: &str) -> Result<u8, Failure> {
     }
     let channel = reach_init(&entry, id)?;
     channel.tell(ToInit::Start).act(act)?;
-    loop {
-        match channel.reported().act(act)? {
-            // The socket is close-on-exec: this is the program's first moment, or init's last.
-            None => break,
-            Some(FromInit::Failed(failed)) => {
-                let template = template(&entry);
-                let args = template.as_ref().and_then(|t| t.process.args().clone()).unwrap_or_default();
-                let cwd = template.map(|t| t.process.cwd().display().to_string()).unwrap_or_default();
-                return Err(late_failure(&failed, id, args.first().map_or("", String::as_str), &cwd));
-            }
-            Some(_) => {}
-        }
-    }
+    until_exec(&channel, &format!("init of container {id}"), |failed| {
+        let template = template(&entry);
+        let args = template.as_ref().and_then(|t| t.process.args().clone()).unwrap_or_default();
+        let cwd = template.map(|t| t.process.cwd().display().to_string()).unwrap_or_default();
+        late_failure(failed, id, args.first().map_or("", String::as_str), &cwd)
+    })?;
     entry.forget_start();
     // A hook may take its time, and a delete should not have to wait for it.
     entry.unlock();

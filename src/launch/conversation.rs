@@ -1,0 +1,143 @@
+//! Launch's end of the conversation with a child, as [`crate::sync`] draws it: the same for init and for a process
+//! that joins a container.
+//!
+//! The child ends with the conversation, unless it was let go: whatever fails on our side, nobody is left waiting
+//! for a word that never comes.
+
+use crate::plan::degrade::Degradation;
+use crate::plan::step::Step;
+use crate::report::{Act, Failure};
+use crate::sync::{Channel, Failed, FromInit, ToInit};
+use crate::sys::clone::Child;
+use crate::sys::{self, Errno, pidfd};
+use nix::libc;
+use std::os::fd::OwnedFd;
+
+/// A child, and the line to it.
+#[derive(Debug)]
+pub struct Conversation {
+    /// None once it is let go.
+    child: Option<Child>,
+    channel: Channel,
+    /// Who it is, for errors: `init of container web`.
+    with: String,
+}
+
+/// What came to light until the child was ready.
+#[derive(Debug, Default)]
+pub struct Ready {
+    /// What only the kernel knew.
+    pub degradations: Vec<Degradation>,
+    /// The master of the terminal.
+    pub console: Option<OwnedFd>,
+}
+
+impl Conversation {
+    /// With a child that has just been cloned.
+    pub fn begin(child: Child, channel: Channel, with: String) -> Conversation {
+        Conversation { child: Some(child), channel, with }
+    }
+
+    /// The child.
+    ///
+    /// # Errors
+    /// None before it is let go.
+    pub fn child(&self) -> Result<&Child, Failure> {
+        self.child.as_ref().ok_or_else(|| Failure::new(format!("cannot talk to {}", self.with), "it is gone"))
+    }
+
+    /// Tells it something. That it is dead is no error here: it has said why, or its end of file will say it.
+    ///
+    /// # Errors
+    /// A line that is broken otherwise.
+    pub fn tell(&self, message: ToInit) -> Result<(), Failure> {
+        match self.channel.tell(message) {
+            Ok(()) | Err(Errno::EPIPE | Errno::ECONNRESET) => Ok(()),
+            Err(errno) => Err(Failure::errno(format!("cannot talk to {}", self.with), errno)),
+        }
+    }
+
+    fn hear(&self) -> Result<Option<FromInit>, Failure> {
+        self.channel.reported().act(|| format!("cannot hear {}", self.with))
+    }
+
+    /// Listens until the child may run its program. `mounted` is called once it waits for the hooks of its mounts,
+    /// and it goes on after.
+    ///
+    /// # Errors
+    /// What the child reports, in the words of `explain`; what `mounted` returns.
+    pub fn until_ready(
+        &self,
+        steps: &[Step],
+        explain: impl Fn(&Failed) -> Failure,
+        mut mounted: impl FnMut() -> Result<(), Failure>,
+    ) -> Result<Ready, Failure> {
+        let mut ready = Ready::default();
+        loop {
+            match self.hear()? {
+                Some(FromInit::Ready) => return Ok(ready),
+                Some(FromInit::FellBack { step }) => {
+                    let other = steps.get(usize::from(step)).and_then(|step| step.or.as_ref());
+                    ready.degradations.extend(other.map(|other| other.cost.clone()));
+                }
+                Some(FromInit::Mounted) => {
+                    mounted()?;
+                    self.tell(ToInit::Provisioned)?;
+                }
+                Some(FromInit::Console(master)) => ready.console = Some(master),
+                // Those are lent on another line.
+                Some(FromInit::Namespace { .. }) => {}
+                Some(FromInit::Failed(failed)) => return Err(explain(&failed)),
+                None => {
+                    let act = format!("cannot start {}", self.with);
+                    return Err(Failure::new(act, "it died before it was ready: broken pipe"));
+                }
+            }
+        }
+    }
+
+    /// Has the child run its program, and lets it go once it does: its end of the line closes with the exec.
+    ///
+    /// # Errors
+    /// Why it does not, in the words of `explain`.
+    pub fn start(mut self, explain: impl Fn(&Failed) -> Failure) -> Result<Child, Failure> {
+        self.tell(ToInit::Start)?;
+        until_exec(&self.channel, &self.with, explain)?;
+        self.child
+            .take()
+            .ok_or_else(|| Failure::new(format!("cannot start {}", self.with), "it is gone already"))
+    }
+
+    /// Lets the child go as it is.
+    pub fn leave(mut self) {
+        self.child = None;
+    }
+}
+
+/// Listens until the program runs: the line is close-on-exec.
+///
+/// # Errors
+/// Why it does not, in the words of `explain`.
+pub fn until_exec(
+    channel: &Channel,
+    with: &str,
+    explain: impl Fn(&Failed) -> Failure,
+) -> Result<(), Failure> {
+    loop {
+        match channel.reported().act(|| format!("cannot hear {with}"))? {
+            None => return Ok(()),
+            Some(FromInit::Failed(failed)) => return Err(explain(&failed)),
+            Some(_) => {}
+        }
+    }
+}
+
+impl Drop for Conversation {
+    fn drop(&mut self) {
+        let Some(child) = self.child.take() else { return };
+        // Undo: nothing of what was begun may stay. It may be dead already (ESRCH), and then it still has
+        // to be waited for.
+        let _ = pidfd::signal(&child.pidfd, libc::SIGKILL);
+        let _ = sys::retry(|| nix::sys::wait::waitpid(nix::unistd::Pid::from_raw(child.pid), None));
+    }
+}
