@@ -91,6 +91,14 @@ impl Cgroup {
         &self.path
     }
 
+    /// The number by which the kernel knows it, and no other while this machine runs.
+    ///
+    /// # Errors
+    /// None that is known.
+    pub fn inode(&self) -> sys::Result<u64> {
+        Ok(nix::sys::stat::fstat(&self.dir)?.st_ino)
+    }
+
     /// Opens one of its files for reading.
     ///
     /// # Errors
@@ -338,30 +346,24 @@ impl AsFd for Cgroup {
     }
 }
 
-/// Kills what is in a cgroup, removes it and all below it, and then those above it that are empty, up to and with
-/// `top`. One that does not exist any more is as good as removed.
+/// Removes an empty cgroup and all below it, and then those above it that are empty, up to and with `top`. One that
+/// does not exist any more is as good as removed.
 ///
 /// # Errors
-/// `ETIMEDOUT` where something in it does not die, and that of rmdir(2).
+/// `EBUSY` where there are processes in it, and that of rmdir(2).
 pub fn remove(path: &Path, top: &Path) -> sys::Result<()> {
     match Cgroup::open(path) {
-        Ok(cgroup) => {
-            cgroup.empty()?;
-            cgroup.clear()?;
-        }
+        Ok(cgroup) => cgroup.clear()?,
         Err(Errno::ENOENT) => {}
         Err(errno) => return Err(errno),
     }
-    let first = path;
-    let mut next = Some(path);
-    while let Some(path) = next.filter(|path| path.starts_with(top) && *path != Path::new("/")) {
-        match remove_dir(&place(path)) {
+    for at in path.ancestors().take_while(|at| at.starts_with(top) && *at != Path::new("/")) {
+        match remove_dir(&place(at)) {
             Ok(()) | Err(Errno::ENOENT) => {}
             // Somebody else has found a use for it.
-            Err(Errno::EBUSY | Errno::ENOTEMPTY) if path != first => break,
+            Err(Errno::EBUSY | Errno::ENOTEMPTY) if at != path => break,
             Err(errno) => return Err(errno),
         }
-        next = path.parent();
     }
     Ok(())
 }

@@ -12,7 +12,7 @@ use crate::cgroup::systemd::{self, Systemd};
 use crate::cgroup::{self, Cgroup, devices, limits};
 use crate::plan::Plan;
 use crate::plan::cgroup::{self as plan, Directory, Owner, Place, Scope};
-use crate::report::{Failure, debug, errno_text};
+use crate::report::{Act, Failure, debug, errno_text};
 use crate::state::{RecordedCgroup, Unit};
 use crate::sys::clone::Child;
 use crate::sys::{self, Errno};
@@ -22,6 +22,7 @@ use std::path::{Path, PathBuf};
 /// The cgroup of a container on its way; what was made of it is removed again unless it is kept.
 #[derive(Debug, Default)]
 pub struct Home {
+    container: String,
     record: Option<RecordedCgroup>,
     cgroup: Option<Cgroup>,
 }
@@ -30,23 +31,27 @@ impl Home {
     /// What is going to be made.
     ///
     /// # Errors
-    /// A hierarchy that cannot be looked at.
+    /// A place where somebody else is.
     pub fn planned(plan: &Plan) -> Result<Home, Failure> {
         let Some(wanted) = &plan.cgroup else { return Ok(Home::default()) };
         let record = match &wanted.place {
             Place::Directory(directory) => {
                 let new = directory.path.ancestors().take_while(|path| !cgroup::place(path).exists());
                 let top = new.last().unwrap_or(&directory.path).to_path_buf();
-                RecordedCgroup { path: directory.path.clone(), top, unit: None }
+                if let Ok(cgroup) = Cgroup::open(&directory.path) {
+                    unoccupied(&cgroup, &plan.id)?;
+                }
+                RecordedCgroup { path: directory.path.clone(), top, inode: None, unit: None }
             }
             // Where systemd puts it is known once it has.
             Place::Scope(scope) => RecordedCgroup {
                 path: PathBuf::new(),
                 top: PathBuf::new(),
+                inode: None,
                 unit: Some(Unit { name: scope.unit.clone(), user: scope.user, bus: scope.bus.clone() }),
             },
         };
-        Ok(Home { record: Some(record), cgroup: None })
+        Ok(Home { container: plan.id.clone(), record: Some(record), cgroup: None })
     }
 
     /// What there is to remember.
@@ -64,6 +69,7 @@ impl Home {
             return Ok(());
         };
         let cgroup = make(directory, &plan.id)?;
+        self.note(directory.path.clone(), None)?;
         furnish(&cgroup, &cgroup, plan)?;
         self.cgroup = Some(cgroup);
         Ok(())
@@ -102,12 +108,16 @@ impl Home {
         };
         systemd
             .start_scope(&wanted, &[systemd::Process { pid: child.pid, pidfd: child.pidfd.as_fd() }])
-            .map_err(|trouble| told(act(), &trouble, scope.user))?;
+            .map_err(|trouble| {
+                // A unit of that name is another's then.
+                self.record = None;
+                told(act(), &trouble, scope.user)
+            })?;
         let failed = |errno| Failure::errno(act(), errno);
         let path = cgroup::of_process(child.pid).map_err(failed)?;
         debug(|| format!("cgroup of {}: {}", plan.id, path.display()));
         let top = Cgroup::open(&path).map_err(failed)?;
-        self.note(&path, &path);
+        self.note(path.clone(), Some(path.clone()))?;
         let lowest = scope.below.iter().try_fold(top, |above, name| {
             let (below, _) = above.make_child(name)?;
             // First the process, then the controllers: they are for leaves.
@@ -119,15 +129,19 @@ impl Home {
             Ok(below)
         });
         let lowest = lowest.map_err(failed)?;
-        self.note(lowest.path(), &path);
+        self.note(lowest.path().to_path_buf(), None)?;
         let top = Cgroup::open(&path).map_err(failed)?;
         furnish(&lowest, &top, plan)
     }
 
-    fn note(&mut self, path: &Path, top: &Path) {
-        if let Some(record) = &mut self.record {
-            (record.path, record.top) = (path.to_path_buf(), top.to_path_buf());
-        }
+    /// It is made, and known from here on by more than its name.
+    fn note(&mut self, path: PathBuf, top: Option<PathBuf>) -> Result<(), Failure> {
+        let Some(record) = &mut self.record else { return Ok(()) };
+        record.path = path;
+        record.top = top.unwrap_or_else(|| std::mem::take(&mut record.top));
+        let inode = Cgroup::open(&record.top).and_then(|top| top.inode());
+        record.inode = Some(inode.act(|| format!("cannot look at cgroup {}", record.top.display()))?);
+        Ok(())
     }
 
     /// It is the container's.
@@ -139,7 +153,7 @@ impl Home {
 impl Drop for Home {
     fn drop(&mut self) {
         // Undo. The error that led here is the one to tell; that something stays as well is worth a word.
-        if let Some(Err(failure)) = self.record.take().map(|record| dissolve(&record, "")) {
+        if let Some(Err(failure)) = self.record.take().map(|record| dissolve(&record, &self.container)) {
             eprintln!("bryo: warning: {failure}");
         }
     }
@@ -173,10 +187,15 @@ fn make(directory: &Directory, id: &str) -> Result<Cgroup, Failure> {
         let name = name.to_str().ok_or_else(|| Failure::new(act(), "it is not UTF-8: invalid argument"))?;
         (cgroup, new) = cgroup.make_child(name).map_err(|errno| not_ours(&directory.path, id, errno))?;
     }
-    if new {
-        return Ok(cgroup);
+    if !new {
+        unoccupied(&cgroup, id)?;
     }
-    // Whoever is in there would be limited, frozen and killed with the container.
+    Ok(cgroup)
+}
+
+/// Whoever is in a cgroup would be limited, frozen and killed with the container.
+fn unoccupied(cgroup: &Cgroup, id: &str) -> Result<(), Failure> {
+    let act = || format!("cannot make cgroup {} of container {id}", cgroup.path().display());
     let found = cgroup.processes().map_err(|errno| Failure::errno(act(), errno))?;
     if !found.is_empty() {
         let cause = format!(
@@ -190,7 +209,7 @@ fn make(directory: &Directory, id: &str) -> Result<Cgroup, Failure> {
         return Err(Failure::new(act(), cause)
             .fix("choose another linux.cgroupsPath, or write 0 to its cgroup.freeze"));
     }
-    Ok(cgroup)
+    Ok(())
 }
 
 /// Enables for the cgroups below one all its controllers that are not yet.
@@ -271,19 +290,22 @@ fn told(act: String, trouble: &systemd::Trouble, user: bool) -> Failure {
     }
 }
 
-/// Kills what is in a container's cgroup and removes it, and has systemd forget the unit.
+/// Kills what is in a container's cgroup and removes it, and has systemd forget the unit. What has its name by now
+/// and is another's is left alone.
 ///
 /// # Errors
 /// A process that does not die, a directory or unit that stays.
 pub fn dissolve(record: &RecordedCgroup, id: &str) -> Result<(), Failure> {
     let act = || format!("cannot remove cgroup {} of container {id}", record.path.display());
-    let known = !record.top.as_os_str().is_empty();
-    if known {
-        match Cgroup::open(&record.top) {
-            Ok(cgroup) => cgroup.empty().map_err(|errno| Failure::errno(act(), errno))?,
-            Err(Errno::ENOENT) => {}
-            Err(errno) => return Err(Failure::errno(act(), errno)),
-        }
+    match (record.open_top(), record.inode) {
+        (Ok(top), _) => top.empty().act(act)?,
+        // It is gone, and a unit goes with its cgroup, unless it has failed.
+        (Err(Errno::ENOENT), Some(_)) if cgroup::place(&record.top).exists() => return Ok(()),
+        (Err(Errno::ENOENT), Some(_)) => {}
+        // Whoever was to make it was killed meanwhile: init then ends by itself, and systemd's unit with it.
+        (_, None) if record.unit.is_some() => return Ok(()),
+        (_, None) => {}
+        (Err(errno), _) => return Err(Failure::errno(act(), errno)),
     }
     if let Some(unit) = &record.unit {
         match Systemd::connect(&unit.bus).and_then(|mut systemd| systemd.stop(&unit.name)) {
@@ -298,11 +320,7 @@ pub fn dissolve(record: &RecordedCgroup, id: &str) -> Result<(), Failure> {
             }
         }
     }
-    if known {
-        cgroup::remove(&record.path, &record.top).map_err(|errno| Failure::errno(act(), errno))
-    } else {
-        Ok(())
-    }
+    cgroup::remove(&record.path, &record.top).act(act)
 }
 
 /// How a process that joins a container gets into its cgroup.
@@ -318,10 +336,10 @@ impl<'a> Entrance<'a> {
     /// # Errors
     /// One that does not exist.
     pub fn find(record: &'a RecordedCgroup, below: Option<&Path>, init: i32) -> sys::Result<Entrance<'a>> {
+        let cgroup = record.open()?;
         if let Some(below) = below {
             return Ok(Entrance { record, cgroup: Cgroup::open(&record.path.join(below))? });
         }
-        let cgroup = Cgroup::open(&record.path)?;
         // It has divided its cgroup up, and only leaves take processes ("no internal processes", cgroups(7)): that of
         // init will do.
         if !cgroup.given()?.is_empty() {

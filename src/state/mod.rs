@@ -19,7 +19,7 @@ mod time;
 use crate::cgroup::Cgroup;
 use crate::cgroup::systemd::Candidate;
 use crate::plan::degrade::Degradation;
-use crate::sys;
+use crate::sys::{self, Errno};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -67,6 +67,10 @@ pub struct RecordedCgroup {
     pub path: PathBuf,
     /// The topmost cgroup that was made for the container, with which all of it goes.
     pub top: PathBuf,
+    /// The inode number of `top`: whatever has the name by then, only this one is the container's. None while it is
+    /// not made.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub inode: Option<u64>,
     /// The unit, where systemd made it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unit: Option<Unit>,
@@ -86,9 +90,19 @@ impl RecordedCgroup {
     /// Opens it.
     ///
     /// # Errors
-    /// `ENOENT` once it is gone.
+    /// `ENOENT` once it is gone, also where another one has its name now.
     pub fn open(&self) -> sys::Result<Cgroup> {
+        self.open_top()?;
         Cgroup::open(&self.path)
+    }
+
+    /// Opens the topmost one of the container's.
+    ///
+    /// # Errors
+    /// As [`RecordedCgroup::open`].
+    pub fn open_top(&self) -> sys::Result<Cgroup> {
+        let top = Cgroup::open(&self.top)?;
+        if Some(top.inode()?) == self.inode { Ok(top) } else { Err(Errno::ENOENT) }
     }
 }
 
