@@ -41,6 +41,9 @@ pub struct Template {
     /// The container was made with `--no-new-keyring`.
     #[serde(default)]
     pub no_new_keyring: bool,
+    /// The container is kept to these processors by its affinity.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub affinity: Option<Vec<u16>>,
     /// The agent of a notifying filter.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub listener: Option<Listener>,
@@ -419,6 +422,10 @@ fn save_template(
         maps: plan.idmap.maps().cloned(),
         deny_setgroups: !plan.idmap.allows_setgroups(),
         no_new_keyring: !plan.steps.iter().any(|step| matches!(step.op, Op::Keyring(_))),
+        affinity: plan.steps.iter().find_map(|step| match &step.op {
+            Op::Affinity(cpus) => Some(cpus.clone()),
+            _ => None,
+        }),
         filtered: filter.is_some(),
         listener: listener(plan),
     };

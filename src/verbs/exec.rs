@@ -4,13 +4,14 @@ use super::create::{PidFile, Template, connect, guard_fds, listen_fds};
 use super::{start, warn};
 use crate::bundle;
 use crate::cli::Exec;
-use crate::host::{self, Needs};
+use crate::host;
 use crate::launch::cgroup::Entrance;
 use crate::launch::console::{self, Console};
 use crate::launch::foreground::{self, Signals};
-use crate::launch::join::{self, Doors, Joining};
+use crate::launch::join::{self, Doors};
 use crate::plan::degrade::Policy;
 use crate::plan::idmap::Idmap;
+use crate::plan::joining::{self, Joining};
 use crate::plan::{self, process};
 use crate::report::{Act, Failure, io_text};
 use crate::seccomp::Filter;
@@ -41,7 +42,7 @@ pub fn exec(store: &Store, flags: &Exec, degrade: &Policy) -> Result<u8, Failure
     let entrance = entrance(flags, &record)?;
     let template = template(&entry, &record)?;
     let process = wanted(flags, &template.process)?;
-    let plan = plan_process(flags, &template, &process, degrade)?;
+    let plan = decide(flags, &template, &process, degrade)?;
     degrade.check(id, &plan.degradations)?;
     let console =
         console::choose(plan.process.terminal, flags.detach, flags.console_socket.as_deref(), &act())?;
@@ -53,7 +54,7 @@ pub fn exec(store: &Store, flags: &Exec, degrade: &Policy) -> Result<u8, Failure
         Some(signals) => signals.before,
         None => foreground::current_mask()?,
     };
-    let joining = Joining {
+    let joining = join::Joining {
         container: id,
         doors: &doors,
         process: &plan.process,
@@ -254,35 +255,19 @@ fn add_caps(
     Ok(sets)
 }
 
-/// A process that joins, planned.
-struct Planned {
-    process: process::Process,
-    steps: Vec<plan::step::Step>,
-    oom_score_adj: Option<i32>,
-    guard_binary: bool,
-    degradations: Vec<plan::degrade::Degradation>,
-}
-
-fn plan_process(
+fn decide(
     flags: &Exec,
     template: &Template,
     wanted: &oci::Process,
     degrade: &Policy,
-) -> Result<Planned, Failure> {
-    let needs = Needs {
-        subids: false,
-        lsm: plan::needs_lsm(wanted),
-        oom_score_adj: wanted.oom_score_adj().is_some(),
-        cgroups: false,
-    };
-    let facts = host::read(needs).act(|| "cannot read facts of the host")?;
+) -> Result<Joining, Failure> {
+    let facts = host::read(joining::needs(wanted)).act(|| "cannot read facts of the host")?;
     let (listen_fds, listen_names) = listen_fds();
     let idmap = match &template.maps {
         // Ours or a joined one: the kernel knows which ids it has.
         None => Idmap::unknown(),
         Some(maps) => Idmap::Direct { maps: maps.clone(), deny_setgroups: template.deny_setgroups },
     };
-    idmap.check_user(wanted.user(), &flags.id)?;
     let request = process::Request {
         container: &flags.id,
         preserve_fds: flags.preserve_fds,
@@ -291,14 +276,7 @@ fn plan_process(
         init: false,
         degrade,
     };
-    let mut degradations = Vec::new();
-    let process = process::decide(wanted, &idmap, &facts, request, &mut degradations)?;
-    let guard_binary = process.guards_binary(&idmap, &facts);
-    Ok(Planned {
-        process,
-        guard_binary,
-        steps: if template.no_new_keyring { vec![] } else { vec![process::keyring(&flags.id)?] },
-        oom_score_adj: wanted.oom_score_adj().map(|score| plan::oom(score, &facts, &mut degradations)),
-        degradations,
-    })
+    let before =
+        joining::Before { new_keyring: !template.no_new_keyring, affinity: template.affinity.as_deref() };
+    joining::decide(wanted, &idmap, &facts, request, before)
 }

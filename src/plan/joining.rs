@@ -1,0 +1,68 @@
+//! What a process that joins a container will be: the smaller plan, of `exec`.
+
+use super::degrade::Degradation;
+use super::idmap::Idmap;
+use super::process::{self, Process};
+use super::step::{Op, Step};
+use crate::host::{Facts, Needs};
+use crate::report::Failure;
+use oci_spec::runtime as oci;
+
+/// Everything that launch and the process will do, decided.
+#[derive(Debug)]
+pub struct Joining {
+    pub process: Process,
+    pub steps: Vec<Step>,
+    /// Value for oom_score_adj (proc_pid_oom_score_adj(5)).
+    pub oom_score_adj: Option<i32>,
+    /// The container's root could write to our own binary.
+    pub guard_binary: bool,
+    pub degradations: Vec<Degradation>,
+}
+
+/// What the container was made with that holds for every process of it.
+#[derive(Debug, Clone, Copy)]
+pub struct Before<'a> {
+    /// It has a session keyring of its own.
+    pub new_keyring: bool,
+    /// It is kept to these processors by its affinity, since it has no cgroup that would.
+    pub affinity: Option<&'a [u16]>,
+}
+
+/// Which facts this process makes worth reading.
+pub fn needs(wanted: &oci::Process) -> Needs {
+    Needs {
+        lsm: super::needs_lsm(wanted),
+        oom_score_adj: wanted.oom_score_adj().is_some(),
+        ..Needs::default()
+    }
+}
+
+/// Decides.
+///
+/// # Errors
+/// The first thing that is asked for and cannot be granted in this container on this host.
+pub fn decide(
+    wanted: &oci::Process,
+    idmap: &Idmap,
+    facts: &Facts,
+    request: process::Request<'_>,
+    before: Before<'_>,
+) -> Result<Joining, Failure> {
+    let container = request.container;
+    idmap.check_user(wanted.user(), container)?;
+    let mut degradations = Vec::new();
+    let process = process::decide(wanted, idmap, facts, request, &mut degradations)?;
+    let mut steps: Vec<Step> =
+        before.affinity.iter().map(|cpus| Op::Affinity(cpus.to_vec()).into()).collect();
+    if before.new_keyring {
+        steps.push(process::keyring(container)?);
+    }
+    Ok(Joining {
+        guard_binary: process.guards_binary(idmap, facts),
+        process,
+        steps,
+        oom_score_adj: wanted.oom_score_adj().map(|score| super::oom(score, facts, &mut degradations)),
+        degradations,
+    })
+}
