@@ -157,10 +157,10 @@ pub fn decide(
             decided.nodev = resources::filters(linux, context)
                 && !planner.facts().device_filter
                 && resources::without_filter(linux, context, bounding, degradations)?;
-            let listed = linux.resources().as_ref().and_then(|r| r.devices().as_deref());
-            let listed =
-                listed.filter(|_| resources::filters(linux, context) && planner.facts().device_filter);
-            let devices = listed.map(devices::rules).transpose();
+            // With no rules there is nothing that is allowed but the devices of every container, as in runc.
+            let listed = linux.resources().as_ref().and_then(|r| r.devices().as_deref()).unwrap_or_default();
+            let filters = planner.facts().device_filter && context.facts.is_host_root();
+            let devices = filters.then(|| devices::rules(listed)).transpose();
             let devices = devices.map_err(|cause| Failure::new(act(), cause))?;
             decided.cgroup = Some(Cgroup { place, settings, devices, owner: None });
             Ok(decided)

@@ -14,6 +14,7 @@ mod cli;
 mod console;
 mod debian;
 mod degrade;
+mod events;
 mod exec;
 mod faults;
 mod hooks;
