@@ -53,8 +53,12 @@ fn set(
 ) -> Result<(), Failure> {
     say(recorded, limits, id)?;
     files::apply(cgroup, &limits.settings, id).map_err(|failure| {
+        if cgroup.read("cgroup.controllers").is_err() {
+            // The new limits were too much for it: nobody is left to have the old ones.
+            return failure;
+        }
         let said = say(recorded, undo, id);
-        let stay = files::restore(cgroup, undo);
+        let stay = files::restore(cgroup, &undo.settings);
         match said {
             Ok(()) if stay.is_empty() => failure.aside("the limits are what they were"),
             Ok(()) => failure.aside(&format!("{} could not be set back", stay.join(", "))),

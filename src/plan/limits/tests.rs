@@ -394,8 +394,19 @@ fn what_was_there_can_be_set_again() {
     ] {
         assert_eq!(property(&undo, name), Some(wanted), "{name}");
     }
+    let weights = json!({"blockIO": {"weightDevice": [{"major": 8, "minor": 0, "weight": 10}]}});
+    assert_eq!(
+        property(&fresh(&weights).unwrap().undo(read), "IODeviceWeight"),
+        Some(Value::Devices(vec![("/dev/block/8:0".into(), 7)]))
+    );
     let idle = files(&[("cpu.idle", "1"), ("cpu.weight", "0")]);
     let undo = fresh(&json!({"cpu": {"shares": 9, "idle": 0}})).unwrap().undo(|file| idle.get(file).cloned());
     assert_eq!(lines(&undo), "cpu.idle=1");
     assert_eq!(property(&undo, "CPUWeight"), Some(Value::U64(0)));
+    // Without its controllers a cgroup has no files, and its unit has heard of new limits all the same.
+    let undo = fresh(&asked).unwrap().undo(|_| None);
+    assert!(undo.settings.is_empty());
+    assert_eq!(undo.properties.len(), fresh(&asked).unwrap().properties.len());
+    assert_eq!(property(&undo, "MemoryMax"), Some(Value::U64(u64::MAX)));
+    assert_eq!(property(&undo, "AllowedCPUs"), Some(Value::Bytes(vec![])));
 }

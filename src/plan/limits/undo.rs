@@ -19,9 +19,7 @@ impl Limits {
             undo.share_again(&read);
         }
         for (name, value) in &self.properties {
-            if let Some(old) = said(name, value, &read) {
-                undo.say(name, old);
-            }
+            undo.say(name, said(name, value, &read));
         }
         undo
     }
@@ -64,53 +62,55 @@ fn line<'a>(text: &'a str, key: &str) -> Option<&'a str> {
     text.lines().find(|line| line.split_ascii_whitespace().next() == Some(key))
 }
 
-/// What the unit's property would be for what the files say.
-fn said(name: &str, new: &Value, read: &impl Fn(&str) -> Option<String>) -> Option<Value> {
+/// What the unit's property would be for what the files say; of a file that is absent, what its default would.
+fn said(name: &str, new: &Value, read: &impl Fn(&str) -> Option<String>) -> Value {
     let trimmed = |file| read(file).map(|text| text.trim().to_string());
-    let amount = |file| trimmed(file).and_then(|text| unified::amount(&text)).map(Value::U64);
-    if let Some((file, _)) = unified::AMOUNTS.iter().find(|(_, property)| *property == name) {
-        return amount(file);
-    }
-    let list = |file| {
-        let text = trimmed(file)?;
-        if text.is_empty() { Some(Vec::new()) } else { convert::bits(&text).ok() }.map(Value::Bytes)
-    };
+    let amount = |file| trimmed(file).and_then(|text| unified::amount(&text));
+    let list =
+        |file| Value::Bytes(trimmed(file).and_then(|text| convert::bits(&text).ok()).unwrap_or_default());
     let quota = || unified::cpu_max(&read("cpu.max")?, super::DEFAULT_PERIOD);
-    match name {
+    let number = match name {
+        "AllowedCPUs" => return list("cpuset.cpus"),
+        "AllowedMemoryNodes" => return list("cpuset.mems"),
+        "MemoryLow" => amount("memory.low").or(Some(0)),
+        "MemoryMin" => amount("memory.min").or(Some(0)),
         "TasksMax" => amount("pids.max"),
-        "CPUWeight" if trimmed("cpu.idle").as_deref() == Some("1") => Some(Value::U64(0)),
+        "CPUWeight" if trimmed("cpu.idle").as_deref() == Some("1") => Some(0),
         "CPUWeight" => amount("cpu.weight"),
-        "CPUQuotaPeriodUSec" => quota().map(|(_, period)| Value::U64(period)),
+        "CPUQuotaPeriodUSec" => quota().map(|(_, period)| period),
         "CPUQuotaPerSecUSec" => {
-            let (quota, period) = quota()?;
-            Some(Value::U64(quota.map_or(u64::MAX, |quota| convert::quota_of_unit(quota, period).0)))
+            quota().and_then(|(quota, period)| Some(convert::quota_of_unit(quota?, period).0))
         }
-        "AllowedCPUs" => list("cpuset.cpus"),
-        "AllowedMemoryNodes" => list("cpuset.mems"),
-        "IOWeight" => {
-            let text = read("io.weight")?;
-            let weight = line(&text, "default")?.split_ascii_whitespace().nth(1)?.parse().ok()?;
-            Some(Value::U64(weight))
-        }
-        _ => rates(name, new, read),
-    }
+        "IOWeight" => weight(read, "default"),
+        _ => match (unified::AMOUNTS.iter().find(|(_, property)| *property == name), new) {
+            (Some((file, _)), _) => amount(file),
+            (None, Value::Devices(devices)) => return of_devices(name, devices, read),
+            (None, _) => None,
+        },
+    };
+    Value::U64(number.unwrap_or(u64::MAX))
 }
 
-fn rates(name: &str, new: &Value, read: &impl Fn(&str) -> Option<String>) -> Option<Value> {
+fn weight(read: &impl Fn(&str) -> Option<String>, key: &str) -> Option<u64> {
+    line(&read("io.weight")?, key)?.split_ascii_whitespace().nth(1)?.parse().ok()
+}
+
+fn of_devices(name: &str, devices: &[(String, u64)], read: &impl Fn(&str) -> Option<String>) -> Value {
     let key = match name {
         "IOReadBandwidthMax" => "rbps=",
         "IOWriteBandwidthMax" => "wbps=",
         "IOReadIOPSMax" => "riops=",
-        "IOWriteIOPSMax" => "wiops=",
-        _ => return None,
+        _ => "wiops=",
     };
-    let Value::Devices(devices) = new else { return None };
-    let text = read("io.max")?;
+    let rate = |numbers: &str| {
+        let text = read("io.max")?;
+        let mut words = line(&text, numbers)?.split_ascii_whitespace();
+        words.find_map(|word| word.strip_prefix(key)).and_then(unified::amount)
+    };
     let old = devices.iter().map(|(path, _)| {
         let numbers = path.rsplit('/').next().unwrap_or_default();
-        let mut words = line(&text, numbers).unwrap_or_default().split_ascii_whitespace();
-        let rate = words.find_map(|word| word.strip_prefix(key)).and_then(unified::amount);
-        (path.clone(), rate.unwrap_or(u64::MAX))
+        let old = if name == "IODeviceWeight" { weight(read, numbers) } else { rate(numbers) };
+        (path.clone(), old.unwrap_or(u64::MAX))
     });
-    Some(Value::Devices(old.collect()))
+    Value::Devices(old.collect())
 }
