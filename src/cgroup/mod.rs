@@ -99,6 +99,11 @@ impl Cgroup {
         Ok(nix::sys::stat::fstat(&self.dir)?.st_ino)
     }
 
+    /// Whether it is the root of the whole hierarchy, and not only of a namespace.
+    pub fn is_root(&self) -> bool {
+        self.path == Path::new("/") && matches!(self.file("cgroup.type"), Err(Errno::ENOENT))
+    }
+
     /// Opens one of its files for reading.
     ///
     /// # Errors
@@ -327,7 +332,10 @@ impl Cgroup {
     }
 
     /// Removes the cgroups below it.
-    fn clear(&self) -> sys::Result<()> {
+    ///
+    /// # Errors
+    /// `EACCES` for those of somebody else's, `EBUSY` for those with processes.
+    pub fn clear(&self) -> sys::Result<()> {
         for child in self.children()? {
             child.clear()?;
             let name = child.path.file_name().unwrap_or_default();

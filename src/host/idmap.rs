@@ -1,9 +1,10 @@
 //! Whose ids we may use: our own namespace's map, /etc/subuid and /etc/subgid, and the setuid helpers.
 
+use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 
 /// A run of ids, `start` to `start + count - 1`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct IdRange {
     pub start: u32,
     pub count: u32,

@@ -8,14 +8,17 @@
 //! What is about to be made is written down by the caller before it is made ([`Home::planned`]), so that whoever
 //! finds the traces of a runtime that was killed knows what to remove.
 
+use super::idmap;
 use crate::cgroup::systemd::{self, Systemd};
 use crate::cgroup::{self, Cgroup, devices, limits};
 use crate::plan::Plan;
 use crate::plan::cgroup::{self as plan, Directory, Owner, Place, Scope};
 use crate::report::{Act, Failure, debug, errno_text};
 use crate::state::{RecordedCgroup, Unit};
-use crate::sys::clone::Child;
+use crate::sync::{self, ToInit};
+use crate::sys::clone::{self, Child};
 use crate::sys::{self, Errno};
+use nix::sched::CloneFlags;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 
@@ -34,6 +37,7 @@ impl Home {
     /// A place where somebody else is.
     pub fn planned(plan: &Plan) -> Result<Home, Failure> {
         let Some(wanted) = &plan.cgroup else { return Ok(Home::default()) };
+        let given = matches!(wanted.owner, Some(Owner::Inside(_))).then(|| plan.idmap.clone());
         let record = match &wanted.place {
             Place::Directory(directory) => {
                 let new = directory.path.ancestors().take_while(|path| !cgroup::place(path).exists());
@@ -41,13 +45,14 @@ impl Home {
                 if let Ok(cgroup) = Cgroup::open(&directory.path) {
                     unoccupied(&cgroup, &plan.id)?;
                 }
-                RecordedCgroup { path: directory.path.clone(), top, inode: None, unit: None }
+                RecordedCgroup { path: directory.path.clone(), top, inode: None, given, unit: None }
             }
             // Where systemd puts it is known once it has.
             Place::Scope(scope) => RecordedCgroup {
                 path: PathBuf::new(),
                 top: PathBuf::new(),
                 inode: None,
+                given,
                 unit: Some(Unit { name: scope.unit.clone(), user: scope.user, bus: scope.bus.clone() }),
             },
         };
@@ -213,39 +218,46 @@ fn unoccupied(cgroup: &Cgroup, id: &str) -> Result<(), Failure> {
 }
 
 /// Enables for the cgroups below one all its controllers that are not yet.
+///
+/// Not while it has processes itself: the kernel refuses that of memory, and of cpu and pids it makes a cgroup with
+/// threads in it below which no process can be (cgroups(7), "no internal processes" and "thread mode"). Only the
+/// hierarchy's real root may have both.
 fn enable(cgroup: &Cgroup, directory: &Directory, id: &str) -> Result<(), Failure> {
     let act = || format!("cannot make cgroup {} of container {id}", directory.path.display());
-    let failed = |errno| Failure::errno(act(), errno);
-    let given = cgroup.given().map_err(failed)?;
-    let mut missing = cgroup.controllers().map_err(failed)?;
+    let given = cgroup.given().act(act)?;
+    let mut missing = cgroup.controllers().act(act)?;
     missing.retain(|controller| !given.contains(controller));
-    for controller in missing {
-        let needed = directory.needed.iter().any(|needed| *needed == controller);
-        let words = format!("+{controller}");
-        let mut enabled = cgroup.write("cgroup.subtree_control", &words);
-        // Processes are in the way: only the hierarchy's real root may have both them and controllers for others
-        // (cgroups(7), "no internal processes").
-        if let (Err(Errno::EBUSY), true, Some(aside)) = (enabled, needed, directory.aside) {
-            make_room(cgroup, aside).map_err(failed)?;
-            enabled = cgroup.write("cgroup.subtree_control", &words);
-        }
-        match enabled {
-            // What nobody needs is only missing in the statistics.
-            Ok(()) => {}
-            Err(_) if !needed => {}
-            Err(errno) => {
-                let cause = format!(
-                    "the {controller} controller cannot be enabled in {}: {}",
-                    cgroup.path().display(),
-                    errno_text(errno)
-                );
-                return Err(Failure::new(act(), cause).code("CG-CTRL").fix(format!(
-                    "have {controller} delegated (Delegate= of the unit), or do without with --degrade=limits"
-                )));
-            }
+    let needed = |controller: &String| directory.needed.iter().any(|needed| needed == controller);
+    if missing.is_empty() {
+        return Ok(());
+    }
+    if !cgroup.is_root() && !cgroup.read("cgroup.procs").act(act)?.is_empty() {
+        let Some(controller) = missing.iter().find(|controller| needed(controller)) else { return Ok(()) };
+        let Some(aside) = directory.aside else {
+            return Err(not_given(cgroup, controller, Errno::EBUSY, act()));
+        };
+        make_room(cgroup, aside).act(act)?;
+    }
+    let all: Vec<String> = missing.iter().map(|controller| format!("+{controller}")).collect();
+    if cgroup.write("cgroup.subtree_control", &all.join(" ")).is_ok() {
+        return Ok(());
+    }
+    // One that nobody needs is only missing in the statistics.
+    for (controller, words) in missing.iter().zip(&all) {
+        match cgroup.write("cgroup.subtree_control", words) {
+            Err(errno) if needed(controller) => return Err(not_given(cgroup, controller, errno, act())),
+            _ => {}
         }
     }
     Ok(())
+}
+
+fn not_given(cgroup: &Cgroup, controller: &str, errno: Errno, act: String) -> Failure {
+    let place = cgroup.path().display();
+    let cause = format!("the {controller} controller cannot be enabled in {place}: {}", errno_text(errno));
+    Failure::new(act, cause).code("CG-CTRL").fix(format!(
+        "have {controller} delegated (Delegate= of the unit), or do without with --degrade=limits"
+    ))
 }
 
 /// Moves the processes of a cgroup into one below it.
@@ -307,6 +319,13 @@ pub fn dissolve(record: &RecordedCgroup, id: &str) -> Result<(), Failure> {
         (_, None) => {}
         (Err(errno), _) => return Err(Failure::errno(act(), errno)),
     }
+    // Before systemd tries, which has no more right to it than we have.
+    let cleared = match record.open_top().and_then(|top| top.clear()) {
+        Err(Errno::EACCES | Errno::EPERM) => clear_as_given(record, id)?,
+        Err(Errno::ENOENT) => Ok(()),
+        other => other,
+    };
+    cleared.act(act)?;
     if let Some(unit) = &record.unit {
         match Systemd::connect(&unit.bus).and_then(|mut systemd| systemd.stop(&unit.name)) {
             // It finds out by itself, as it does for every scope that has become empty.
@@ -321,6 +340,35 @@ pub fn dissolve(record: &RecordedCgroup, id: &str) -> Result<(), Failure> {
         }
     }
     cgroup::remove(&record.path, &record.top).act(act)
+}
+
+/// Removes what is below a cgroup as root of a user namespace like the container's.
+fn clear_as_given(record: &RecordedCgroup, id: &str) -> Result<sys::Result<()>, Failure> {
+    let Some(idmap) = &record.given else { return Ok(Err(Errno::EACCES)) };
+    let act = || format!("cannot remove cgroup {} of container {id}", record.path.display());
+    let top = record.open_top().act(act)?;
+    let (ours, theirs) = sync::pair().act(act)?;
+    let child = clone::spawn(&[], CloneFlags::CLONE_NEWUSER, None, &mut || {
+        sys::fds::abandon(ours.as_fd());
+        let cleared = match theirs.told() {
+            // Whatever our ids are inside, the namespace's capabilities are ours.
+            Ok(Some(ToInit::Mapped)) => top.clear(),
+            _ => Err(Errno::EPIPE),
+        };
+        sys::process::exit_now(cleared.map_or_else(|errno| errno as i32, |()| 0))
+    });
+    let child = child.map_err(|error| Failure::errno(act(), error.errno))?;
+    let mapped = idmap::write(idmap, child.pid, id).and_then(|()| ours.tell(ToInit::Mapped).act(act));
+    // Without its word it ends at once.
+    drop((ours, theirs));
+    let ended =
+        sys::retry(|| nix::sys::wait::waitpid(nix::unistd::Pid::from_raw(child.pid), None)).act(act)?;
+    mapped?;
+    Ok(match ended {
+        nix::sys::wait::WaitStatus::Exited(_, 0) => Ok(()),
+        nix::sys::wait::WaitStatus::Exited(_, errno) => Err(Errno::from_raw(errno)),
+        _ => Err(Errno::ECHILD),
+    })
 }
 
 /// How a process that joins a container gets into its cgroup.

@@ -130,6 +130,19 @@ pub fn decide(
         Some(resources) => limits::of(resources, None).map_err(|cause| Failure::new(act(), cause))?,
         None => Limits::default(),
     };
+    let wanted = if context.degrade.limits {
+        degradations.extend(wanted.outdated.iter().map(|name| {
+            let because = "cgroup v2 has no such thing";
+            Degradation::weaker("CG-CTRL", format!("linux.resources.{name}"), "no such limit", because)
+        }));
+        wanted
+    } else {
+        wanted.whole().map_err(|cause| {
+            Failure::new(act(), format!("linux.resources.{cause}"))
+                .code("CG-CTRL")
+                .fix("remove it, or do without with --degrade=limits")
+        })?
+    };
     let planner = Planner { linux, annotations, context, asked };
     match planner.place()? {
         Err(lack) => {
@@ -427,7 +440,7 @@ impl Planner<'_> {
         let facts = self.facts();
         match place {
             Place::Scope(scope) if scope.user => facts.user_controllers.as_deref(),
-            Place::Scope(_) => None,
+            Place::Scope(_) => facts.top.as_ref().map(|top| top.controllers.as_slice()),
             Place::Directory(directory) => {
                 let ours = [&facts.top, &facts.subtree].into_iter().flatten();
                 ours.filter(|s| directory.path.starts_with(&s.path)).map(|s| s.controllers.as_slice()).next()
@@ -454,8 +467,16 @@ impl Planner<'_> {
             if setting.absent == Absent::Fine {
                 continue;
             }
-            let because = format!("the {} controller is not delegated to us", setting.controller);
-            let fix = format!("add {} to Delegate= in a drop-in of user@.service", setting.controller);
+            let because = if self.is_root() {
+                format!("/sys/fs/cgroup has no {} controller", setting.controller)
+            } else {
+                format!("the {} controller is not delegated to us", setting.controller)
+            };
+            let fix = if self.is_root() {
+                format!("boot a kernel with the {} controller", setting.controller)
+            } else {
+                format!("add {} to Delegate= in a drop-in of user@.service", setting.controller)
+            };
             if let (true, Some(cpus)) = (setting.file == "cpuset.cpus", cpu_list(&setting.value)) {
                 degradations.push(
                     Degradation::weaker(

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
 /// How the maps get written.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Idmap {
     /// There is no new user namespace: these ids are there.
     Inherited { uids: Vec<IdRange>, gids: Vec<IdRange> },

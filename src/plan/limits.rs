@@ -71,6 +71,8 @@ pub struct Limits {
     pub birth: Vec<(&'static str, Value)>,
     /// What the caller has to know, one line each.
     pub remarks: Vec<String>,
+    /// What was asked for in words of cgroup v1 that v2 has no file for.
+    pub outdated: Vec<&'static str>,
     /// The `cpu.max` that agrees with the unit's properties, which are coarser.
     rounded: Option<String>,
 }
@@ -110,12 +112,11 @@ impl Current {
 /// Decides what to set. `current` is None for a cgroup that is new.
 ///
 /// # Errors
-/// The first thing that cgroup v2 cannot do, or that makes no sense.
+/// The first thing that makes no sense.
 pub fn of(resources: &LinuxResources, current: Option<&Current>) -> Result<Limits, String> {
     let unified = resources.unified().as_ref().map(unified::sorted).unwrap_or_default();
     unified.iter().try_for_each(|(file, _)| unified::check(file))?;
-    refuse_network(resources)?;
-    let mut limits = Limits::default();
+    let mut limits = Limits { outdated: outdated(resources), ..Limits::default() };
     if let Some(pids) = resources.pids() {
         limits.pids(pids.limit());
     }
@@ -157,6 +158,17 @@ impl Limits {
     /// Whether there is nothing to set.
     pub fn is_empty(&self) -> bool {
         self.settings.is_empty() && self.properties.is_empty() && self.birth.is_empty()
+    }
+
+    /// The same, if all of it can be had.
+    ///
+    /// # Errors
+    /// The first thing that cgroup v2 has no file for.
+    pub fn whole(self) -> Result<Limits, String> {
+        match self.outdated.first() {
+            Some(name) => Err(format!("{name}: cgroup v2 has no such thing: operation not supported")),
+            None => Ok(self),
+        }
     }
 
     /// The same for a cgroup that a systemd unit holds: with the quota as coarse as the unit's, so that both
@@ -202,7 +214,6 @@ impl Limits {
     }
 
     fn memory(&mut self, memory: &LinuxMemory, current: Option<&Current>, swaps: bool) -> Result<(), String> {
-        refuse_memory(memory)?;
         let given = |n: Option<i64>| n.filter(|n| *n != 0);
         let limit = given(memory.limit());
         let total = given(memory.swap());
@@ -300,14 +311,6 @@ impl Limits {
 
     /// How much time on the processors a cgroup gets at most.
     fn bandwidth(&mut self, cpu: &LinuxCpu, current: Option<&Current>) -> Result<(), String> {
-        let realtime =
-            cpu.realtime_runtime().is_some_and(|n| n != 0) || cpu.realtime_period().is_some_and(|n| n != 0);
-        if realtime {
-            return Err(
-                "cpu.realtimeRuntime and cpu.realtimePeriod: cgroup v2 has no real-time limits: operation not supported"
-                    .into(),
-            );
-        }
         // Without a quota a burst of any size is taken, and with one it must not be larger. So what grows beyond
         // the quota of now waits for the new one.
         let later = current.and_then(|now| now.quota).is_some_and(|quota| cpu.burst() > Some(quota));
@@ -357,11 +360,6 @@ impl Limits {
     }
 
     fn io(&mut self, io: &LinuxBlockIo) -> Result<(), String> {
-        let leaf = |weight: Option<u16>| match weight {
-            None | Some(0) => Ok(()),
-            Some(_) => Err("blockIO.leafWeight: cgroup v2 has none: operation not supported".to_string()),
-        };
-        leaf(io.leaf_weight())?;
         if let Some(weight) = io.weight().filter(|n| *n != 0) {
             let converted = weight_in_range("blockIO.weight", weight)?;
             self.io_weight(weight.to_string(), converted.to_string());
@@ -369,7 +367,6 @@ impl Limits {
         }
         let mut weights = Vec::new();
         for device in io.weight_device().iter().flatten() {
-            leaf(device.leaf_weight())?;
             let numbers = device_numbers("blockIO.weightDevice", device.major(), device.minor())?;
             let Some(weight) = device.weight().filter(|n| *n != 0) else { continue };
             let converted = weight_in_range("blockIO.weightDevice", weight)?;
@@ -495,36 +492,40 @@ fn fits(limit: Option<i64>, total: Option<i64>, usage: Option<u64>) -> Result<()
 
 /// What only v1 had. Engines send the defaults of some of these whether asked to or not.
 #[allow(deprecated)] // kernel: read to be refused
-fn refuse_memory(memory: &LinuxMemory) -> Result<(), String> {
+/// What of memory was cgroup v1's.
+fn outdated_memory(memory: &LinuxMemory) -> impl Iterator<Item = &'static str> {
     let positive = |n: Option<i64>| n.is_some_and(|n| n > 0);
     // The kernel's default, and Docker's -1 as an unsigned number.
     let swappiness = memory.swappiness().is_some_and(|n| n != 60 && n != u64::MAX);
     let asked = [
-        ("kernel", positive(memory.kernel())),
-        ("kernelTCP", positive(memory.kernel_tcp())),
-        ("swappiness", swappiness),
-        ("disableOOMKiller", memory.disable_oom_killer() == Some(true)),
+        ("memory.kernel", positive(memory.kernel())),
+        ("memory.kernelTCP", positive(memory.kernel_tcp())),
+        ("memory.swappiness", swappiness),
+        ("memory.disableOOMKiller", memory.disable_oom_killer() == Some(true)),
     ];
-    match asked.iter().find(|(_, asked)| *asked) {
-        Some((name, _)) => {
-            Err(format!("memory.{name}: cgroup v2 has no such thing: operation not supported"))
-        }
-        None => Ok(()),
-    }
+    asked.into_iter().filter(|(_, asked)| *asked).map(|(name, _)| name)
 }
 
-fn refuse_network(resources: &LinuxResources) -> Result<(), String> {
-    let Some(network) = resources.network() else { return Ok(()) };
+/// What else was.
+fn outdated(resources: &LinuxResources) -> Vec<&'static str> {
+    let given = |n: Option<u64>| n.is_some_and(|n| n != 0);
+    let leaf = |n: Option<u16>| n.is_some_and(|n| n != 0);
+    let by_device = |io: &LinuxBlockIo| io.weight_device().iter().flatten().any(|d| leaf(d.leaf_weight()));
+    let network = resources.network().as_ref();
+    let cpu = resources.cpu().as_ref();
+    let io = resources.block_io().as_ref();
     let asked = [
-        ("classID", network.class_id().is_some_and(|id| id != 0)),
-        ("priorities", network.priorities().as_ref().is_some_and(|list| !list.is_empty())),
+        ("network.classID", network.is_some_and(|n| n.class_id().is_some_and(|id| id != 0))),
+        (
+            "network.priorities",
+            network.is_some_and(|n| n.priorities().as_ref().is_some_and(|l| !l.is_empty())),
+        ),
+        ("cpu.realtimeRuntime", cpu.is_some_and(|cpu| cpu.realtime_runtime().is_some_and(|n| n != 0))),
+        ("cpu.realtimePeriod", cpu.is_some_and(|cpu| given(cpu.realtime_period()))),
+        ("blockIO.leafWeight", io.is_some_and(|io| leaf(io.leaf_weight()) || by_device(io))),
     ];
-    match asked.iter().find(|(_, asked)| *asked) {
-        Some((name, _)) => {
-            Err(format!("network.{name}: cgroup v2 has no such thing: operation not supported"))
-        }
-        None => Ok(()),
-    }
+    let memory = resources.memory().iter().flat_map(outdated_memory);
+    asked.into_iter().filter(|(_, asked)| *asked).map(|(name, _)| name).chain(memory).collect()
 }
 
 fn weight_in_range(name: &str, weight: u16) -> Result<u64, String> {

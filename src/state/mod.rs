@@ -19,6 +19,7 @@ mod time;
 use crate::cgroup::Cgroup;
 use crate::cgroup::systemd::Candidate;
 use crate::plan::degrade::Degradation;
+use crate::plan::idmap::Idmap;
 use crate::sys::{self, Errno};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -71,6 +72,9 @@ pub struct RecordedCgroup {
     /// not made.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub inode: Option<u64>,
+    /// The ids among which are those that it was given to: what they make in it, only they may remove.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub given: Option<Idmap>,
     /// The unit, where systemd made it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unit: Option<Unit>,

@@ -32,7 +32,7 @@ pub fn update(store: &Store, flags: &Update) -> Result<u8, Failure> {
     };
     let cgroup = recorded.open().act(act)?;
     let read = |file: &str| cgroup.read(file).ok();
-    let limits = limits::of(&resources, Some(&Current::read(read)));
+    let limits = limits::of(&resources, Some(&Current::read(read))).and_then(Limits::whole);
     let mut limits = limits.map_err(|cause| Failure::new(act(), cause))?;
     if recorded.unit.is_some() {
         limits = limits.rounded_for_unit();
@@ -70,7 +70,8 @@ fn set(
 /// Nothing can be limited, which is only fine if nothing is to be.
 fn without_cgroup(resources: &LinuxResources, id: &str) -> Result<u8, Failure> {
     let act = || format!("cannot update container {id}");
-    let limits = limits::of(resources, None).map_err(|cause| Failure::new(act(), cause))?;
+    let limits =
+        limits::of(resources, None).and_then(Limits::whole).map_err(|cause| Failure::new(act(), cause))?;
     if limits.is_empty() {
         return Ok(0);
     }

@@ -12,7 +12,7 @@ fn lines(limits: &Limits) -> String {
 }
 
 fn fresh(json: &Json) -> Result<Limits, String> {
-    of(&resources(json), None)
+    of(&resources(json), None).and_then(Limits::whole)
 }
 
 fn property(limits: &Limits, name: &str) -> Option<Value> {
@@ -125,8 +125,8 @@ fn what_v2_cannot_do_or_makes_no_sense_is_refused_by_name() {
         (json!({"memory": {"swappiness": 10}}), "memory.swappiness:"),
         (json!({"memory": {"disableOOMKiller": true}}), "memory.disableOOMKiller:"),
         (json!({"cpu": {"idle": 2}}), "cpu.idle 2"),
-        (json!({"cpu": {"realtimeRuntime": 5}}), "real-time"),
-        (json!({"cpu": {"realtimePeriod": 5}}), "real-time"),
+        (json!({"cpu": {"realtimeRuntime": 5}}), "cpu.realtimeRuntime"),
+        (json!({"cpu": {"realtimePeriod": 5}}), "cpu.realtimePeriod"),
         (json!({"cpu": {"cpus": "0-"}}), "cpu.cpus: \"0-\""),
         (json!({"cpu": {"mems": "a"}}), "cpu.mems: \"a\""),
         (json!({"blockIO": {"weight": 9}}), "blockIO.weight 9"),
