@@ -409,6 +409,8 @@ goldens! {
     groups_are_refused
     groups_are_dropped
     groups_of_many_ids
+    groups_of_the_caller
+    groups_of_the_caller_and_others_are_refused
     ambient_capabilities_are_clipped
     selinux_label_without_selinux
     apparmor_profile_without_apparmor_is_refused
@@ -853,6 +855,21 @@ fn groups_are_refused() -> Scenario {
 
 fn groups_are_dropped() -> Scenario {
     groups_are_refused().degrading("groups")
+}
+
+fn groups_of_the_caller() -> Scenario {
+    scenario(
+        with(many_ids(), &json!({"annotations": {"run.oci.keep_original_groups": "1"}})),
+        alice_with_subids(),
+    )
+}
+
+fn groups_of_the_caller_and_others_are_refused() -> Scenario {
+    let change = json!({
+        "annotations": {"run.oci.keep_original_groups": "1"},
+        "process": {"user": {"additionalGids": [7]}},
+    });
+    scenario(with(many_ids(), &change), alice_with_subids())
 }
 
 fn groups_of_many_ids() -> Scenario {

@@ -203,6 +203,7 @@ pub fn decide(bundle: &Bundle, facts: &Facts, request: &Request) -> Result<Plan,
         listen_fds: request.listen_fds,
         degrade: &request.degrade,
         listen_names: request.listen_names.as_deref(),
+        keep_groups: process::keeps_groups(|name| annotations.get(name).cloned()),
         init: namespaces.is_new(nix::sched::CloneFlags::CLONE_NEWPID),
     };
     let process = process::decide(spec_process, &idmap, facts, process_request, &mut degradations)?;

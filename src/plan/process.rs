@@ -78,8 +78,19 @@ pub struct Request<'a> {
     pub listen_fds: u32,
     pub listen_names: Option<&'a str>,
     pub degrade: &'a Policy,
+    /// See [`KEEP_GROUPS`].
+    pub keep_groups: bool,
     /// Whether the process gets pid 1, which LISTEN_PID has to name.
     pub init: bool,
+}
+
+/// crun's annotation: the process keeps the additional groups of our caller, which cannot be set in a user namespace
+/// that does not have them.
+const KEEP_GROUPS: &str = "run.oci.keep_original_groups";
+
+/// Whether it is among these annotations.
+pub fn keeps_groups(annotation: impl Fn(&str) -> Option<String>) -> bool {
+    annotation(KEEP_GROUPS).is_some_and(|value| value == "1" || value == "true")
 }
 
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -206,6 +217,16 @@ fn groups(
     degradations: &mut Vec<Degradation>,
 ) -> Result<Option<Vec<u32>>, Failure> {
     let wanted = user.additional_gids().clone().unwrap_or_default();
+    if request.keep_groups && wanted.is_empty() {
+        return Ok(None);
+    }
+    if request.keep_groups {
+        return Err(Failure::new(
+            format!("cannot set additional groups {wanted:?} in container {}", request.container),
+            format!("{KEEP_GROUPS} asks for those of the caller: invalid argument"),
+        )
+        .fix("leave out one of the two"));
+    }
     // A denial is inherited by every user namespace beneath.
     let may = !facts.setgroups_denied
         && idmap.allows_setgroups()

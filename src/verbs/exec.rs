@@ -42,7 +42,7 @@ pub fn exec(store: &Store, flags: &Exec, degrade: &Policy) -> Result<u8, Failure
     let entrance = entrance(flags, &record)?;
     let template = template(&entry, &record)?;
     let process = wanted(flags, &template.process)?;
-    let plan = decide(flags, &template, &process, degrade)?;
+    let plan = decide(flags, &record, &template, &process, degrade)?;
     degrade.check(id, &plan.degradations)?;
     let console =
         console::choose(plan.process.terminal, flags.detach, flags.console_socket.as_deref(), &act())?;
@@ -257,6 +257,7 @@ fn add_caps(
 
 fn decide(
     flags: &Exec,
+    record: &Record,
     template: &Template,
     wanted: &oci::Process,
     degrade: &Policy,
@@ -273,6 +274,7 @@ fn decide(
         preserve_fds: flags.preserve_fds,
         listen_fds,
         listen_names: listen_names.as_deref(),
+        keep_groups: process::keeps_groups(|name| record.annotations.get(name).cloned()),
         init: false,
         degrade,
     };
