@@ -4,6 +4,7 @@
 //! One poll loop over descriptors: a signalfd, the pidfd, and with a terminal its master and ours. Every
 //! way out puts our terminal back as it was.
 
+use super::notify::Notify;
 use crate::report::{Act, Failure};
 use crate::sys::clone::Child;
 use crate::sys::{Errno, pidfd, tty};
@@ -87,14 +88,20 @@ impl Drop for Raw {
     }
 }
 
-/// Stays with the child until its end. Returns the exit code: the status, or 128+N for signal N.
+/// Stays with the child until its end, and passes on that it is ready. Returns the exit code: the status, or 128+N for signal N.
 ///
 /// # Errors
 /// That of poll(2) and wait(2).
-pub fn attend(child: &Child, signals: &Signals, master: Option<OwnedFd>, reap: bool) -> Result<i32, Failure> {
+pub fn attend(
+    child: &Child,
+    signals: &Signals,
+    master: Option<OwnedFd>,
+    notify: Option<Notify>,
+    reap: bool,
+) -> Result<i32, Failure> {
     let raw = master.as_ref().and_then(|_| Raw::enter());
     let mut relay = master.map(Relay::new);
-    let code = attend_until_end(child, signals, relay.as_mut(), reap);
+    let code = attend_until_end(child, signals, relay.as_mut(), notify, reap);
     if let Some(relay) = &mut relay {
         relay.drain();
     }
@@ -106,12 +113,13 @@ fn attend_until_end(
     child: &Child,
     signals: &Signals,
     mut relay: Option<&mut Relay>,
+    mut notify: Option<Notify>,
     reap: bool,
 ) -> Result<i32, Failure> {
     let act = || "cannot wait for the container";
     loop {
         let stdin = std::io::stdin();
-        let (ended, signalled, input, output) = {
+        let (ended, signalled, input, output, notified) = {
             let mut polled = vec![
                 PollFd::new(child.pidfd.as_fd(), PollFlags::POLLIN),
                 PollFd::new(signals.fd.as_fd(), PollFlags::POLLIN),
@@ -129,14 +137,20 @@ fn attend_until_end(
                     polled.push(PollFd::new(stdin.as_fd(), PollFlags::POLLIN));
                 }
             }
+            let notify_at = polled.len();
+            polled.extend(notify.iter().map(|notify| PollFd::new(notify.fd(), PollFlags::POLLIN)));
             match poll(&mut polled, PollTimeout::NONE) {
                 Ok(_) => {}
                 Err(Errno::EINTR) => continue,
                 Err(errno) => return Err(Failure::errno(act(), errno)),
             }
             let events = |i: usize| polled.get(i).and_then(PollFd::revents).unwrap_or(PollFlags::empty());
-            (!events(0).is_empty(), !events(1).is_empty(), events(stdin_at), events(master_at))
+            let notified = !events(notify_at).is_empty();
+            (!events(0).is_empty(), !events(1).is_empty(), events(stdin_at), events(master_at), notified)
         };
+        if notified && notify.as_ref().is_some_and(|notify| notify.turn(child.pid)) {
+            notify = None;
+        }
         if let Some(relay) = &mut relay {
             relay.turn(input, output);
         }

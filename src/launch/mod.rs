@@ -13,6 +13,7 @@ pub mod hooks;
 mod idmap;
 pub mod join;
 mod limits;
+pub mod notify;
 mod oom;
 pub mod seccomp;
 

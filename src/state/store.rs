@@ -123,6 +123,11 @@ impl Store {
         Ok(Store::at(private))
     }
 
+    /// Where the directory of an id is, or would be.
+    pub fn place(&self, id: &str) -> PathBuf {
+        self.root.join(id)
+    }
+
     /// Where compiled seccomp filters are kept. Its name is no id, so no container can have it.
     pub fn filters(&self) -> PathBuf {
         self.root.join("seccomp:cache")
@@ -251,6 +256,18 @@ impl Store {
 }
 
 impl Entry {
+    /// The directory with the socket by which the container says that it is ready; the container sees it.
+    pub const NOTIFY: &str = "notify";
+
+    /// Makes it.
+    ///
+    /// # Errors
+    /// That of mkdir(2).
+    pub fn make_notify_directory(&self) -> Result<(), Failure> {
+        nix::sys::stat::mkdirat(&self.dir, Self::NOTIFY, Mode::from_bits_truncate(0o755))
+            .act(|| self.act("write"))
+    }
+
     /// The directory.
     pub fn path(&self) -> &Path {
         &self.path
@@ -456,19 +473,9 @@ impl Entry {
         Ok(stat.st_nlink == 0)
     }
 
-    /// Removes the files in the directory.
+    /// Removes what is in the directory.
     fn clear(&self) -> Result<(), Failure> {
-        let act = || self.act("delete");
-        let flags = OFlag::O_DIRECTORY | OFlag::O_RDONLY | OFlag::O_CLOEXEC;
-        let mut dir = Dir::openat(&self.dir, ".", flags, Mode::empty()).act(act)?;
-        for entry in dir.iter() {
-            let entry = entry.act(act)?;
-            let name = entry.file_name();
-            if name != c"." && name != c".." {
-                nix::unistd::unlinkat(&self.dir, name, UnlinkatFlags::NoRemoveDir).act(act)?;
-            }
-        }
-        Ok(())
+        clear(&self.dir).act(|| self.act("delete"))
     }
 
     /// Removes the entry, the record first: without it the container does not exist any more.
@@ -497,6 +504,26 @@ impl Entry {
             other => other.act(act),
         }
     }
+}
+
+/// Removes what is in a directory of ours: files, and directories of files.
+fn clear(dir: &OwnedFd) -> Result<(), Errno> {
+    let flags = OFlag::O_DIRECTORY | OFlag::O_RDONLY | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
+    for entry in Dir::openat(dir, ".", flags, Mode::empty())?.iter() {
+        let entry = entry?;
+        let name = entry.file_name();
+        if name == c"." || name == c".." {
+            continue;
+        }
+        match nix::unistd::unlinkat(dir, name, UnlinkatFlags::NoRemoveDir) {
+            Err(Errno::EISDIR) => {
+                clear(&openat(dir, name, flags, Mode::empty())?)?;
+                nix::unistd::unlinkat(dir, name, UnlinkatFlags::RemoveDir)?;
+            }
+            other => other?,
+        }
+    }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ use crate::host::{self, Needs};
 use crate::init::StateText;
 use crate::launch::cgroup::{self, Home};
 use crate::launch::console::{self, Console};
+use crate::launch::notify;
 use crate::launch::seccomp::{Agent, Listener};
 use crate::launch::{self, Launch, Ready, Supplies, foreground, hooks};
 use crate::plan::cgroup::Manager;
@@ -162,7 +163,11 @@ pub fn create(
 pub fn make(store: &Store, flags: &Create, manner: &Manner) -> Result<Made, Failure> {
     let id = flags.id.as_str();
     crate::state::store::check_id(id)?;
-    let bundle = bundle::load(&flags.bundle)?;
+    let mut bundle = bundle::load(&flags.bundle)?;
+    let supervised = notify::supervisor().is_some();
+    if supervised {
+        notify::announce(&mut bundle.spec, &store.place(id).join(Entry::NOTIFY))?;
+    }
     let needs = Needs {
         cgroups: manner.cgroups != Some(Manager::Disabled),
         ..plan::needs(&bundle.spec, geteuid().as_raw(), getegid().as_raw())
@@ -185,6 +190,9 @@ pub fn make(store: &Store, flags: &Create, manner: &Manner) -> Result<Made, Fail
     let claim = Claim(Some(store.claim(id)?));
     if let Some(left) = &claim.entry()?.left {
         cgroup::dissolve(left, id)?;
+    }
+    if supervised {
+        claim.entry()?.make_notify_directory()?;
     }
     let mut record = record(&bundle, &plan)?;
     let supplies = supplies(claim.entry()?, &plan, &record, filter, manner)?;
@@ -417,8 +425,15 @@ fn save_template(
     entry: &Entry,
 ) -> Result<(), Failure> {
     let act = || format!("cannot write state of container {}", record.id);
+    let mut process = plan.spec_process.clone();
+    // The socket is for the container's own process.
+    if notify::supervisor().is_some() {
+        let mut env = process.env().clone().unwrap_or_default();
+        env.retain(|entry| entry.split('=').next() != Some(notify::VARIABLE));
+        process.set_env(Some(env));
+    }
     let template = Template {
-        process: plan.spec_process.clone(),
+        process,
         maps: plan.idmap.maps().cloned(),
         deny_setgroups: !plan.idmap.allows_setgroups(),
         no_new_keyring: !plan.steps.iter().any(|step| matches!(step.op, Op::Keyring(_))),

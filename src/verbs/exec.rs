@@ -93,7 +93,7 @@ pub fn exec(store: &Store, flags: &Exec, degrade: &Policy) -> Result<u8, Failure
     pid_file.keep();
     let Some(signals) = signals else { return Ok(0) };
     debug_assert!(!matches!(console, Console::Socket(..)) || master.is_none());
-    let code = foreground::attend(&child, &signals, master, false)?;
+    let code = foreground::attend(&child, &signals, master, None, false)?;
     Ok(u8::try_from(code).unwrap_or(1))
 }
 

@@ -6,6 +6,7 @@ use crate::cli::Run;
 use crate::launch::cgroup::dissolve;
 use crate::launch::foreground::{self, Signals};
 use crate::launch::hooks;
+use crate::launch::notify::Notify;
 use crate::plan::cgroup::Manager;
 use crate::plan::degrade::Policy;
 use crate::report::{Act, Failure};
@@ -30,6 +31,7 @@ pub fn run(store: &Store, flags: &Run, degrade: Policy, cgroups: Option<Manager>
     let manner = Manner { by_start: false, detached: flags.detach, signals: before, degrade, cgroups };
     let made = create::make(store, &flags.create, &manner)?;
     let Made { claim, home, launch, plan, record, console, pid_file } = made;
+    let notify = Notify::listen(claim.entry()?, id)?;
     let child = launch.start(&plan).inspect_err(|_| create::clean_up(&plan, &record))?;
     home.keep();
     pid_file.keep();
@@ -44,8 +46,13 @@ pub fn run(store: &Store, flags: &Run, degrade: Policy, cgroups: Option<Manager>
         end(entry, &record, flags.keep);
         return Err(failure);
     }
-    let Some(signals) = signals else { return Ok(0) };
-    let code = foreground::attend(&child, &signals, console, reap);
+    let Some(signals) = signals else {
+        if let Some(notify) = notify {
+            notify.until_ready(&child.pidfd, child.pid)?;
+        }
+        return Ok(0);
+    };
+    let code = foreground::attend(&child, &signals, console, notify, reap);
     end(entry, &record, flags.keep);
     // 128+N stays below 256: signals end at 64.
     Ok(u8::try_from(code?).unwrap_or(1))

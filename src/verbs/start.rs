@@ -1,6 +1,7 @@
 //! `start`: has a created container run its program, and comes back once it does.
 
 use super::create::Template;
+use crate::launch::notify::{self, Notify};
 use crate::launch::{hooks, late_failure, until_exec};
 use crate::report::{Act, Failure};
 use crate::state::store::{EXEC, Entry, START_SOCKET, Store};
@@ -17,6 +18,7 @@ pub fn start(store: &Store, id: &str) -> Result<u8, Failure> {
         Status::Stopped => return Err(Failure::new(act(), "cannot start a container that has stopped")),
         _ => return Err(Failure::new(act(), "cannot start an already running container")),
     }
+    let notify = Notify::listen(&entry, id)?;
     let channel = reach_init(&entry, id)?;
     channel.tell(ToInit::Start).act(act)?;
     until_exec(&channel, &format!("init of container {id}"), |failed| {
@@ -33,6 +35,9 @@ pub fn start(store: &Store, id: &str) -> Result<u8, Failure> {
         // It may have ended by itself, and the hook's failure is the one to tell.
         let _ = super::kill::all(&record, nix::libc::SIGKILL);
         return Err(failure);
+    }
+    if let Some(notify) = notify {
+        notify::until_ready(&notify, record.pid)?;
     }
     Ok(0)
 }
