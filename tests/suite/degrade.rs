@@ -6,20 +6,11 @@ use std::fs;
 use nix::unistd::geteuid;
 use serde_json::{Value, json};
 
-use crate::lab::{Bundle, Call, Lab, NONE, Ran, bryo_only, plain_user_only, push};
+use crate::lab::{Bundle, Call, Lab, NONE, bryo_only, plain_user_only, push, warns};
 
 /// A run in the foreground that is still to be changed.
 fn run<'lab>(bundle: &Bundle<'lab>) -> Call<'lab> {
     bundle.call("run", NONE)
-}
-
-/// It worked, and said on stderr in one warning that it was by other means.
-#[track_caller]
-fn warns(ran: Ran, stdout: &str, code: &str) {
-    let ran = ran.prints(stdout);
-    let lines: Vec<_> = ran.stderr.lines().filter(|l| l.contains(code)).collect();
-    assert_eq!(lines.len(), 1, "one line with {code}: {}", ran.stderr);
-    assert!(lines[0].contains("warning"), "{}", ran.stderr);
 }
 
 fn no_helpers(call: Call) -> Call {

@@ -89,8 +89,12 @@ pub(crate) use plain_user_only;
 /// Print past libtest's capture, which would hide it: what was not tested must be seen.
 pub fn note_skip(module: &str, whom: &str, reason: &str) {
     let test = std::thread::current().name().unwrap_or(module).to_owned();
-    let note = format!("{test}: not for {whom}: {reason}\n");
-    std::io::stderr().write_all(note.as_bytes()).unwrap();
+    note(&format!("{test}: not for {whom}: {reason}"));
+}
+
+/// Print a line past libtest's capture.
+pub fn note(line: &str) {
+    std::io::stderr().write_all(format!("{line}\n").as_bytes()).unwrap();
 }
 
 // ---------------------------------------------------------------------------------------------------------
@@ -128,6 +132,10 @@ pub struct Lab {
     tag: String,
     ids: RefCell<Vec<String>>,
     serial: Cell<u32>,
+    pub runtime: PathBuf,
+    /// What the runtime is told of a session. Where that is the caller's own, its containers may have units.
+    session: Vec<(OsString, OsString)>,
+    in_session: bool,
 }
 
 impl Lab {
@@ -141,7 +149,30 @@ impl Lab {
         for sub in ["run", "out"] {
             fs::create_dir(dir.join(sub)).unwrap();
         }
-        Lab { dir, tag, ids: RefCell::default(), serial: Cell::new(0) }
+        let session = vec![("XDG_RUNTIME_DIR".into(), dir.join("run").into())];
+        let runtime = runtime().to_owned();
+        Lab { dir, tag, ids: RefCell::default(), serial: Cell::new(0), runtime, session, in_session: false }
+    }
+
+    /// A place whose containers have cgroups, and may have units of the caller's systemd: the runtime gets
+    /// the caller's own session.
+    pub fn in_session() -> Lab {
+        let variable = |name: &str| {
+            let value = std::env::var_os(name);
+            let value = value.unwrap_or_else(|| panic!("no {name}: this needs a login session of systemd's"));
+            (name.into(), value)
+        };
+        let session = vec![variable("XDG_RUNTIME_DIR"), variable("DBUS_SESSION_BUS_ADDRESS")];
+        let mut lab = Lab::new();
+        (lab.session, lab.in_session) = (session, true);
+        lab
+    }
+
+    /// The same for this runtime in place of the one under test, to compare them.
+    pub fn in_session_of(runtime: &str) -> Lab {
+        let mut lab = Lab::in_session();
+        lab.runtime = runtime.into();
+        lab
     }
 
     fn next(&self) -> u32 {
@@ -169,25 +200,26 @@ impl Lab {
     /// A call of the runtime with the lab's state directory.
     pub fn call<S: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = S>) -> Call<'_> {
         let root = self.root();
-        self.program(runtime()).args(["--root"]).args([root]).args(args)
+        self.bare_call(["--root"]).args([root]).args(args)
     }
 
     /// A call of the runtime without any global option.
     pub fn bare_call<S: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = S>) -> Call<'_> {
-        self.program(runtime()).args(args)
+        self.program(&self.runtime).args(args)
     }
 
     /// Some other program, in the environment that the runtime gets.
     pub fn program(&self, program: impl AsRef<OsStr>) -> Call<'_> {
+        let mut env: Vec<(OsString, OsString)> = vec![
+            ("PATH".into(), PATH.into()),
+            ("HOME".into(), self.dir.clone().into()),
+            (TAG.into(), self.tag.clone().into()),
+        ];
+        env.extend(self.session.iter().cloned());
         Call {
             lab: self,
             argv: vec![program.as_ref().to_owned()],
-            env: vec![
-                ("PATH".into(), PATH.into()),
-                ("HOME".into(), self.dir.clone().into()),
-                ("XDG_RUNTIME_DIR".into(), self.dir.join("run").into()),
-                (TAG.into(), self.tag.clone().into()),
-            ],
+            env,
             cwd: None,
             stdio: Stdin::Null,
             tty: None,
@@ -198,7 +230,7 @@ impl Lab {
     pub fn bundle(&self) -> Bundle<'_> {
         let dir = self.dir.join(format!("bundle-{}", self.next()));
         fs::create_dir(&dir).unwrap();
-        Bundle { lab: self, dir, config: default_config(&self.tag), id: None }
+        Bundle { lab: self, dir, config: default_config(&self.tag), id: None, globals: Vec::new() }
     }
 
     /// Write a file of the lab and return its path.
@@ -244,7 +276,7 @@ impl Lab {
     }
 
     /// What of this lab is left on the machine, one line each.
-    fn leftovers(&self) -> Vec<String> {
+    pub fn leftovers(&self) -> Vec<String> {
         let mut left = Vec::new();
         // Compiled filters are kept for the next container; the name is no container's.
         let entries = self.state_entries().into_iter().filter(|e| e != "seccomp:cache");
@@ -258,10 +290,30 @@ impl Lab {
         for file in find(&self.dir.join("run"), &|t| !t.is_dir()) {
             left.push(format!("file in the runtime directory: {}", file.display()));
         }
-        for cgroup in cgroups_of(&self.tag) {
-            left.push(format!("cgroup {}", cgroup.display()));
-        }
+        left.extend(cgroups_of(&self.tag).iter().map(|dir| format!("cgroup {}", dir.display())));
+        left.extend(self.units().iter().map(|unit| format!("unit {unit}")));
         left
+    }
+
+    /// A call of systemctl for the caller's manager.
+    pub fn systemctl<S: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = S>) -> Call<'_> {
+        let manager = if geteuid().is_root() { "--system" } else { "--user" };
+        self.program("systemctl").args([manager]).args(args)
+    }
+
+    /// The units of systemd's that this lab's containers have or had.
+    fn units(&self) -> Vec<String> {
+        if !self.in_session {
+            return Vec::new();
+        }
+        let list = ["list-units", "--all", "--plain", "--no-legend", "--full", "--no-pager"];
+        // Not with a panic: this is asked while a failed test is cleaned up too.
+        let listed = match self.systemctl(list).spawn().wait_within(PATIENCE) {
+            Some(ran) if ran.status.success() => ran.stdout,
+            other => return vec![format!("that are not known, as systemctl failed: {other:?}")],
+        };
+        let units = listed.lines().filter_map(|line| line.split_whitespace().next());
+        units.filter(|unit| names(unit, &self.tag)).map(str::to_owned).collect()
     }
 
     /// Fail if anything of this lab is left. A killed process may need a moment to go.
@@ -285,6 +337,13 @@ impl Lab {
             for (pid, _) in self.processes() {
                 let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
             }
+        }
+        for unit in self.units() {
+            self.systemctl(["stop", &unit]).quietly();
+            self.systemctl(["reset-failed", &unit]).quietly();
+        }
+        for dir in cgroups_of(&self.tag) {
+            remove_cgroup(&dir);
         }
         remove_tree(&self.dir);
     }
@@ -335,14 +394,30 @@ fn find(dir: &Path, wanted: &dyn Fn(fs::FileType) -> bool) -> Vec<PathBuf> {
     found
 }
 
-/// The cgroups whose name holds the tag, four levels below each hierarchy, or where systemd puts a user's.
+/// Whether this is named for a container of the lab with this tag: `…-1-7` is not one of `…-12`'s.
+fn names(name: &str, tag: &str) -> bool {
+    name.match_indices(tag).any(|(at, _)| name[at + tag.len()..].starts_with('-'))
+}
+
+/// Remove a cgroup with those below it, as far as they have no processes.
+fn remove_cgroup(dir: &Path) {
+    for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
+        if entry.file_type().is_ok_and(|t| t.is_dir()) {
+            remove_cgroup(&entry.path());
+        }
+    }
+    // One that stays is named by whoever looks next.
+    drop(fs::remove_dir(dir));
+}
+
+/// The cgroups of the containers of the lab with this tag, down to where systemd puts a user's.
 fn cgroups_of(tag: &str) -> Vec<PathBuf> {
     fn walk(dir: &Path, tag: &str, depth: u32, found: &mut Vec<PathBuf>) {
         for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
             if !entry.file_type().is_ok_and(|t| t.is_dir()) {
                 continue;
             }
-            if entry.file_name().to_string_lossy().contains(tag) {
+            if names(&entry.file_name().to_string_lossy(), tag) {
                 found.push(entry.path());
             } else if depth > 0 {
                 walk(&entry.path(), tag, depth - 1, found);
@@ -667,6 +742,15 @@ impl Ran {
     }
 }
 
+/// It worked, and said on stderr in one warning that it was by other means.
+#[track_caller]
+pub fn warns(ran: Ran, stdout: &str, code: &str) {
+    let ran = ran.prints(stdout);
+    let lines: Vec<_> = ran.stderr.lines().filter(|l| l.contains(code)).collect();
+    assert_eq!(lines.len(), 1, "one line with {code}: {}", ran.stderr);
+    assert!(lines[0].contains("warning"), "{}", ran.stderr);
+}
+
 // ---------------------------------------------------------------------------------------------------------
 // Bundle
 
@@ -676,6 +760,7 @@ pub struct Bundle<'lab> {
     pub dir: PathBuf,
     pub config: Value,
     id: Option<String>,
+    globals: Vec<String>,
 }
 
 impl<'lab> Bundle<'lab> {
@@ -799,10 +884,21 @@ impl<'lab> Bundle<'lab> {
         self.dir.join("rootfs")
     }
 
+    /// The id that the test has chosen.
+    pub fn id(&self) -> &str {
+        self.id.as_deref().unwrap()
+    }
+
     /// Use the id that the test has chosen.
     pub fn named(mut self, id: &str) -> Self {
         self.lab.ids.borrow_mut().push(id.to_owned());
         self.id = Some(id.to_owned());
+        self
+    }
+
+    /// Launch it with these global options. Whatever is done with the container then goes without them.
+    pub fn with_globals<S: Into<String>>(mut self, options: impl IntoIterator<Item = S>) -> Self {
+        self.globals = options.into_iter().map(S::into).collect();
         self
     }
 
@@ -818,14 +914,20 @@ impl<'lab> Bundle<'lab> {
     pub fn call<S: AsRef<OsStr>>(&self, verb: &str, options: impl IntoIterator<Item = S>) -> Call<'lab> {
         self.save();
         let id = self.id.clone().unwrap_or_else(|| self.lab.id());
-        self.lab.call([verb]).args(["--bundle"]).args([&self.dir]).args(options).args([id])
+        self.lab
+            .call(&self.globals)
+            .args([verb])
+            .args(["--bundle"])
+            .args([&self.dir])
+            .args(options)
+            .args([id])
     }
 
     /// A call of `run` or `create` with this id.
     pub fn named_call(&self, verb: &str, id: &str) -> Call<'lab> {
         self.save();
         self.lab.ids.borrow_mut().push(id.to_owned());
-        self.lab.call([verb, id]).args(["--bundle"]).args([&self.dir])
+        self.lab.call(&self.globals).args([verb, id]).args(["--bundle"]).args([&self.dir])
     }
 
     /// Run it in the foreground to its end.
@@ -850,12 +952,20 @@ impl<'lab> Bundle<'lab> {
 
     /// A container by `create` or `run --detach`, with options.
     #[track_caller]
-    pub fn launch(mut self, verb: &str, options: &[&str]) -> Container<'lab> {
+    pub fn launch(self, verb: &str, options: &[&str]) -> Container<'lab> {
+        self.try_launch(verb, options).unwrap_or_else(|ran| panic!("{:?}", ran.ok()))
+    }
+
+    /// The same, or how it failed.
+    pub fn try_launch(mut self, verb: &str, options: &[&str]) -> Result<Container<'lab>, Ran> {
         let id = self.id.get_or_insert_with(|| self.lab.id()).clone();
         let running = self.call(verb, options).spawn();
         let (stdout, stderr) = (running.stdout.clone(), running.stderr.clone());
-        running.wait().ok();
-        Container { lab: self.lab, id, bundle: self.dir, stdout, stderr }
+        let ran = running.wait();
+        if !ran.status.success() {
+            return Err(ran);
+        }
+        Ok(Container { lab: self.lab, id, bundle: self.dir, stdout, stderr })
     }
 }
 

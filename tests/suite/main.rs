@@ -10,6 +10,7 @@
 // An unexpected None or Err is a failed test, and its line is the best message that there is.
 #![allow(clippy::unwrap_used)]
 
+mod cgroup;
 mod cli;
 mod console;
 mod debian;
@@ -23,6 +24,7 @@ mod lab;
 mod lifecycle;
 mod mounts;
 mod namespaces;
+mod nocgroup;
 mod process;
 mod pty;
 mod readme;

@@ -1,0 +1,75 @@
+//! Nothing stays: no cgroup, no scope, no unit, after many containers and after a runtime that was killed.
+//! Every test of this module ends with this check ([`crate::lab::Lab`]); here it is put to the test too.
+
+use std::fs;
+use std::thread::sleep;
+use std::time::Duration;
+
+use nix::sys::signal::Signal;
+use serde_json::json;
+
+use crate::cgroup::{Cgroup, Ground, Manager, both_managers};
+use crate::lab::{NONE, Running, bryo_only};
+
+both_managers!(
+    two_hundred_containers_leave_nothing,
+    a_runtime_that_is_killed_while_it_creates_leaves_nothing_that_delete_does_not_find,
+    a_test_that_leaves_a_cgroup_or_a_unit_fails,
+);
+
+fn two_hundred_containers_leave_nothing(ground: &Ground) {
+    for _ in 0..20 {
+        let ten: Vec<(String, Running)> = (0..10)
+            .map(|_| {
+                let bundle =
+                    ground.limited(json!({ "memory": { "limit": 67_108_864 }, "pids": { "limit": 42 } }));
+                let id = bundle.id().to_owned();
+                (id, bundle.call("create", NONE).spawn())
+            })
+            .collect();
+        let ids: Vec<String> = ten
+            .into_iter()
+            .map(|(id, running)| {
+                running.wait().ok();
+                id
+            })
+            .collect();
+        let deleted: Vec<Running> =
+            ids.iter().map(|id| ground.lab.call(["delete", "--force", id]).spawn()).collect();
+        for running in deleted {
+            running.wait().ok();
+        }
+    }
+    ground.lab.assert_nothing_left();
+}
+
+fn a_runtime_that_is_killed_while_it_creates_leaves_nothing_that_delete_does_not_find(ground: &Ground) {
+    bryo_only!("runc's delete finds only what has a complete state");
+    for step in 0..20 {
+        let bundle = ground.limited(json!({ "pids": { "limit": 42 } }));
+        let create = bundle.call("create", NONE).spawn();
+        sleep(Duration::from_millis(step * 8));
+        // Where it is done already, which is well, this hits nobody: it has not been waited for.
+        create.signal(Signal::SIGKILL);
+        drop(create.wait());
+        ground.lab.call(["delete", "--force", bundle.id()]).done().ok();
+        ground.lab.assert_nothing_left();
+    }
+}
+
+/// A check that cannot fail would be worth nothing.
+fn a_test_that_leaves_a_cgroup_or_a_unit_fails(ground: &Ground) {
+    let container = ground.bundle().detach();
+    let cgroup = Cgroup::of_container(&container);
+    let left =
+        |kind: &str| ground.lab.leftovers().iter().any(|l| l.starts_with(kind) && l.contains(&container.id));
+    assert!(left("cgroup"));
+    assert_eq!(left("unit"), ground.manager == Manager::Systemd);
+    container.call("delete", ["--force"]).done().ok();
+    ground.lab.assert_nothing_left();
+    if ground.manager == Manager::Cgroupfs {
+        fs::create_dir(cgroup.dir()).unwrap();
+        assert!(left("cgroup"));
+        fs::remove_dir(cgroup.dir()).unwrap();
+    }
+}
