@@ -361,7 +361,11 @@ impl AsFd for Cgroup {
 /// `EBUSY` where there are processes in it, and that of rmdir(2).
 pub fn remove(path: &Path, top: &Path) -> sys::Result<()> {
     match Cgroup::open(path) {
-        Ok(cgroup) => cgroup.clear()?,
+        Ok(cgroup) => match cgroup.clear() {
+            // systemd was faster.
+            Ok(()) | Err(Errno::ENOENT | Errno::ENODEV) => {}
+            Err(errno) => return Err(errno),
+        },
         Err(Errno::ENOENT) => {}
         Err(errno) => return Err(errno),
     }

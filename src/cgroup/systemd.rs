@@ -318,6 +318,17 @@ impl Systemd {
         }
     }
 
+    /// The description of a unit; of one that does not exist, its name.
+    ///
+    /// # Errors
+    /// Those of [`Trouble`].
+    pub fn describes(&mut self, unit: &str) -> Result<String> {
+        match self.property(unit, "org.freedesktop.systemd1.Unit", "Description")? {
+            Value::String(text) => Ok(text),
+            _ => Err(dbus::Error::Malformed("a description that is no text").into()),
+        }
+    }
+
     /// Whether systemd leaves what is below a unit's cgroup to the unit.
     ///
     /// # Errors

@@ -31,11 +31,11 @@ pub struct Home {
 }
 
 impl Home {
-    /// What is going to be made.
+    /// What is going to be made, for the container whose state is in this directory.
     ///
     /// # Errors
     /// A place where somebody else is.
-    pub fn planned(plan: &Plan) -> Result<Home, Failure> {
+    pub fn planned(plan: &Plan, state: &Path) -> Result<Home, Failure> {
         let Some(wanted) = &plan.cgroup else { return Ok(Home::default()) };
         let given = matches!(wanted.owner, Some(Owner::Inside(_))).then(|| plan.idmap.clone());
         let record = match &wanted.place {
@@ -53,7 +53,13 @@ impl Home {
                 top: PathBuf::new(),
                 inode: None,
                 given,
-                unit: Some(Unit { name: scope.unit.clone(), user: scope.user, bus: scope.bus.clone() }),
+                unit: Some(Unit {
+                    name: scope.unit.clone(),
+                    // By this it is told from another's of the same name.
+                    description: format!("{} ({})", scope.description, state.display()),
+                    user: scope.user,
+                    bus: scope.bus.clone(),
+                }),
             },
         };
         Ok(Home { container: plan.id.clone(), record: Some(record), cgroup: None })
@@ -105,10 +111,11 @@ impl Home {
         let act = || format!("cannot make unit {} of container {}", scope.unit, plan.id);
         let mut systemd =
             Systemd::connect(&scope.bus).map_err(|trouble| told(act(), &trouble, scope.user))?;
+        let unit = self.record.as_ref().and_then(|record| record.unit.as_ref());
         let wanted = systemd::Scope {
             name: &scope.unit,
             slice: &scope.slice,
-            description: &scope.description,
+            description: unit.map_or(scope.description.as_str(), |unit| unit.description.as_str()),
             properties: &scope.properties,
         };
         systemd
@@ -314,15 +321,15 @@ pub fn dissolve(record: &RecordedCgroup, id: &str) -> Result<(), Failure> {
         // It is gone, and a unit goes with its cgroup, unless it has failed.
         (Err(Errno::ENOENT), Some(_)) if cgroup::place(&record.top).exists() => return Ok(()),
         (Err(Errno::ENOENT), Some(_)) => {}
-        // Whoever was to make it was killed meanwhile: init then ends by itself, and systemd's unit with it.
-        (_, None) if record.unit.is_some() => return Ok(()),
-        (_, None) => {}
+        // Whoever was to make it was killed meanwhile. Init ends by itself then.
+        (_, None) => return forget(record, id),
         (Err(errno), _) => return Err(Failure::errno(act(), errno)),
     }
     // Before systemd tries, which has no more right to it than we have.
     let cleared = match record.open_top().and_then(|top| top.clear()) {
         Err(Errno::EACCES | Errno::EPERM) => clear_as_given(record, id)?,
-        Err(Errno::ENOENT) => Ok(()),
+        // systemd may be faster.
+        Err(Errno::ENOENT | Errno::ENODEV) => Ok(()),
         other => other,
     };
     cleared.act(act)?;
@@ -340,6 +347,24 @@ pub fn dissolve(record: &RecordedCgroup, id: &str) -> Result<(), Failure> {
         }
     }
     cgroup::remove(&record.path, &record.top).act(act)
+}
+
+/// Takes away what a runtime that was killed may have made: an empty cgroup, or a unit that was made for this very
+/// container.
+fn forget(record: &RecordedCgroup, id: &str) -> Result<(), Failure> {
+    let Some(unit) = &record.unit else {
+        let act = || format!("cannot remove cgroup {} of container {id}", record.path.display());
+        return cgroup::remove(&record.path, &record.top).act(act);
+    };
+    let stopped = Systemd::connect(&unit.bus).and_then(|mut systemd| {
+        if systemd.describes(&unit.name)? == unit.description { systemd.stop(&unit.name) } else { Ok(()) }
+    });
+    match stopped {
+        Ok(()) | Err(systemd::Trouble::Unreachable(_)) => Ok(()),
+        Err(trouble) => {
+            Err(told(format!("cannot stop unit {} of container {id}", unit.name), &trouble, unit.user))
+        }
+    }
 }
 
 /// Removes what is below a cgroup as root of a user namespace like the container's.

@@ -84,6 +84,7 @@ pub struct RecordedCgroup {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Unit {
     pub name: String,
+    pub description: String,
     /// It is the user's systemd.
     pub user: bool,
     /// Where that answered: later commands may have an environment that does not tell.

@@ -236,7 +236,7 @@ fn bring_up(
     record: &mut Record,
     entry: &Entry,
 ) -> Result<(Launch<Ready>, Home, Option<OwnedFd>), Failure> {
-    let mut home = Home::planned(plan)?;
+    let mut home = Home::planned(plan, entry.path())?;
     if let Some(cgroup) = home.record() {
         let text =
             serde_json::to_vec(cgroup).map_err(|e| Failure::new("cannot write state", e.to_string()))?;

@@ -31,7 +31,7 @@ fn freezable(
     let status = entry.status(&record);
     if !from.contains(&status) {
         let cause = match status {
-            Status::Paused => "container already paused",
+            Status::Paused => "container not running, but paused already",
             Status::Stopped => "container not running",
             _ => "container not paused",
         };

@@ -6,7 +6,7 @@ use crate::lab::{Bundle, Lab, debian, plain_user_only};
 
 /// A container of the shared tree, which nothing is written to: what programs write goes to tmpfs mounts. It
 /// has the capabilities that engines give by default.
-fn container(lab: &Lab) -> Bundle<'_> {
+pub fn container(lab: &Lab) -> Bundle<'_> {
     lab.bundle()
         .subids()
         .with(|c| {

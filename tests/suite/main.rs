@@ -25,6 +25,7 @@ mod lifecycle;
 mod mounts;
 mod namespaces;
 mod nocgroup;
+mod notify;
 mod process;
 mod pty;
 mod readme;

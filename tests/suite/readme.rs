@@ -6,7 +6,7 @@ use serde_json::json;
 const README: &str = include_str!("../../README.md");
 
 /// The indented block of the README that begins with the line that has `first` in it.
-fn block(first: &str) -> Vec<&'static str> {
+pub fn block(first: &str) -> Vec<&'static str> {
     let lines = README.lines().skip_while(|line| !(line.starts_with("    ") && line.contains(first)));
     let block: Vec<_> = lines.take_while(|line| line.starts_with("    ")).map(str::trim).collect();
     assert!(!block.is_empty(), "the README has no block with {first:?}");

@@ -25,6 +25,7 @@ mod leftovers;
 mod limits;
 mod namespace;
 mod processes;
+mod readme;
 mod session;
 mod table;
 
