@@ -301,7 +301,7 @@ impl Lab {
         self.program("systemctl").args([manager]).args(args)
     }
 
-    /// The units of systemd's that this lab's containers have or had.
+    /// The units of systemd's that this lab's containers have or had: a line each, which begins with the name.
     fn units(&self) -> Vec<String> {
         if !self.in_session {
             return Vec::new();
@@ -312,8 +312,7 @@ impl Lab {
             Some(ran) if ran.status.success() => ran.stdout,
             other => return vec![format!("that are not known, as systemctl failed: {other:?}")],
         };
-        let units = listed.lines().filter_map(|line| line.split_whitespace().next());
-        units.filter(|unit| names(unit, &self.tag)).map(str::to_owned).collect()
+        listed.lines().filter(|unit| names(unit, &self.tag)).map(str::to_owned).collect()
     }
 
     /// Fail if anything of this lab is left. A killed process may need a moment to go.
@@ -339,8 +338,9 @@ impl Lab {
             }
         }
         for unit in self.units() {
-            self.systemctl(["stop", &unit]).quietly();
-            self.systemctl(["reset-failed", &unit]).quietly();
+            let name = unit.split_whitespace().next().unwrap_or_default();
+            self.systemctl(["stop", name]).quietly();
+            self.systemctl(["reset-failed", name]).quietly();
         }
         for dir in cgroups_of(&self.tag) {
             remove_cgroup(&dir);
