@@ -21,7 +21,7 @@ fn the_commands_about_limits_work_in_their_order() {
         let state = || lab.call(["state", "web"]).done().ok().json();
         match args[0] {
             "update" => {
-                let cgroup = Cgroup::of(&state()["pid"].to_string());
+                let cgroup = Cgroup::of(state()["pid"].to_string());
                 assert_eq!(cgroup.read("memory.max").trim(), (256 << 20).to_string());
                 assert_eq!(cgroup.read("cpu.max").trim(), "50000 100000");
                 assert_eq!(cgroup.read("pids.max").trim(), "100");
