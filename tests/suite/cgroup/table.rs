@@ -10,9 +10,14 @@ use nix::unistd::geteuid;
 use serde_json::{Value, json};
 
 use crate::cgroup::{Cgroup, Ground, Manager, both_managers};
-use crate::lab::Container;
+use crate::lab::{Container, bryo_only};
 
-both_managers!(limits_are_those_of_runc, updates_are_those_of_runc);
+both_managers!(
+    limits_are_those_of_runc,
+    updates_are_those_of_runc,
+    a_quota_is_as_coarse_as_the_unit_has_it,
+    an_update_of_memory_alone_keeps_the_sum_of_memory_and_swap
+);
 
 const MIB: i64 = 1 << 20;
 
@@ -107,11 +112,6 @@ fn table() -> Vec<Entry> {
         ("period", json!({ "cpu": { "period": 50_000 } }), Some(&[("cpu.max", "max 50000")])),
         ("any quota", json!({ "cpu": { "quota": -1, "period": 50_000 } }), Some(&[("cpu.max", "max 50000")])),
         ("quota of 0", json!({ "cpu": { "quota": 0 } }), Some(&[("cpu.max", "max 100000")])),
-        (
-            "quota of no whole percentage",
-            json!({ "cpu": { "quota": 33_333, "period": 100_000 } }),
-            Some(&[("cpu.max", "33333 100000")]),
-        ),
         (
             "quota of more than a processor",
             json!({ "cpu": { "quota": 250_000, "period": 100_000 } }),
@@ -223,7 +223,10 @@ enum Change {
 fn changes() -> Vec<(Change, Option<Values>)> {
     use Change::{Flags, Resources};
     vec![
-        (Flags(&["--memory", "67108864"]), Some(&[("memory.max", "67108864")])),
+        (
+            Flags(&["--memory", "67108864", "--memory-swap", "201326592"]),
+            Some(&[("memory.max", "67108864"), ("memory.swap.max", "134217728")]),
+        ),
         (
             Flags(&["--memory", "96M", "--memory-swap", "128M"]),
             Some(&[("memory.max", "100663296"), ("memory.swap.max", "33554432")]),
@@ -296,6 +299,30 @@ fn updates_are_those_of_runc(ground: &Ground) {
     assert!(differences.is_empty(), "{}", differences.join("\n"));
     ours.remove();
     runcs.remove();
+}
+
+fn a_quota_is_as_coarse_as_the_unit_has_it(ground: &Ground) {
+    bryo_only!("runc 1.1 lets the file and the unit differ, until systemd is reloaded");
+    let container = ground.limited(json!({ "cpu": { "quota": 33_333, "period": 100_000 } })).create();
+    let found = found(ground, &container);
+    match ground.manager {
+        Manager::Cgroupfs => assert_eq!(found["cpu.max"], "33333 100000"),
+        Manager::Systemd => {
+            assert_eq!(found["cpu.max"], "34000 100000");
+            assert_eq!(ground.property(&container, "CPUQuotaPerSecUSec"), "340ms");
+        }
+    }
+    container.remove();
+}
+
+fn an_update_of_memory_alone_keeps_the_sum_of_memory_and_swap(ground: &Ground) {
+    bryo_only!("runc 1.1 leaves the swap as it is, and so changes the sum");
+    let before = json!({ "memory": { "limit": 128 * MIB, "swap": 256 * MIB } });
+    let container = ground.limited(before).detach();
+    let found = updated(ground, &container, &Change::Flags(&["--memory", "67108864"])).unwrap();
+    assert_eq!(found["memory.max"], "67108864");
+    assert_eq!(found["memory.swap.max"], (192 * MIB).to_string());
+    container.remove();
 }
 
 /// What a container with these resources gets, or why there is none.
