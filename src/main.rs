@@ -8,6 +8,7 @@
 //!               +- plan            what will be done   (pure: no I/O, no clock, no environment)
 //!               +- launch <-> init do it               (parent <-> child, talking by `sync`)
 //!               +- state           what happened       (the record and its degradations)
+//! cgroup = what is done to a cgroup that exists, and systemd, which makes some; dbus = how systemd is spoken to
 //! sys = the system calls, and the only `unsafe`, below everything
 //! ```
 //!

@@ -10,7 +10,6 @@
 //! deadline.
 
 pub mod devices;
-pub mod limits;
 pub mod stats;
 pub mod systemd;
 

@@ -8,9 +8,11 @@
 //! What is about to be made is written down by the caller before it is made ([`Home::planned`]), so that whoever
 //! finds the traces of a runtime that was killed knows what to remove.
 
+pub mod limits;
+
 use super::idmap;
 use crate::cgroup::systemd::{self, Systemd};
-use crate::cgroup::{self, Cgroup, devices, limits};
+use crate::cgroup::{self, Cgroup, devices};
 use crate::plan::Plan;
 use crate::plan::cgroup::{self as plan, Directory, Owner, Place, Scope};
 use crate::report::{Act, Failure, debug, errno_text};

@@ -5,9 +5,10 @@
 
 use super::warn;
 use crate::bundle;
+use crate::cgroup::Cgroup;
 use crate::cgroup::systemd::Systemd;
-use crate::cgroup::{Cgroup, limits as files};
 use crate::cli::Update;
+use crate::launch::cgroup::limits as files;
 use crate::plan::cgroup::property;
 use crate::plan::limits::{self, Current, Limits, convert};
 use crate::report::{Act, Failure, io_text};

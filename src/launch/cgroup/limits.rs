@@ -3,7 +3,7 @@
 //! What to write is decided by [`crate::plan::limits`]. Here an errno becomes a sentence: the kernel says `ENOENT`
 //! for a controller that nobody has handed down to this cgroup, and for a file that it is too old to have.
 
-use super::Cgroup;
+use crate::cgroup::Cgroup;
 use crate::plan::limits::{Absent, Setting};
 use crate::report::{Failure, errno_text};
 use crate::sys::{self, Errno};
