@@ -34,6 +34,7 @@ pub fn needs(wanted: &oci::Process) -> Needs {
     Needs {
         lsm: super::needs_lsm(wanted),
         oom_score_adj: wanted.oom_score_adj().is_some(),
+        hard_limits: super::needs_hard_limits(wanted),
         ..Needs::default()
     }
 }

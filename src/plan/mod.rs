@@ -108,8 +108,14 @@ pub fn needs(spec: &Spec, euid: u32, egid: u32) -> Needs {
         subids: !(joins_user || single && owns_single(spec, euid, egid)),
         lsm: process.is_some_and(needs_lsm),
         oom_score_adj: process.is_some_and(|p| p.oom_score_adj().is_some()),
+        hard_limits: process.is_some_and(needs_hard_limits),
         cgroups: true,
     }
+}
+
+/// Whether a process asks for resource limits of its own.
+pub fn needs_hard_limits(process: &oci_spec::runtime::Process) -> bool {
+    process.rlimits().as_ref().is_some_and(|limits| !limits.is_empty())
 }
 
 /// Whether a process asks for something of a security module.
