@@ -79,6 +79,7 @@ pub struct Create {
     pub id: String,
     pub bundle: PathBuf,
     pub console_socket: Option<PathBuf>,
+    pub pidfd_socket: Option<PathBuf>,
     pub pid_file: Option<PathBuf>,
     pub no_pivot: bool,
     pub no_new_keyring: bool,
@@ -100,6 +101,7 @@ pub struct Exec {
     pub id: String,
     pub command: Vec<String>,
     pub console_socket: Option<PathBuf>,
+    pub pidfd_socket: Option<PathBuf>,
     pub cwd: Option<String>,
     pub env: Vec<String>,
     pub tty: bool,
@@ -245,6 +247,7 @@ fn create(command: Command) -> Command {
     command.args([
         path("bundle", "the bundle directory").short('b').default_value("."),
         path("console-socket", "AF_UNIX socket that receives the terminal's master"),
+        path("pidfd-socket", "AF_UNIX socket that receives a pidfd of the process"),
         path("pid-file", "file to write the process id to"),
         flag("no-pivot", "do not use pivot_root (for a root file system on a ramdisk)"),
         flag("no-new-keyring", "do not create a new session keyring"),
@@ -343,6 +346,7 @@ fn exec(command: Command) -> Command {
     };
     command.args([
         path("console-socket", "AF_UNIX socket that receives the terminal's master"),
+        path("pidfd-socket", "AF_UNIX socket that receives a pidfd of the process"),
         option("cwd", "current working directory in the container"),
         many("env", 'e', "set environment variables"),
         flag("tty", "allocate a pseudo-TTY").short('t'),
@@ -477,6 +481,7 @@ fn create_of(m: &ArgMatches) -> Create {
         id: text(m, "id").unwrap_or_default(),
         bundle: m.get_one("bundle").cloned().unwrap_or_default(),
         console_socket: m.get_one("console-socket").cloned(),
+        pidfd_socket: m.get_one("pidfd-socket").cloned(),
         pid_file: m.get_one("pid-file").cloned(),
         no_pivot: m.get_flag("no-pivot"),
         no_new_keyring: m.get_flag("no-new-keyring"),
@@ -489,6 +494,7 @@ fn exec_of(m: &ArgMatches) -> Exec {
         id: text(m, "id").unwrap_or_default(),
         command: texts(m, "command"),
         console_socket: m.get_one("console-socket").cloned(),
+        pidfd_socket: m.get_one("pidfd-socket").cloned(),
         cwd: text(m, "cwd"),
         env: texts(m, "env"),
         tty: m.get_flag("tty"),

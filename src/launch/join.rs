@@ -133,12 +133,12 @@ impl Joining<'_> {
 }
 
 impl Joined<'_> {
-    /// The pid of the process in our pid namespace.
+    /// The process.
     ///
     /// # Errors
     /// None before it has started.
-    pub fn pid(&self) -> Result<i32, Failure> {
-        Ok(self.talk.child()?.pid)
+    pub fn child(&self) -> Result<&Child, Failure> {
+        self.talk.child()
     }
 
     /// Has it run its program.

@@ -15,6 +15,7 @@ pub mod join;
 mod limits;
 pub mod notify;
 mod oom;
+pub mod pidfd;
 pub mod seccomp;
 
 pub use conversation::{Ready, until_exec};
@@ -218,12 +219,12 @@ impl Launch<Mapped> {
 }
 
 impl Launch<Ready> {
-    /// The pid of init in our pid namespace.
+    /// Init.
     ///
     /// # Errors
     /// None before it is released.
-    pub fn pid(&self) -> Result<i32, Failure> {
-        Ok(self.talk.child()?.pid)
+    pub fn child(&self) -> Result<&Child, Failure> {
+        self.talk.child()
     }
 
     /// What came to light on the way.

@@ -8,6 +8,7 @@ use crate::init::StateText;
 use crate::launch::cgroup::{self, Home};
 use crate::launch::console::{self, Console};
 use crate::launch::notify;
+use crate::launch::pidfd::{self, Receiver};
 use crate::launch::seccomp::{Agent, Listener};
 use crate::launch::{self, Launch, Ready, Supplies, foreground, hooks};
 use crate::plan::cgroup::Manager;
@@ -186,6 +187,9 @@ pub fn make(store: &Store, flags: &Create, manner: &Manner) -> Result<Made, Fail
         flags.console_socket.as_deref(),
         &format!("cannot create container {id}"),
     )?;
+    let asked = || bundle.spec.annotations().as_ref()?.get(pidfd::RECEIVER).map(Path::new);
+    let socket = flags.pidfd_socket.as_deref().or_else(asked);
+    let receiver = Receiver::connect(socket, &format!("cannot create container {id}"))?;
     let filter = compile(&plan, store)?;
     let claim = Claim(Some(store.claim(id)?));
     if let Some(left) = &claim.entry()?.left {
@@ -196,7 +200,7 @@ pub fn make(store: &Store, flags: &Create, manner: &Manner) -> Result<Made, Fail
     }
     let mut record = record(&bundle, &plan)?;
     let supplies = supplies(claim.entry()?, &plan, &record, filter, manner)?;
-    let launched = bring_up(&plan, &supplies, &console, &mut record, claim.entry()?)
+    let launched = bring_up(&plan, &supplies, &console, receiver.as_ref(), &mut record, claim.entry()?)
         .and_then(|launched| manner.degrade.check(id, &record.degraded).map(|()| launched));
     // Whatever fails takes init with it first, and then has the hooks know.
     let launched = launched.and_then(|launched| {
@@ -233,6 +237,7 @@ fn bring_up(
     plan: &Plan,
     supplies: &Supplies,
     console: &Console,
+    receiver: Option<&Receiver>,
     record: &mut Record,
     entry: &Entry,
 ) -> Result<(Launch<Ready>, Home, Option<OwnedFd>), Failure> {
@@ -256,7 +261,10 @@ fn bring_up(
         }
         None => None,
     };
-    record.pid = launch.pid()?;
+    record.pid = launch.child()?.pid;
+    if let Some(receiver) = receiver {
+        receiver.send(launch.child()?, &plan.id)?;
+    }
     record.cgroup = home.record().cloned();
     let gone =
         || Failure::new(format!("cannot start container {}", plan.id), "init died before it was recorded");

@@ -9,6 +9,7 @@ use crate::launch::cgroup::Entrance;
 use crate::launch::console::{self, Console};
 use crate::launch::foreground::{self, Signals};
 use crate::launch::join::{self, Doors};
+use crate::launch::pidfd::Receiver;
 use crate::plan::degrade::Policy;
 use crate::plan::idmap::Idmap;
 use crate::plan::joining::{self, Joining};
@@ -46,6 +47,7 @@ pub fn exec(store: &Store, flags: &Exec, degrade: &Policy) -> Result<u8, Failure
     degrade.check(id, &plan.degradations)?;
     let console =
         console::choose(plan.process.terminal, flags.detach, flags.console_socket.as_deref(), &act())?;
+    let receiver = Receiver::connect(flags.pidfd_socket.as_deref(), &act())?;
     let filter = filter(&entry, &template)?;
     let agent = template.listener.as_ref().map(|listener| connect(listener, &record)).transpose()?;
 
@@ -88,7 +90,10 @@ pub fn exec(store: &Store, flags: &Exec, degrade: &Policy) -> Result<u8, Failure
     {
         warn(&line);
     }
-    let pid_file = PidFile::write(flags.pid_file.as_deref(), joined.pid()?)?;
+    if let Some(receiver) = receiver {
+        receiver.send(joined.child()?, id)?;
+    }
+    let pid_file = PidFile::write(flags.pid_file.as_deref(), joined.child()?.pid)?;
     let child = joined.start()?;
     pid_file.keep();
     let Some(signals) = signals else { return Ok(0) };

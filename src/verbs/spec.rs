@@ -69,7 +69,12 @@ pub fn features() -> Result<u8, Failure> {
         idmapped_mounts: false,
         net_devices: false,
         checkpoint: false,
-        unsafe_annotations: &["org.systemd.property.", "run.oci.delegate-cgroup", "run.oci.systemd.subgroup"],
+        unsafe_annotations: &[
+            "org.systemd.property.",
+            "run.oci.delegate-cgroup",
+            "run.oci.pidfd_receiver",
+            "run.oci.systemd.subgroup",
+        ],
     };
     let text = features::text(&known).map_err(|e| Failure::new("cannot print features", e.to_string()))?;
     Ok(print(&text))

@@ -26,6 +26,7 @@ mod mounts;
 mod namespaces;
 mod nocgroup;
 mod notify;
+mod pidfd;
 mod process;
 mod pty;
 mod readme;

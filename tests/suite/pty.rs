@@ -115,14 +115,19 @@ impl ConsoleSocket {
 
     /// Take the terminal out of the message. The runtime that sent it may have ended since.
     pub fn receive(&self) -> Master {
+        Master::new(self.receive_fd())
+    }
+
+    /// Take the one descriptor out of the message, whatever it is.
+    pub fn receive_fd(&self) -> OwnedFd {
         let mut fds = [PollFd::new(self.listener.as_fd(), PollFlags::POLLIN)];
         let called = poll(&mut fds, PollTimeout::try_from(PATIENCE).unwrap()).unwrap();
-        assert_eq!(called, 1, "nobody connected to the console socket");
+        assert_eq!(called, 1, "nobody connected to the socket");
         let (stream, _) = self.listener.accept().unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         let mut fds = receive_fds(&stream);
-        assert_eq!(fds.len(), 1, "the message holds just the terminal");
-        Master::new(fds.remove(0))
+        assert_eq!(fds.len(), 1, "the message holds just one");
+        fds.remove(0)
     }
 }
 
