@@ -56,7 +56,7 @@ fn exec_sends_the_pidfd_of_the_process_that_joins() {
     let c = lab.bundle().sleeps().detach();
     let file = lab.dir.join("pid");
     let options = ["--detach", "--pidfd-socket", socket.path(), "--pid-file", file.to_str().unwrap()];
-    c.exec_call(options, ["sleep", "1000"]).done().ok();
+    c.exec_call(&options, ["sleep", "1000"]).done().ok();
     let pidfd = socket.receive_fd();
     assert_eq!(pid_of(&pidfd), std::fs::read_to_string(&file).unwrap());
     c.remove();
