@@ -104,11 +104,17 @@ pub fn exec(store: &Store, flags: &Exec, degrade: &Policy) -> Result<u8, Failure
 
 /// The way into the container's cgroup, or into the one below it that --cgroup names.
 fn entrance<'a>(flags: &Exec, record: &'a Record) -> Result<Option<Entrance<'a>>, Failure> {
-    let wanted = flags.cgroup.last();
+    let wanted = flags.cgroup.first();
     let act = || match wanted {
         Some(path) => format!("cannot enter cgroup {path} of container {}", record.id),
         None => format!("cannot enter the cgroup of container {}", record.id),
     };
+    if flags.cgroup.len() > 1 {
+        return Err(Failure::new(
+            act(),
+            "--cgroup is given more than once, and cgroup v2 has one hierarchy: invalid argument",
+        ));
+    }
     let below = wanted.map(|path| below(path).map_err(|cause| Failure::new(act(), cause))).transpose()?;
     let Some(cgroup) = &record.cgroup else {
         return match wanted {
