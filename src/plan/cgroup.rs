@@ -126,23 +126,7 @@ pub fn decide(
 ) -> Result<Decided, Failure> {
     let id = context.container;
     let act = || format!("cannot limit resources of container {id}");
-    let wanted = match linux.resources() {
-        Some(resources) => limits::of(resources, None).map_err(|cause| Failure::new(act(), cause))?,
-        None => Limits::default(),
-    };
-    let wanted = if context.degrade.limits {
-        degradations.extend(wanted.outdated.iter().map(|name| {
-            let because = "cgroup v2 has no such thing";
-            Degradation::weaker("CG-CTRL", format!("linux.resources.{name}"), "no such limit", because)
-        }));
-        wanted
-    } else {
-        wanted.whole().map_err(|cause| {
-            Failure::new(act(), format!("linux.resources.{cause}"))
-                .code("CG-CTRL")
-                .fix("remove it, or do without with --degrade=limits")
-        })?
-    };
+    let wanted = wanted(linux, context, degradations)?;
     let planner = Planner { linux, annotations, context, asked };
     match planner.place()? {
         Err(lack) => {
@@ -150,22 +134,14 @@ pub fn decide(
             let nodev = resources::without_filter(linux, context, bounding, degradations)?;
             Ok(Decided { nodev, ..Decided::default() })
         }
-        Ok(place) => {
+        Ok(mut place) => {
             let mut decided = Decided::default();
             let wanted = match &place {
                 Place::Scope(_) => wanted.rounded_for_unit(),
                 Place::Directory(_) => wanted,
             };
-            for remark in &wanted.remarks {
-                degradations.push(Degradation::weaker(
-                    "CG-CTRL",
-                    "all limits",
-                    "some of them",
-                    remark.clone(),
-                ));
-            }
+            decided.remarks.clone_from(&wanted.remarks);
             let settings = planner.available(&place, &wanted.settings, degradations, &mut decided.steps)?;
-            let mut place = place;
             planner.complete(&mut place, &settings, &wanted)?;
             decided.nodev = resources::filters(linux, context)
                 && !planner.facts().device_filter
@@ -179,6 +155,29 @@ pub fn decide(
             Ok(decided)
         }
     }
+}
+
+/// The limits that are asked for and that cgroup v2 has.
+fn wanted(
+    linux: &Linux,
+    context: &Context<'_>,
+    degradations: &mut Vec<Degradation>,
+) -> Result<Limits, Failure> {
+    let Some(resources) = linux.resources() else { return Ok(Limits::default()) };
+    let act = || format!("cannot limit resources of container {}", context.container);
+    let wanted = limits::of(resources, None).map_err(|cause| Failure::new(act(), cause))?;
+    if !context.degrade.limits {
+        return wanted.whole().map_err(|cause| {
+            Failure::new(act(), format!("linux.resources.{cause}"))
+                .code("CG-CTRL")
+                .fix("remove it, or do without with --degrade=limits")
+        });
+    }
+    degradations.extend(wanted.outdated.iter().map(|name| {
+        let because = "cgroup v2 has no such thing";
+        Degradation::weaker("CG-CTRL", format!("linux.resources.{name}"), "no such limit", because)
+    }));
+    Ok(wanted)
 }
 
 struct Planner<'a> {
@@ -307,25 +306,25 @@ impl Planner<'_> {
         let user = !self.is_root();
         let bus = if user { &facts.user_bus } else { &facts.system_bus };
         let (slice, unit) = self.unit(user)?;
-        // What systemd makes would be out of our sight.
-        if facts.namespaced {
-            let lack = Lack {
+        let lack = if facts.namespaced {
+            Some(Lack {
                 code: "CG-NODELEG",
                 because: "systemd's cgroups are not to be seen from our cgroup namespace".into(),
                 fix: "start bryo in the host's cgroup namespace (docker --cgroupns=host)",
                 avoidable: false,
-            };
-            let elsewhere = self.path().is_none() && (facts.subtree.is_some() || facts.top.is_some());
-            return Ok(if elsewhere { self.directory() } else { Err(lack) });
-        }
-        if bus.is_empty() {
+            })
+        } else if bus.is_empty() {
             let whose = if user { "the user's systemd" } else { "systemd" };
-            let lack = Lack {
+            Some(Lack {
                 code: "CG-NOBUS",
                 because: format!("{whose} is not to be reached: there is no bus"),
                 fix: "log in with a session (ssh, machinectl shell), or sudo loginctl enable-linger USER, and set XDG_RUNTIME_DIR",
                 avoidable: facts.systemd,
-            };
+            })
+        } else {
+            None
+        };
+        if let Some(lack) = lack {
             // What is asked for by its unit's name has no other place.
             let elsewhere = self.path().is_none() && (facts.subtree.is_some() || facts.top.is_some());
             return Ok(if elsewhere { self.directory() } else { Err(lack) });
