@@ -6,6 +6,8 @@
 //!        writes id maps
 //!        Mapped  ----------------------------->  makes its namespaces, runs the steps
 //!          <-----------------------  FellBack{step}*    (another means was used)
+//!          <-----------------------  Source{step}*      (init may not reach what it is to show)
+//!        a mount of it, or an errno -->
 //!          <-----------------------  Mounted            (only if hooks wait for it)
 //!        createRuntime hooks
 //!        Provisioned ------------------------->  createContainer hooks, pivot_root, identity
@@ -53,6 +55,8 @@ pub enum FromInit {
     FellBack { step: u16 },
     /// All mounts are made; the createRuntime hooks may look at them.
     Mounted,
+    /// The source of this bind mount is out of init's reach: asks for a mount of it.
+    Source { step: u16 },
     /// The master of the container's terminal.
     Console(OwnedFd),
     /// One namespace of those that were to be lent: its `CLONE_NEW*` bit and its file. `Ready` ends them.
@@ -211,6 +215,32 @@ impl Channel {
         fds::send(self.as_fd(), &[byte], None)
     }
 
+    /// Answers [`FromInit::Source`].
+    ///
+    /// # Errors
+    /// `EPIPE` when init is gone.
+    pub fn lend(&self, mount: sys::Result<OwnedFd>) -> sys::Result<()> {
+        match mount {
+            Ok(mount) => fds::send(self.as_fd(), &0i32.to_le_bytes(), Some(mount.as_fd())),
+            Err(errno) => fds::send(self.as_fd(), &(errno as i32).to_le_bytes(), None),
+        }
+    }
+
+    /// Waits for the answer to [`FromInit::Source`].
+    ///
+    /// # Errors
+    /// Launch's, and `EBADMSG` for what is no answer.
+    pub fn lent(&self) -> sys::Result<OwnedFd> {
+        let mut buffer = [0; 8];
+        let (len, mount) = fds::receive(self.as_fd(), &mut buffer)?;
+        let errno = buffer[..len].try_into().map(i32::from_le_bytes).map_err(|_| Errno::EBADMSG)?;
+        match (errno, mount) {
+            (0, Some(mount)) => Ok(mount),
+            (0, None) => Err(Errno::EBADMSG),
+            (errno, _) => Err(Errno::from_raw(errno)),
+        }
+    }
+
     /// Waits for launch; `None` when it is gone.
     ///
     /// # Errors
@@ -238,6 +268,10 @@ impl Channel {
             FromInit::FellBack { step } => {
                 let [a, b] = step.to_le_bytes();
                 fds::send(self.as_fd(), &[1, a, b], None)
+            }
+            FromInit::Source { step } => {
+                let [a, b] = step.to_le_bytes();
+                fds::send(self.as_fd(), &[7, a, b], None)
             }
             FromInit::Mounted => fds::send(self.as_fd(), &[2], None),
             FromInit::Console(master) => fds::send(self.as_fd(), &[3], Some(master.as_fd())),
@@ -279,6 +313,7 @@ impl Channel {
 fn decode(bytes: &[u8], fd: Option<OwnedFd>) -> Option<FromInit> {
     match (bytes, fd) {
         ([1, a, b], None) => Some(FromInit::FellBack { step: u16::from_le_bytes([*a, *b]) }),
+        ([7, a, b], None) => Some(FromInit::Source { step: u16::from_le_bytes([*a, *b]) }),
         ([2], None) => Some(FromInit::Mounted),
         ([3], Some(master)) => Some(FromInit::Console(master)),
         ([4], None) => Some(FromInit::Ready),
@@ -355,6 +390,20 @@ mod tests {
     #[test]
     fn a_console_without_a_descriptor_is_refused() {
         assert!(decode(&[3], None).is_none());
+    }
+
+    #[test]
+    fn a_mount_is_lent_or_the_reason_why_not() {
+        let (launch, init) = pair().unwrap();
+        init.report(&FromInit::Source { step: 300 }).unwrap();
+        assert!(matches!(launch.reported().unwrap(), Some(FromInit::Source { step: 300 })));
+        launch.lend(Err(Errno::EACCES)).unwrap();
+        assert_eq!(init.lent().unwrap_err(), Errno::EACCES);
+        let null: OwnedFd = std::fs::File::open("/dev/null").unwrap().into();
+        launch.lend(Ok(null)).unwrap();
+        assert!(init.lent().is_ok());
+        launch.tell(ToInit::Start).unwrap();
+        assert_eq!(init.lent().unwrap_err(), Errno::EBADMSG);
     }
 
     #[test]

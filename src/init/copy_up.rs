@@ -16,16 +16,31 @@ use std::os::fd::OwnedFd;
 const DIRECTORY: OFlag =
     OFlag::O_RDONLY.union(OFlag::O_DIRECTORY).union(OFlag::O_NOFOLLOW).union(OFlag::O_CLOEXEC);
 
+/// What the tmpfs has been told to be, and stays.
+#[derive(Debug, Clone, Copy)]
+pub struct Keep {
+    pub mode: bool,
+    pub owner: bool,
+}
+
 /// Copies the contents of the directory behind `from` into the directory behind `to`, owner, mode and all.
-pub fn copy(from: &OwnedFd, to: &OwnedFd) -> Result<(), Errno> {
+pub fn copy(from: &OwnedFd, to: &OwnedFd, keep: Keep) -> Result<(), Errno> {
     // Both may be O_PATH or detached: open them for reading and for making things in.
     let from = openat(from, c".", DIRECTORY, Mode::empty())?;
     let to = openat(to, c".", DIRECTORY, Mode::empty())?;
+    let (wanted, told) = (fstat(&from)?, fstat(&to)?);
+    let mut like_this = wanted;
+    if keep.mode {
+        like_this.st_mode = told.st_mode;
+    }
+    if keep.owner {
+        (like_this.st_uid, like_this.st_gid) = (told.st_uid, told.st_gid);
+    }
+    like(&like_this, &to)?;
     contents(from, to)
 }
 
 fn contents(from: OwnedFd, to: OwnedFd) -> Result<(), Errno> {
-    like(&fstat(&from)?, &to)?;
     let mut dir = Dir::from_fd(from.try_clone().map_err(io_errno)?)?;
     for entry in dir.iter() {
         let entry = entry?;
@@ -42,10 +57,9 @@ fn one(from: &OwnedFd, to: &OwnedFd, name: &CStr) -> Result<(), Errno> {
     match stat.st_mode & libc::S_IFMT {
         libc::S_IFDIR => {
             mkdirat(to, name, Mode::S_IRWXU)?;
-            contents(
-                openat(from, name, DIRECTORY, Mode::empty())?,
-                openat(to, name, DIRECTORY, Mode::empty())?,
-            )
+            let to = openat(to, name, DIRECTORY, Mode::empty())?;
+            like(&stat, &to)?;
+            contents(openat(from, name, DIRECTORY, Mode::empty())?, to)
         }
         libc::S_IFREG => {
             let read = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;

@@ -14,6 +14,8 @@ mod namespaces;
 mod process;
 mod rootfs;
 
+pub use mounts::source;
+
 use crate::plan::hooks::Hook;
 use crate::plan::namespaces::Namespaces;
 use crate::plan::process::Process;
@@ -51,6 +53,8 @@ pub struct Orders<'a> {
     pub guard_binary: bool,
     /// Where the descriptor of a notifying filter goes, and with which words.
     pub agent: Option<(&'a OwnedFd, &'a StateText)>,
+    /// Launch may mount, and is another user than we are.
+    pub launch_reaches_more: bool,
     /// The host's /proc, opened before anything of the container could be in its place.
     pub proc: &'a OwnedFd,
 }
@@ -159,27 +163,43 @@ fn take(
 ) -> Result<(), Failed> {
     let failed =
         |trouble: Trouble| Failed { place: Place::Step(n), errno: trouble.errno, detail: trouble.detail };
-    let trouble = match perform(&step.op, orders, channel, holding) {
+    let trouble = match perform(n, &step.op, orders, channel, holding) {
         Ok(()) => return Ok(()),
         Err(trouble) => trouble,
     };
     match &step.or {
         Some(other) if other.on.contains(&(trouble.errno as i32)) => {
-            perform(&other.op, orders, channel, holding).map_err(failed)?;
+            perform(n, &other.op, orders, channel, holding).map_err(failed)?;
             report(channel, &FromInit::FellBack { step: n })
         }
         _ => Err(failed(trouble)),
     }
 }
 
-fn perform(op: &Op, orders: &Orders<'_>, channel: &Channel, holding: &mut Holding) -> Result<(), Trouble> {
+fn perform(
+    n: u16,
+    op: &Op,
+    orders: &Orders<'_>,
+    channel: &Channel,
+    holding: &mut Holding,
+) -> Result<(), Trouble> {
     match op {
         Op::Propagation { flags } => sys::mount::mount(None, c"/", None, *flags, None)?,
         Op::Root { path, nodev, own_parent } => {
             holding.root = Some(rootfs::open(path, *nodev, *own_parent)?);
         }
         Op::Filesystem(filesystem) => mounts::filesystem(holding.root()?, filesystem)?,
-        Op::Bind(bind) => mounts::bind(holding.root()?, bind)?,
+        Op::Bind(bind) => {
+            let tree = match mounts::source(bind) {
+                // It lies behind a directory that only who called us may enter.
+                Err(Errno::EACCES) if orders.launch_reaches_more => {
+                    channel.report(&FromInit::Source { step: n })?;
+                    channel.lent()?
+                }
+                other => other?,
+            };
+            mounts::bind(holding.root()?, bind, &tree)?;
+        }
         Op::Remount { at, properties } => mounts::remount(holding.root()?, at, properties)?,
         Op::Device { source, at, device, optional } => {
             rootfs::device(holding.root()?, source, at, *device, *optional)?;

@@ -36,7 +36,9 @@ pub fn filesystem(root: &OwnedFd, wanted: &Filesystem) -> Result<(), Trouble> {
     }
     let tree = if wanted.copy_up {
         let tree = context.mount(own.set & !ATTR_RDONLY)?;
-        copy_up::copy(&target, &tree)?;
+        let given = |name: &CStr| wanted.options.iter().any(|(key, _)| key.as_c_str() == name);
+        let keep = copy_up::Keep { mode: given(c"mode"), owner: given(c"uid") || given(c"gid") };
+        copy_up::copy(&target, &tree, keep)?;
         if own.set & ATTR_RDONLY != 0 {
             mount::set_attr(tree.as_fd(), &Attr { set: ATTR_RDONLY, ..Attr::default() }, false)?;
         }
@@ -52,23 +54,29 @@ pub fn filesystem(root: &OwnedFd, wanted: &Filesystem) -> Result<(), Trouble> {
     Ok(())
 }
 
-/// Shows a file or directory of the host.
-pub fn bind(root: &OwnedFd, wanted: &Bind) -> Result<(), Trouble> {
-    let tree = if wanted.nofollow {
+/// A mount of what a bind mount is to show.
+///
+/// # Errors
+/// That of open(2) and open_tree(2).
+pub fn source(wanted: &Bind) -> Result<OwnedFd, Errno> {
+    if wanted.nofollow {
         let flags = nix::fcntl::OFlag::O_PATH | nix::fcntl::OFlag::O_NOFOLLOW | nix::fcntl::OFlag::O_CLOEXEC;
         let link = nix::fcntl::open(wanted.source.as_c_str(), flags, nix::sys::stat::Mode::empty())?;
-        mount::clone_tree(link.as_fd(), c"", wanted.recursive)?
-    } else {
-        mount::clone_tree(mount::cwd(), &wanted.source, wanted.recursive)?
-    };
+        return mount::clone_tree(link.as_fd(), c"", wanted.recursive);
+    }
+    mount::clone_tree(mount::cwd(), &wanted.source, wanted.recursive)
+}
+
+/// Shows a file or directory of the host.
+pub fn bind(root: &OwnedFd, wanted: &Bind, tree: &OwnedFd) -> Result<(), Trouble> {
     // The flags of the source that nobody mentions stay as they are, the locked ones among them.
-    set(&tree, &wanted.properties.all, true)?;
-    set(&tree, &wanted.properties.own, false)?;
-    let is_dir = nix::sys::stat::fstat(&tree)?.st_mode & libc::S_IFMT == libc::S_IFDIR;
+    set(tree, &wanted.properties.all, true)?;
+    set(tree, &wanted.properties.own, false)?;
+    let is_dir = nix::sys::stat::fstat(tree)?.st_mode & libc::S_IFMT == libc::S_IFDIR;
     let kind = if is_dir { Kind::Directory } else { Kind::File };
     let target = mount_point(root, &wanted.at, kind, in_proc(&wanted.at))?;
     mount::attach(tree.as_fd(), target.as_fd())?;
-    propagate(&tree, &wanted.properties)?;
+    propagate(tree, &wanted.properties)?;
     Ok(())
 }
 

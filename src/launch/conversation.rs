@@ -4,8 +4,9 @@
 //! The child ends with the conversation, unless it was let go: whatever fails on our side, nobody is left waiting
 //! for a word that never comes.
 
+use crate::init;
 use crate::plan::degrade::Degradation;
-use crate::plan::step::Step;
+use crate::plan::step::{Bind, Op, Step};
 use crate::report::{Act, Failure};
 use crate::sync::{Channel, Failed, FromInit, ToInit};
 use crate::sys::clone::Child;
@@ -84,6 +85,10 @@ impl Conversation {
                     mounted()?;
                     self.tell(ToInit::Provisioned)?;
                 }
+                Some(FromInit::Source { step }) => {
+                    let mount = bind_of(steps, step).ok_or(Errno::EINVAL).and_then(init::source);
+                    self.channel.lend(mount).act(|| format!("cannot talk to {}", self.with))?;
+                }
                 Some(FromInit::Console(master)) => ready.console = Some(master),
                 // Those are lent on another line.
                 Some(FromInit::Namespace { .. }) => {}
@@ -112,6 +117,17 @@ impl Conversation {
     pub fn leave(mut self) {
         self.child = None;
     }
+}
+
+/// The bind mount of a step, or the one that it falls back to.
+fn bind_of(steps: &[Step], step: u16) -> Option<&Bind> {
+    let step = steps.get(usize::from(step))?;
+    let ops = std::iter::once(&step.op).chain(step.or.as_ref().map(|other| &other.op));
+    ops.filter_map(|op| match op {
+        Op::Bind(bind) => Some(bind),
+        _ => None,
+    })
+    .next()
 }
 
 /// Listens until the program runs: the line is close-on-exec.

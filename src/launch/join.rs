@@ -99,6 +99,7 @@ pub fn join<'a>(joining: &'a Joining<'a>) -> Result<Joined<'a>, Failure> {
         start_socket: None,
         signals: joining.signals,
         guard_binary: joining.guard_binary,
+        launch_reaches_more: false,
         agent: joining.agent.map(|agent| (&agent.socket, &agent.greeting)),
         proc: &proc,
     };

@@ -121,6 +121,7 @@ pub fn spawn(
         start_socket: supplies.start_socket.as_ref(),
         signals: supplies.signals,
         guard_binary: plan.guard_binary,
+        launch_reaches_more: plan.launch_reaches_more,
         agent: supplies.agent.as_ref().map(|agent| (&agent.socket, &agent.greeting)),
         proc: &supplies.proc,
     };

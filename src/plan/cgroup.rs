@@ -355,23 +355,21 @@ impl Planner<'_> {
     /// The slice and the unit, from `slice:prefix:name`.
     fn unit(&self, user: bool) -> Result<(String, String), Failure> {
         let id = self.context.container;
-        let text = self.path().map(|path| path.to_string_lossy().into_owned());
-        let text = text.unwrap_or_else(|| format!(":bryo:{id}"));
+        let own = if user { "user.slice" } else { "system.slice" };
+        let Some(path) = self.path() else {
+            return Ok((own.into(), format!("bryo-{}.scope", unit_name(id))));
+        };
+        let text = path.to_string_lossy();
         let parts: Vec<&str> = text.split(':').collect();
         let [slice, prefix, name] = parts[..] else { return Err(self.bad_unit()) };
-        let own = if user { "user.slice" } else { "system.slice" };
         let slice = if slice.is_empty() { own } else { slice };
         let unit = match (prefix, name) {
             (_, name) if name.ends_with(".slice") => name.to_string(),
             ("", name) => format!("{name}.scope"),
             (prefix, name) => format!("{prefix}-{name}.scope"),
         };
-        let fits = |name: &str| {
-            // unit_name_is_valid(): 255 characters of this alphabet.
-            !name.is_empty()
-                && name.len() < 256
-                && name.bytes().all(|b| b.is_ascii_alphanumeric() || b":-_.\\@".contains(&b))
-        };
+        // unit_name_is_valid(): 255 characters of its alphabet.
+        let fits = |name: &str| !name.is_empty() && name.len() < 256 && name.bytes().all(fits_unit);
         if name.is_empty() || !slice.ends_with(".slice") || !fits(slice) || !fits(&unit) {
             return Err(self.bad_unit());
         }
@@ -543,6 +541,28 @@ impl Planner<'_> {
     }
 }
 
+fn fits_unit(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b":-_.\\@".contains(&byte)
+}
+
+/// A container's id as a part of a unit's name, in which not every character of an id may be (systemd.unit(5),
+/// "String escaping"), nor as many.
+fn unit_name(id: &str) -> String {
+    let escape = |byte: u8| match byte {
+        byte if fits_unit(byte) => char::from(byte).to_string(),
+        byte => format!("\\x{byte:02x}"),
+    };
+    let name: String = id.bytes().map(escape).collect();
+    if name.len() <= 240 {
+        return name;
+    }
+    // FNV-1a: two long ids may begin alike.
+    let hash = id.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+    });
+    format!("{}-{hash:016x}", &name[..220])
+}
+
 /// A property of a unit as D-Bus has it.
 pub fn property(value: &limits::Value) -> Value {
     match value {
@@ -638,4 +658,29 @@ pub fn owner(
     }
     // What a plain user makes is that user's already.
     (outside != facts.euid).then_some(Owner::Inside(uid))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_id_makes_a_name_of_a_unit() {
+        assert_eq!(unit_name("web_1.a-b"), "web_1.a-b");
+        assert_eq!(unit_name("a+b"), "a\\x2bb");
+        let long = |last: &str| unit_name(&format!("{}{last}", "x".repeat(254)));
+        assert_ne!(long("a"), long("b"));
+        for name in [long("a"), unit_name(&"+".repeat(255))] {
+            assert!(name.len() <= 240 && name.bytes().all(fits_unit), "{name}");
+        }
+    }
+
+    #[test]
+    fn lists_of_processors_are_strict() {
+        assert_eq!(cpu_list("0-2,5"), Some(vec![0, 1, 2, 5]));
+        assert_eq!(cpu_list("7"), Some(vec![7]));
+        for odd in ["", "a", "2-1", "0-", "-1", "0,,1", "0-99999", "1024"] {
+            assert_eq!(cpu_list(odd), None, "{odd}");
+        }
+    }
 }

@@ -63,6 +63,8 @@ pub struct Plan {
     pub hooks: hooks::Hooks,
     /// The container's root could write to our own binary.
     pub guard_binary: bool,
+    /// We may mount, and are another user than the container's root: sources that it cannot reach are for us.
+    pub launch_reaches_more: bool,
     /// Value for oom_score_adj (proc_pid_oom_score_adj(5)).
     pub oom_score_adj: Option<i32>,
     /// What is known now to become of another means.
@@ -230,6 +232,7 @@ pub fn decide(bundle: &Bundle, facts: &Facts, request: &Request) -> Result<Plan,
         spec_process: spec_process.clone(),
         seccomp,
         guard_binary,
+        launch_reaches_more: facts.privileged() && namespaces.is_new(nix::sched::CloneFlags::CLONE_NEWUSER),
         oom_score_adj,
         namespaces,
         idmap,

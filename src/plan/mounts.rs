@@ -9,7 +9,7 @@ use super::step::{ABSENT, Bind, Fallback, Filesystem, Op, Properties, REFUSED, S
 use super::{Context, c};
 use crate::bundle::clean;
 use crate::report::Failure;
-use crate::sys::mount::{ATTR_NODEV, ATTR_NOEXEC, ATTR_NOSUID, ATTR_RDONLY};
+use crate::sys::mount::{ATTR_NODEV, ATTR_NOEXEC, ATTR_NOSUID, ATTR_RDONLY, Attr};
 use nix::libc;
 use nix::sched::CloneFlags;
 use oci_spec::runtime::Mount;
@@ -33,7 +33,16 @@ const PROC_FILES: &[&str] = &[
 /// The longest value that fsconfig(2) takes.
 const FSCONFIG_MAX: usize = 255;
 
-/// Plans the mounts in their order.
+/// The mounts as steps.
+#[derive(Debug, Default)]
+pub struct Mounts {
+    /// In the order of the configuration.
+    pub steps: Vec<Step>,
+    /// What is to be read-only, but not before all that belongs in it is there.
+    pub last: Vec<Step>,
+}
+
+/// Plans the mounts.
 ///
 /// # Errors
 /// A destination or an option that is refused.
@@ -41,18 +50,34 @@ pub fn steps(
     mounts: &[Mount],
     context: &Context<'_>,
     degradations: &mut Vec<Degradation>,
-) -> Result<Vec<Step>, Failure> {
-    let mut steps = Vec::new();
-    for mount in mounts {
-        steps.push(step(mount, context, degradations)?);
+) -> Result<Mounts, Failure> {
+    let mut planned = Mounts::default();
+    for (n, mount) in mounts.iter().enumerate() {
+        let mut step = step(mount, context, degradations)?;
+        let at = clean(&Path::new("/").join(mount.destination()));
+        // Into /dev go the default devices and links.
+        let filled = at == Path::new("/dev")
+            || mounts[n + 1..].iter().any(|later| clean(later.destination()).starts_with(&at));
+        if let Op::Filesystem(filesystem) = &mut step.op {
+            let own = &mut filesystem.properties.own;
+            // What else is there from the start has its mount points, or cannot get any.
+            let empty = filesystem.fstype.as_c_str() == c"tmpfs";
+            if empty && filled && own.set & ATTR_RDONLY != 0 {
+                own.set &= !ATTR_RDONLY;
+                let read_only = Attr { set: ATTR_RDONLY, ..Attr::default() };
+                let properties = Properties { own: read_only, ..Properties::default() };
+                planned.last.push(Op::Remount { at: filesystem.at.clone(), properties }.into());
+            }
+        }
+        planned.steps.push(step);
         let of_cgroups = matches!(mount.typ().as_deref(), Some("cgroup" | "cgroup2"));
         if let Some(uid) = context.cgroup_owner.filter(|_| of_cgroups) {
             let at = c(clean(mount.destination()), || "cannot give the cgroup away".into())?;
             let files = context.facts.cgroups.delegate.clone();
-            steps.push(Op::OwnCgroup { at, uid, files }.into());
+            planned.steps.push(Op::OwnCgroup { at, uid, files }.into());
         }
     }
-    Ok(steps)
+    Ok(planned)
 }
 
 /// Whether the configuration shows the host's /dev: then its nodes are there already.

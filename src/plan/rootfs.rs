@@ -67,7 +67,8 @@ pub fn steps(
     push(Op::Propagation { flags: of_host | libc::MS_REC });
     push(Op::Root { path: c(context.rootfs, act)?, nodev: context.nodev, own_parent: shared });
     let mounts = spec.mounts().as_deref().unwrap_or_default();
-    steps.extend(mounts::steps(mounts, context, degradations)?);
+    let planned = mounts::steps(mounts, context, degradations)?;
+    steps.extend(planned.steps);
     if !mounts::has_host_dev(mounts) {
         steps.extend(devices(linux, mounts::has_dev(mounts), context)?);
         for (at, target) in LINKS {
@@ -75,6 +76,7 @@ pub fn steps(
         }
     }
     steps.extend(console.map(Step::from));
+    steps.extend(planned.last);
     let hooks = spec.hooks().as_ref();
     #[allow(deprecated)] // Docker puts a prestart hook on almost every container.
     let on_host = hooks.is_some_and(|h| {

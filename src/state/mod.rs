@@ -114,7 +114,12 @@ impl RecordedCgroup {
 impl Record {
     /// The cgroup, if there is one and it is still there.
     pub fn open_cgroup(&self) -> Option<Cgroup> {
-        self.cgroup.as_ref()?.open().ok()
+        self.present_cgroup()?.open().ok()
+    }
+
+    /// The record of the cgroup, if it is of the present boot.
+    pub fn present_cgroup(&self) -> Option<&RecordedCgroup> {
+        self.cgroup.as_ref().filter(|_| self.of_this_boot())
     }
 
     /// The state as runtime.md, "State", defines it: what hooks read and `state` prints.

@@ -61,11 +61,16 @@ pub fn boot_id() -> std::io::Result<String> {
 }
 
 impl Record {
+    /// Whether it is of the present boot: pids and cgroups of another one mean nothing.
+    pub fn of_this_boot(&self) -> bool {
+        // Where the id is not to be had, what else is known has to tell.
+        boot_id().map_or(true, |id| id == self.boot_id)
+    }
+
     /// Whether the recorded process lives.
     pub fn alive(&self) -> bool {
         self.pid > 0
-            // Where it is not to be had, the start time alone has to tell.
-            && boot_id().map_or(true, |id| id == self.boot_id)
+            && self.of_this_boot()
             && stat(self.pid)
                 .is_some_and(|s| s.start_time == self.start_time && !matches!(s.state, b'Z' | b'X'))
     }

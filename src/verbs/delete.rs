@@ -73,7 +73,7 @@ fn end(record: &Record) -> Result<(), Failure> {
 }
 
 fn finish(entry: Entry, record: &Record) -> Result<(), Failure> {
-    if let Some(cgroup) = &record.cgroup {
+    if let Some(cgroup) = record.present_cgroup() {
         dissolve(cgroup, &record.id)?;
     }
     let state = record.oci(Status::Stopped, 0).to_string();

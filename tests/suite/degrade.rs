@@ -264,6 +264,7 @@ fn limits_are_refused_unless_the_user_lets_them_go() {
     let lab = Lab::new();
     let limited = || {
         lab.bundle()
+            .with_globals(["--cgroup-manager", "disabled"])
             .sh("echo alive")
             .with(|c| c["linux"]["resources"] = json!({ "memory": { "limit": 67_108_864 } }))
     };

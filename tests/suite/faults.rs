@@ -5,6 +5,7 @@ use std::os::unix::process::ExitStatusExt;
 use std::thread::sleep;
 use std::time::Duration;
 
+use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::{Value, json};
@@ -469,7 +470,8 @@ fn a_pid_that_was_used_again_is_never_signalled() {
     }
     c.call("delete", ["--force"]).done().ok();
     assert!(alive(bystander.pid()));
-    kill(first, Signal::SIGKILL).unwrap();
+    // Where the container has a cgroup, that was known still, and its process has gone with it.
+    assert!(matches!(kill(first, Signal::SIGKILL), Ok(()) | Err(Errno::ESRCH)));
 }
 
 #[test]

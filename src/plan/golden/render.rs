@@ -34,6 +34,7 @@ pub fn plan(plan: &Plan) -> String {
         seccomp,
         hooks: kinds,
         guard_binary,
+        launch_reaches_more,
         oom_score_adj,
         degradations,
         remarks,
@@ -48,6 +49,7 @@ pub fn plan(plan: &Plan) -> String {
         Some(path) => format!("seccomp filter, its agent at {}", path.display()),
         None => "seccomp filter".into(),
     }));
+    process.extend(launch_reaches_more.then(|| "sources out of its reach are mounted by us".to_string()));
     process.extend(guard_binary.then(|| "started by a stub, out of sight of our binary".to_string()));
     process.extend(oom_score_adj.map(|score| format!("oom_score_adj {score}")));
     section(&mut lines, "process", process);
