@@ -323,9 +323,9 @@ impl Cgroup {
             Ok(false) | Err(Errno::ENODEV | Errno::ENOENT) => return Ok(()),
             Err(errno) => return Err(errno),
         }
-        self.kill()?;
-        match self.wait_until("populated", false) {
-            Err(Errno::ENODEV) => Ok(()),
+        match self.kill().and_then(|()| self.wait_until("populated", false)) {
+            // Whoever else watches it was faster.
+            Err(Errno::ENODEV | Errno::ENOENT) => Ok(()),
             other => other,
         }
     }

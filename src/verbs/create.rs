@@ -248,10 +248,10 @@ fn bring_up(
         entry.write(CGROUP, &text)?;
     }
     home.make(plan)?;
-    let mut launch = launch::spawn(plan, supplies, &home, entry.lock_fd().as_slice())?
-        .settled(plan, &mut home)?
-        .mapped(plan)?
-        .ready(plan, supplies)?;
+    let born = launch::spawn(plan, supplies, &home, entry.lock_fd().as_slice())?.settled(plan, &mut home)?;
+    // Once more, now that it is known by more than its name.
+    note_cgroup(&home, entry)?;
+    let mut launch = born.mapped(plan)?.ready(plan, supplies)?;
     let found = launch.found();
     record.degraded.append(&mut found.degradations);
     let master = match found.console.take() {
@@ -272,6 +272,13 @@ fn bring_up(
     let spare = save_template(plan, record, supplies.filter.as_ref(), entry);
     spare.and_then(|()| entry.save(record))?;
     Ok((launch, home, master))
+}
+
+/// Writes down what is to be removed if nobody gets to writing the record.
+fn note_cgroup(home: &Home, entry: &Entry) -> Result<(), Failure> {
+    let Some(cgroup) = home.record() else { return Ok(()) };
+    let text = serde_json::to_vec(cgroup).map_err(|e| Failure::new("cannot write state", e.to_string()))?;
+    entry.write(CGROUP, &text)
 }
 
 /// A container that came up in part has had its hooks run: those for its end are due as well (config.md,

@@ -77,10 +77,11 @@ fn without_a_cgroup_events_come_at_the_interval_and_end_with_the_container() {
     let lab = Lab::new();
     let id = without_cgroup(&lab);
     let began = Instant::now();
+    // Both watch by the time that the one has told three times.
+    let slow = lab.call(["events", "--interval", "1h", &id]).spawn();
     let events = lab.call(["events", "--interval", "200ms", &id]).spawn();
     assert!(eventually(PATIENCE, || events.stdout().lines().count() >= 3));
     assert!(began.elapsed() >= Duration::from_millis(600), "the first after one interval");
-    let slow = lab.call(["events", "--interval", "1h", &id]).spawn();
     lab.call(["kill", &id, "KILL"]).done().ok();
     let told = events.wait().ok().stdout;
     told.lines().for_each(|line| assert_nothing_is_known(line, &id));

@@ -255,6 +255,8 @@ fn a_create_whose_system_calls_fail_says_so_and_leaves_nothing() {
         "futex",
         "close",
         "getrandom",
+        // A system call only where the kernel has no vDSO.
+        "clock_gettime",
     ];
     for n in (begin..calls.len()).step_by(2) {
         let name = calls[n].0;
@@ -425,7 +427,8 @@ fn a_damaged_state_is_an_error_and_can_be_removed_by_force() {
     bryo_only!("runc cannot remove what it cannot read");
     let lab = Lab::new();
     for content in ["", "{", "null", "[]", "{\"id\": 1}", "\u{0}\u{1}"] {
-        let c = lab.bundle().create();
+        // A cgroup would be the one thing that is known still.
+        let c = lab.bundle().with_globals(["--cgroup-manager", "disabled"]).create();
         let pid = c.pid();
         for entry in fs::read_dir(lab.root().join(&c.id)).unwrap().flatten() {
             if entry.file_name().to_string_lossy().ends_with(".json") {
@@ -478,7 +481,8 @@ fn a_pid_that_was_used_again_is_never_signalled() {
 fn a_record_of_an_earlier_boot_is_that_of_a_stopped_container() {
     bryo_only!("the record is bryo's");
     let lab = Lab::new();
-    let c = lab.bundle().sleeps().detach();
+    // After a boot there is no cgroup of before.
+    let c = lab.bundle().with_globals(["--cgroup-manager", "disabled"]).sleeps().detach();
     let pid = tamper(&c, "bootId", "00000000-0000-0000-0000-000000000000".into());
     assert_eq!(c.status(), "stopped");
     c.kill("KILL").refuses(1, &["container not running"]);

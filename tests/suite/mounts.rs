@@ -231,6 +231,31 @@ fn an_unknown_kind_of_file_system_is_refused() {
 }
 
 #[test]
+fn tmpcopyup_leaves_the_mode_that_the_tmpfs_was_given() {
+    bryo_only!("runc 1.1 copies the mode, too");
+    let lab = Lab::new();
+    let bundle = lab.bundle().add_mount(tmpfs(&["tmpcopyup", "mode=1770"]));
+    bundle.sh("stat -c %a /mnt").run().prints("1770\n");
+}
+
+#[test]
+fn a_read_only_tmpfs_holds_what_is_mounted_in_it() {
+    let lab = Lab::new();
+    let bundle = lab.bundle().with(|c| {
+        let mounts = c["mounts"].as_array_mut().unwrap();
+        mounts.retain(|mount| !mount["destination"].as_str().unwrap().starts_with("/dev"));
+        mounts.push(json!({ "destination": "/dev", "type": "tmpfs", "source": "tmpfs",
+            "options": ["nosuid", "strictatime", "mode=755", "ro"] }));
+        mounts.push(json!({ "destination": "/dev/pts", "type": "devpts", "source": "devpts",
+            "options": ["newinstance", "ptmxmode=0666", "mode=0620"] }));
+    });
+    let script = "echo x > /dev/null && test -c /dev/pts/ptmx && readlink /dev/fd && touch /dev/x";
+    let ran = bundle.sh(script).run();
+    assert_eq!(ran.stdout, "/proc/self/fd\n", "{ran:?}");
+    assert!(ran.stderr.contains("Read-only file system"), "{ran:?}");
+}
+
+#[test]
 fn tmpcopyup_fills_the_tmpfs_with_what_it_covers() {
     let lab = Lab::new();
     let mut mount = tmpfs(&["tmpcopyup", "mode=0755"]);

@@ -101,7 +101,7 @@ fn run_in_the_background_returns_once_the_container_is_ready() {
 fn run_in_the_foreground_passes_it_on_meanwhile() {
     let lab = Lab::new();
     let supervisor = Supervisor::new(&lab);
-    let script = "say(qq(READY=1)); print qq(said\\n); $SIG{TERM} = sub { exit 7 }; $| = 1; sleep while 1";
+    let script = "$SIG{TERM} = sub { exit 7 }; say(qq(READY=1)); sleep while 1";
     let running = speaker(&lab, script).call("run", NONE).env("NOTIFY_SOCKET", &supervisor.address).spawn();
     let told = supervisor.hears();
     assert!(told.contains("READY=1"), "{told:?}");

@@ -135,3 +135,27 @@ fn the_state_of_root_is_in_run() {
     lab.bare_call(["delete", "--force", &id]).done().ok();
     assert!(!entry.exists());
 }
+
+#[test]
+#[ignore = "needs root; scripts/test runs it"]
+fn a_source_that_only_the_caller_reaches_is_shown_to_a_container_with_its_own_ids() {
+    use std::os::unix::fs::PermissionsExt;
+    let lab = Lab::new();
+    // As Podman's directory of a container, when the container's root is not Podman's.
+    let private = lab.dir.join("private");
+    fs::create_dir(&private).unwrap();
+    fs::write(private.join("hosts"), "of the host\n").unwrap();
+    fs::set_permissions(private.join("hosts"), fs::Permissions::from_mode(0o666)).unwrap();
+    fs::set_permissions(&private, fs::Permissions::from_mode(0o700)).unwrap();
+    let map = json!([{ "containerID": 0, "hostID": 100_000, "size": 65536 }]);
+    let bundle = lab.bundle().own_rootfs().with(|c| {
+        c["linux"]["uidMappings"] = map.clone();
+        c["linux"]["gidMappings"] = map;
+    });
+    let bundle = bundle.add_mount(json!({ "destination": "/etc/passwd", "type": "bind",
+        "source": private.join("hosts"), "options": ["bind", "ro"] }));
+    fs::set_permissions(&lab.dir, fs::Permissions::from_mode(0o755)).unwrap();
+    let ran = bundle.sh("cat /etc/passwd; id -u; echo x >> /etc/passwd").run();
+    assert_eq!(ran.stdout, "of the host\n0\n", "{ran:?}");
+    assert!(ran.stderr.contains("Read-only file system"), "{ran:?}");
+}

@@ -60,6 +60,7 @@ fn run_detach_returns_while_the_container_runs() {
     for flag in ["-d", "--detach"] {
         let c = lab.bundle().waits().launch("run", &[flag]);
         assert_eq!(c.status(), "running");
+        c.wait_for_output("ready");
         c.kill("TERM").ok();
         c.wait_until_stopped();
         // A detached container stays until it is deleted.

@@ -15,6 +15,7 @@ both_managers!(
     two_hundred_containers_leave_nothing,
     a_runtime_that_is_killed_while_it_creates_leaves_nothing_that_delete_does_not_find,
     a_test_that_leaves_a_cgroup_or_a_unit_fails,
+    a_container_whose_state_is_damaged_is_known_by_its_cgroup,
 );
 
 fn two_hundred_containers_leave_nothing(ground: &Ground) {
@@ -55,6 +56,15 @@ fn a_runtime_that_is_killed_while_it_creates_leaves_nothing_that_delete_does_not
         ground.lab.call(["delete", "--force", bundle.id()]).done().ok();
         ground.lab.assert_nothing_left();
     }
+}
+
+fn a_container_whose_state_is_damaged_is_known_by_its_cgroup(ground: &Ground) {
+    bryo_only!("runc cannot remove what it cannot read");
+    let container = ground.bundle().detach();
+    fs::write(ground.lab.root().join(&container.id).join("state.json"), "{").unwrap();
+    container.call("state", NONE).done().refuses(1, &[]);
+    container.call("delete", ["--force"]).done().ok();
+    ground.lab.assert_nothing_left();
 }
 
 /// A check that cannot fail would be worth nothing.
