@@ -4,12 +4,15 @@
 //! not needed for the bundle at hand is not read at all.
 
 pub mod cgroup;
+pub mod devices;
 pub mod idmap;
 pub mod namespaces;
 pub mod process;
 
 use crate::sys;
 use idmap::{IdRange, Subids};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 /// The facts that a plan is made from. Tests build them by hand.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,6 +41,8 @@ pub struct Facts {
     pub lsm: process::Lsm,
     /// The cgroup hierarchy and our part in it.
     pub cgroups: cgroup::Cgroups,
+    /// Devices of the configuration that the host has elsewhere: their paths in the container and on the host.
+    pub devices: BTreeMap<PathBuf, PathBuf>,
 }
 
 pub const CAP_CHOWN: u32 = 0;
@@ -102,6 +107,7 @@ pub fn read(needs: Needs) -> sys::Result<Facts> {
         oom_score_adj: if needs.oom_score_adj { process::oom_score_adj() } else { 0 },
         lsm: if needs.lsm { process::lsm() } else { process::Lsm::default() },
         cgroups: cgroup::Cgroups::none(cgroup::Hierarchy::Absent),
+        devices: BTreeMap::new(),
     };
     if facts.in_child_userns {
         facts.own_ids = idmap::own();

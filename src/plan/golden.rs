@@ -20,7 +20,7 @@ use crate::host::process::Lsm;
 use crate::spec::{self, SpecKind};
 use nix::libc;
 use serde_json::{Value, json};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 /// The three that a plan is made from.
@@ -90,6 +90,7 @@ fn alice() -> Facts {
         binary_owner: 0,
         lsm: Lsm::default(),
         cgroups: session(),
+        devices: BTreeMap::new(),
     }
 }
 
@@ -386,6 +387,7 @@ goldens! {
     // The root.
     devices_of_root
     devices_of_a_plain_user
+    devices_that_the_host_has_elsewhere
     device_rules_hold_without_mknod
     device_rules_with_mknod_are_refused
     device_rules_by_a_filter
@@ -693,6 +695,16 @@ fn devices() -> Value {
 
 fn devices_of_root() -> Scenario {
     scenario(with(bare(), &json!({"linux": {"devices": devices()}})), root())
+}
+
+fn devices_that_the_host_has_elsewhere() -> Scenario {
+    let moss = json!([
+        {"path": "/dev/moss", "type": "c", "major": 1, "minor": 3},
+        {"path": "/dev/ptmx", "type": "c", "major": 5, "minor": 2}
+    ]);
+    let mut facts = alice();
+    facts.devices.insert("/dev/moss".into(), "/dev/null".into());
+    scenario(with(one_id(), &json!({"linux": {"devices": moss}})), facts)
 }
 
 fn devices_of_a_plain_user() -> Scenario {

@@ -17,6 +17,8 @@ mod resources;
 mod rootfs;
 pub mod step;
 
+pub use rootfs::wanted_devices;
+
 use crate::bundle::Bundle;
 use crate::host::{Facts, Needs};
 use crate::report::Failure;

@@ -6,6 +6,7 @@ use super::step::{Device, Op, Step};
 use super::{Context, c};
 use crate::bundle::clean;
 use crate::host::CAP_MKNOD;
+use crate::host::devices::Wanted;
 use crate::report::Failure;
 use nix::libc;
 use nix::sched::CloneFlags;
@@ -153,7 +154,8 @@ fn devices(linux: &Linux, own_dev: bool, context: &Context<'_>) -> Result<Vec<St
             Op::Device { source: at.clone(), at, device, optional: true }.into()
         });
     }
-    for wanted in wanted {
+    // Its place is taken by the link to the container's own terminals.
+    for wanted in wanted.iter().filter(|device| clean(device.path()) != Path::new("/dev/ptmx")) {
         steps.push(device(wanted, can_make, context)?.into());
     }
     Ok(steps)
@@ -185,7 +187,22 @@ fn device(wanted: &LinuxDevice, can_make: bool, context: &Context<'_>) -> Result
             gid: wanted.gid().unwrap_or(0),
         });
     }
-    Ok(Op::Device { source: c(&at, act)?, at: c(&at, act)?, device, optional: false })
+    let source = context.facts.devices.get(&at).unwrap_or(&at);
+    Ok(Op::Device { source: c(source, act)?, at: c(&at, act)?, device, optional: false })
+}
+
+/// The devices that the configuration lists, for the host to be looked through.
+pub fn wanted_devices(spec: &Spec) -> Vec<Wanted> {
+    let listed = spec.linux().as_ref().and_then(|linux| linux.devices().as_ref());
+    let wanted = listed.into_iter().flatten().filter_map(|device| {
+        Some(Wanted {
+            path: clean(&Path::new("/").join(device.path())),
+            block: device.typ() == LinuxDeviceType::B,
+            major: u64::try_from(device.major()).ok()?,
+            minor: u64::try_from(device.minor()).ok()?,
+        })
+    });
+    wanted.collect()
 }
 
 fn sysctls(

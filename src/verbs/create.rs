@@ -173,7 +173,8 @@ pub fn make(store: &Store, flags: &Create, manner: &Manner) -> Result<Made, Fail
         cgroups: manner.cgroups != Some(Manager::Disabled),
         ..plan::needs(&bundle.spec, geteuid().as_raw(), getegid().as_raw())
     };
-    let facts = host::read(needs).act(|| "cannot read facts of the host")?;
+    let mut facts = host::read(needs).act(|| "cannot read facts of the host")?;
+    facts.devices = host::devices::elsewhere(&plan::wanted_devices(&bundle.spec));
     let request = request(flags, manner);
     let mut plan = plan::decide(&bundle, &facts, &request)?;
     bundle.remarks.iter().chain(&plan.remarks).for_each(|remark| warn(remark));
