@@ -2,12 +2,15 @@
 
 use std::fs;
 use std::path::Path;
+use std::process::Child;
 use std::sync::LazyLock;
 
 use crate::lab::{Place, Program, Ran, cgroup_values, is_running, runtime, wait_until};
 
 struct Containerd {
     place: Place,
+    /// Ended by the janitor.
+    _daemon: Child,
 }
 
 const IMAGE: &str = "docker.io/library/moss:latest";
@@ -29,11 +32,11 @@ impl Containerd {
             at("sock")
         );
         fs::write(at("config.toml"), config).unwrap();
-        Program::new("containerd")
+        let daemon = Program::new("containerd")
             .words(&format!("--config {}", at("config.toml")))
             .in_shell(&format!("echo $$ > {}; exec \"$@\"", at("pid")))
             .daemon(Path::new(&at("log")));
-        let containerd = Containerd { place };
+        let containerd = Containerd { place, _daemon: daemon };
         wait_until("containerd", || containerd.run("version").status.success());
         containerd.import();
         containerd

@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::path::Path;
+use std::process::Child;
 use std::sync::LazyLock;
 
 use serde_json::{Value, json};
@@ -12,6 +13,8 @@ use crate::lab::{runtime, runtime_name, wait_until};
 
 struct Docker {
     place: Place,
+    /// Ended by the janitor.
+    _daemon: Child,
 }
 
 fn docker() -> &'static Docker {
@@ -64,11 +67,14 @@ impl Docker {
                 .words("/usr/share/docker.io/contrib/dockerd-rootless.sh")
                 .words(&daemon)
                 .env("DOCKERD_ROOTLESS_ROOTLESSKIT_NET", "slirp4netns")
+                .env("DOCKERD_ROOTLESS_ROOTLESSKIT_STATE_DIR", at("rootlesskit"))
                 .env("HOME", place.dir.join("home"))
         };
         fs::create_dir_all(at("home")).unwrap();
-        call.in_shell(&format!("echo $$ > {}; exec \"$@\"", at("daemon.pid"))).daemon(Path::new(&at("log")));
-        let docker = Docker { place };
+        let daemon = call
+            .in_shell(&format!("echo $$ > {}; exec \"$@\"", at("daemon.pid")))
+            .daemon(Path::new(&at("log")));
+        let docker = Docker { place, _daemon: daemon };
         let mut up = false;
         for _ in 0..300 {
             up = docker.run("version").status.success();
@@ -141,7 +147,6 @@ fn the_runtime_under_test_is_the_one_that_runs() {
         format!("{} running", runtime_name())
     );
     assert!(d.inspect(&name, "{{.State.Pid}}").parse::<i32>().unwrap() > 1);
-    d.remove(&name);
 }
 
 #[test]
@@ -209,7 +214,6 @@ fn exec_runs_in_the_container() {
         .prints("1000 /tmp red");
     d.call(&format!("exec --interactive {name} cat")).stdin("typed").run().prints("typed");
     d.run(&format!("exec {name} sh -c 'exit 9'")).exits(9);
-    d.remove(&name);
 }
 
 #[test]
@@ -220,7 +224,6 @@ fn exec_of_what_is_no_program_is_126() {
     let name = d.detached("");
     d.run(&format!("exec {name} no-such-command")).exits(126).says("no-such-command");
     d.run(&format!("exec {name} /bin/text")).exits(126);
-    d.remove(&name);
 }
 
 #[test]
@@ -235,7 +238,6 @@ fn exec_on_a_terminal_and_detached() {
         .says("31 97");
     d.run(&format!("exec --detach {name} touch /tmp/done")).ok();
     wait_until("the file", || d.run(&format!("exec {name} test -e /tmp/done")).status.success());
-    d.remove(&name);
 }
 
 #[test]
@@ -246,7 +248,6 @@ fn top_and_stats() {
     d.run(&format!("top {name}")).ok().says("sleep 1000");
     let line = d.run(&format!("stats --no-stream --format '{{{{.PIDs}}}} {{{{.MemUsage}}}}' {name}")).text();
     assert!(line.starts_with("2 ") && line.ends_with("/ 64MiB"), "{line}");
-    d.remove(&name);
 }
 
 #[test]
@@ -286,7 +287,6 @@ fn pause_and_unpause() {
     assert_eq!(d.inspect(&name, "{{.State.Status}}"), "paused");
     d.run(&format!("unpause {name}")).ok();
     d.run(&format!("exec {name} true")).ok();
-    d.remove(&name);
 }
 
 #[test]
@@ -299,7 +299,6 @@ fn restart_and_forced_removal() {
     let after = d.inspect(&name, "{{.State.Pid}}");
     assert_ne!(before, after);
     let id = d.inspect(&name, "{{.Id}}");
-    d.remove(&name);
     wait_until("the shim is gone", || !is_running(&id));
     d.run(&format!("inspect {name}")).exits(1);
 }
@@ -315,7 +314,6 @@ fn limits_and_their_update() {
     d.run(&format!("update --memory 96m --memory-swap 96m {name}")).ok();
     d.run(&format!("update --cpus 0.25 --pids-limit 44 {name}")).ok();
     assert_eq!(show(), "100663296\n25000 100000\n44");
-    d.remove(&name);
 }
 
 #[test]
@@ -347,7 +345,6 @@ fn networks_of_every_kind() {
     let name = d.detached("");
     let theirs = d.run(&format!("exec {name} readlink /proc/1/ns/net")).text();
     d.sh(&format!("--network container:{name}"), "readlink /proc/self/ns/net").prints(&theirs);
-    d.remove(&name);
 }
 
 #[test]
@@ -449,7 +446,6 @@ fn namespaces_of_the_hosts() {
     let theirs = d.run(&format!("exec {name} readlink /proc/1/ns/ipc")).text();
     d.sh(&format!("{NONE} --ipc container:{name} --pid container:{name}"), "readlink /proc/self/ns/ipc")
         .prints(&theirs);
-    d.remove(&name);
 }
 
 #[test]
@@ -479,7 +475,6 @@ fn healthcheck() {
     let name = d.detached("--health-cmd 'test -e /tmp/well' --health-interval 1s --health-retries 1");
     d.run(&format!("exec {name} touch /tmp/well")).ok();
     wait_until("it is well", || d.inspect(&name, "{{.State.Health.Status}}") == "healthy");
-    d.remove(&name);
 }
 
 #[test]
@@ -489,7 +484,6 @@ fn checkpoint_is_done_or_refused() {
     let name = d.detached("");
     d.run(&format!("checkpoint create {name} one")).fails();
     d.run(&format!("exec {name} true")).ok();
-    d.remove(&name);
 }
 
 #[test]

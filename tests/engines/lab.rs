@@ -7,14 +7,14 @@ use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitStatus, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, OnceLock};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 /// How long anything may take before the test gives up: an engine in a guest is slow, and others run beside it.
-pub const PATIENCE: Duration = Duration::from_secs(90);
+pub const PATIENCE: Duration = Duration::from_secs(180);
 
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
@@ -108,15 +108,15 @@ impl Place {
     }
 
     fn hire_janitor(&self, last_words: &str) {
-        // A handle that is never dropped, so that the janitor's stdin ends with this process.
-        static HANDLES: Mutex<Vec<std::process::ChildStdin>> = Mutex::new(Vec::new());
+        // Never dropped, so that the janitor's stdin ends with this process.
+        static JANITORS: Mutex<Vec<Child>> = Mutex::new(Vec::new());
         let script = format!(
             "trap '' INT TERM HUP; read -r _\n{last_words}\n\
              rm -rf \"$DIR\" 2>/dev/null || unshare --user --map-root-user --map-auto -- rm -rf \"$DIR\""
         );
         let log = File::create(format!("{}.janitor", self.dir.display())).unwrap();
         fs::remove_file(format!("{}.janitor", self.dir.display())).unwrap();
-        let mut janitor = Command::new("setsid")
+        let janitor = Command::new("setsid")
             .args(["bash", "-c", &script])
             .env("DIR", &self.dir)
             .env("PATH", PATH)
@@ -126,7 +126,7 @@ impl Place {
             .stderr(log)
             .spawn()
             .unwrap();
-        HANDLES.lock().unwrap().push(janitor.stdin.take().unwrap());
+        JANITORS.lock().unwrap().push(janitor);
     }
 
     /// A name that no other container of the suite has.
@@ -308,9 +308,10 @@ impl Program {
     }
 
     /// Start it, a daemon, with its output in this file. The janitor ends it.
-    pub fn daemon(self, log: &Path) {
+    #[must_use]
+    pub fn daemon(self, log: &Path) -> Child {
         let log = File::create(log).unwrap();
-        self.command().stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap();
+        self.command().stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap()
     }
 }
 
