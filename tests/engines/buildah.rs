@@ -27,8 +27,8 @@ fn from_moss(test: impl FnOnce(&str)) {
 #[ignore = "needs buildah: scripts/test runs it in the guest"]
 fn run_shows_output_and_exit_code() {
     from_moss(|name| {
-        run(&format!("run {name} -- echo leaf")).prints("leaf");
-        run(&format!("run {name} -- sh -c 'exit 5'")).exits(5);
+        run(&format!("run --network none {name} -- echo leaf")).prints("leaf");
+        run(&format!("run --network none {name} -- sh -c 'exit 5'")).exits(5);
     });
 }
 
@@ -36,8 +36,8 @@ fn run_shows_output_and_exit_code() {
 #[ignore = "needs buildah: scripts/test runs it in the guest"]
 fn run_keeps_what_it_writes() {
     from_moss(|name| {
-        run(&format!("run {name} -- sh -c 'echo green > /leaf'")).ok();
-        run(&format!("run {name} -- cat /leaf")).prints("green");
+        run(&format!("run --network none {name} -- sh -c 'echo green > /leaf'")).ok();
+        run(&format!("run --network none {name} -- cat /leaf")).prints("green");
     });
 }
 
@@ -46,7 +46,7 @@ fn run_keeps_what_it_writes() {
 fn run_as_another_user_in_a_directory() {
     from_moss(|name| {
         run(&format!(
-            "run --user 1000 --workingdir /tmp --env LEAF=red {name} -- sh -c 'echo $(id -u) $PWD $LEAF'"
+            "run --network none --user 1000 --workingdir /tmp --env LEAF=red {name} -- sh -c 'echo $(id -u) $PWD $LEAF'"
         ))
         .prints("1000 /tmp red");
     });
@@ -56,7 +56,7 @@ fn run_as_another_user_in_a_directory() {
 #[ignore = "needs buildah: scripts/test runs it in the guest"]
 fn run_on_a_terminal() {
     from_moss(|name| {
-        buildah(podman(), &format!("run --tty {name} -- sh"))
+        buildah(podman(), &format!("run --network none --tty {name} -- sh"))
             .on_terminal(30, 90, "test -t 0 && echo is-a-$((1+1))tty\nexit 3\n")
             .run()
             .exits(3)
@@ -69,7 +69,7 @@ fn run_on_a_terminal() {
 fn run_with_a_volume_and_without_capabilities() {
     let dir = podman().place.scratch();
     from_moss(|name| {
-        run(&format!("run --volume {}:/mnt --cap-drop all {name} -- sh -c 'echo x > /mnt/a; grep CapEff /proc/self/status'", dir.display()))
+        run(&format!("run --network none --volume {}:/mnt --cap-drop all {name} -- sh -c 'echo x > /mnt/a; grep CapEff /proc/self/status'", dir.display()))
             .ok()
             .says("0000000000000000");
         assert!(dir.join("a").exists());
@@ -80,7 +80,7 @@ fn run_with_a_volume_and_without_capabilities() {
 #[ignore = "needs buildah: scripts/test runs it in the guest"]
 fn run_a_command_that_does_not_exist() {
     from_moss(|name| {
-        run(&format!("run {name} -- no-such-command")).fails().says("no-such-command");
+        run(&format!("run --network none {name} -- no-such-command")).fails().says("no-such-command");
     });
 }
 
@@ -89,8 +89,7 @@ fn run_a_command_that_does_not_exist() {
 fn run_with_host_network_and_namespaces() {
     from_moss(|name| {
         let shown =
-            run(&format!("run --network host --pid host --ipc host {name} -- readlink /proc/self/ns/net"))
-                .text();
+            run(&format!("run --network host --pid host {name} -- readlink /proc/self/ns/net")).text();
         assert_eq!(shown, crate::lab::namespace("self", "net"));
     });
 }

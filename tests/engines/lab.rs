@@ -55,6 +55,56 @@ pub fn not_here(reason: &str) {
     std::io::stderr().write_all(note.as_bytes()).unwrap();
 }
 
+/// What a case asks of the machine, beyond user namespaces. The guest has all of it.
+#[derive(Clone, Copy)]
+pub enum Need {
+    /// cgroup v2
+    Cgroups,
+    /// systemd, the user's own for a plain user
+    Systemd,
+    /// /dev/net/tun and /dev/fuse that may be opened, for networks and mounts of a plain user
+    Devices,
+    /// Podman 5, for pasta
+    Podman5,
+}
+
+impl Need {
+    /// What of it the machine lacks.
+    fn lacking(self) -> Option<&'static str> {
+        let openable = |path| File::options().read(true).write(true).open(path).is_ok();
+        let (there, lack) = match self {
+            Need::Cgroups => (Path::new("/sys/fs/cgroup/cgroup.controllers").exists(), "cgroup v2"),
+            Need::Systemd => {
+                let run = if is_root() { Some("/run".into()) } else { std::env::var_os("XDG_RUNTIME_DIR") };
+                let private = run.map(|run| Path::new(&run).join("systemd/private"));
+                (private.is_some_and(|path| path.exists()), "the user's systemd")
+            }
+            Need::Devices => {
+                (openable("/dev/net/tun") && openable("/dev/fuse"), "/dev/net/tun and /dev/fuse")
+            }
+            Need::Podman5 => {
+                let version = Program::new("podman").words("--version").run().text();
+                (!version.contains("version 4") && !version.contains("version 3"), "Podman 5")
+            }
+        };
+        (!there).then_some(lack)
+    }
+}
+
+pub fn lacking(needs: &[Need]) -> Option<String> {
+    needs.iter().find_map(|need| need.lacking()).map(|lack| format!("needs {lack}"))
+}
+
+/// Leave a case where the machine has not what it needs.
+macro_rules! needs {
+    ($($need:ident),+) => {
+        if let Some(lack) = crate::lab::lacking(&[$(crate::lab::Need::$need),+]) {
+            return crate::lab::not_here(&lack);
+        }
+    };
+}
+pub(crate) use needs;
+
 /// Leave a case that a peer is known to fail, with the reason. For bryo itself nothing is ever left out.
 macro_rules! fails_with {
     ($($peer:literal)|+, $reason:literal) => {

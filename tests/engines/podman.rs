@@ -5,7 +5,9 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::LazyLock;
 
-use crate::lab::{Place, Program, Ran, configure, fails_with, is_root, is_running, namespace, not_here};
+use crate::lab::{
+    Place, Program, Ran, configure, fails_with, is_root, is_running, namespace, needs, not_here,
+};
 use crate::lab::{cgroup_values, runtime, runtime_name, wait_until};
 
 /// Podman with storage of its own.
@@ -340,6 +342,7 @@ mod life {
     #[test]
     #[ignore = "needs podman: scripts/test runs it in the guest"]
     fn stats_counts() {
+        needs!(Cgroups);
         let p = podman();
         let name = p.detached("--memory 64m");
         let line =
@@ -386,6 +389,7 @@ mod life {
     #[test]
     #[ignore = "needs podman: scripts/test runs it in the guest"]
     fn pause_stops_and_unpause_goes_on() {
+        needs!(Cgroups);
         let p = podman();
         let name = p.background("", "i=0; while :; do i=$((i+1)); echo $i > /tmp/i; done");
         p.run(&format!("pause {name}")).ok();
@@ -491,6 +495,7 @@ mod limits {
     #[test]
     #[ignore = "needs podman: scripts/test runs it in the guest"]
     fn of_run() {
+        needs!(Cgroups);
         let out = podman().sh("--memory 48m --cpus 0.5 --pids-limit 33", SHOW);
         assert_eq!(lines(out), ["50331648", "50000 100000", "33"]);
     }
@@ -498,6 +503,7 @@ mod limits {
     #[test]
     #[ignore = "needs podman: scripts/test runs it in the guest"]
     fn of_run_less_common() {
+        needs!(Cgroups);
         let options = "--memory 48m --memory-reservation 16m --memory-swap 64m --cpu-shares 512";
         let out = podman().sh(options, "cd /sys/fs/cgroup; cat memory.low memory.swap.max cpu.weight");
         let out = lines(out);
@@ -509,6 +515,7 @@ mod limits {
     #[test]
     #[ignore = "needs podman: scripts/test runs it in the guest"]
     fn update_of_a_running_container() {
+        needs!(Cgroups);
         let p = podman();
         let name = p.detached("--memory 64m");
         p.run(&format!("update --memory 96m {name}")).ok();
@@ -521,6 +528,7 @@ mod limits {
     #[test]
     #[ignore = "needs podman: scripts/test runs it in the guest"]
     fn unified_keys() {
+        needs!(Cgroups);
         let out = podman().sh("--cgroup-conf memory.high=33554432", "cat /sys/fs/cgroup/memory.high");
         out.prints("33554432");
     }
@@ -528,6 +536,7 @@ mod limits {
     #[test]
     #[ignore = "needs podman: scripts/test runs it in the guest"]
     fn want_of_memory_kills_and_is_told() {
+        needs!(Cgroups);
         let p = podman();
         // systemd removes the cgroup when the last process is gone, and conmon may come too late to read in it
         // (with runc more often than not).
@@ -569,6 +578,7 @@ mod limits {
     #[test]
     #[ignore = "needs podman: scripts/test runs it in the guest"]
     fn cgroups_split_in_a_unit() {
+        needs!(Cgroups, Systemd);
         let p = podman();
         let call = p.call("run --rm --cgroups split --cgroupns host moss cat /proc/self/cgroup");
         let unit = p.place.name();
@@ -589,6 +599,7 @@ mod limits {
     #[test]
     #[ignore = "needs podman: scripts/test runs it in the guest"]
     fn cgroup_parent() {
+        needs!(Cgroups, Systemd);
         let parent = if is_root() { "moss.slice" } else { "user-moss.slice" };
         let out = podman().sh(&format!("--cgroup-parent {parent} --cgroupns host"), "cat /proc/self/cgroup");
         out.ok().says(&format!("{parent}/libpod-"));
@@ -610,6 +621,7 @@ mod limits {
     #[test]
     #[ignore = "needs podman: scripts/test runs it in the guest"]
     fn cgroup_namespace_is_private() {
+        needs!(Cgroups);
         podman().sh("", "cat /proc/self/cgroup").prints("0::/");
     }
 }
@@ -713,6 +725,10 @@ mod isolation {
     fn namespaces_of_the_hosts() {
         let p = podman();
         for (option, kind) in [("--pid host", "pid"), ("--ipc host", "ipc"), ("--uts host", "uts")] {
+            if kind == "ipc" && !Path::new("/dev/mqueue").exists() {
+                not_here("Podman binds the host's /dev/mqueue, which is not there");
+                continue;
+            }
             let shown = p.sh(option, &format!("readlink /proc/self/ns/{kind}")).text();
             assert_eq!(shown, namespace("self", kind), "{option}");
         }
@@ -898,6 +914,7 @@ mod network {
     #[test]
     #[ignore = "needs podman: scripts/test runs it in the guest"]
     fn bridge_joins_two_containers() {
+        needs!(Devices);
         let p = podman();
         let net = p.place.name();
         p.run(&format!("network create --disable-dns {net}")).ok();
@@ -916,6 +933,7 @@ mod network {
     #[test]
     #[ignore = "needs podman: scripts/test runs it in the guest"]
     fn published_port_is_reached_from_the_host() {
+        needs!(Podman5);
         let p = podman();
         let (net, port) = if is_root() { ("bridge", 18081) } else { ("pasta", 18082) };
         if is_root() {
@@ -959,6 +977,7 @@ mod pods {
     #[test]
     #[ignore = "needs podman: scripts/test runs it in the guest"]
     fn pod_is_paused_stopped_and_started_as_one() {
+        needs!(Cgroups);
         let p = podman();
         let pod = p.place.name();
         p.run(&format!("pod create --name {pod} --network none")).ok();
@@ -976,6 +995,7 @@ mod pods {
     #[test]
     #[ignore = "needs podman: scripts/test runs it in the guest"]
     fn pod_has_limits() {
+        needs!(Cgroups);
         let p = podman();
         let pod = p.place.name();
         p.run(&format!("pod create --name {pod} --network none --memory 80m")).ok();
@@ -989,6 +1009,7 @@ mod pods {
     #[test]
     #[ignore = "needs podman: scripts/test runs it in the guest"]
     fn kube_play() {
+        needs!(Cgroups);
         let p = podman();
         let pod = p.place.name();
         let yaml = p.place.file(
@@ -1040,6 +1061,7 @@ mod systemd {
     #[test]
     #[ignore = "needs podman: scripts/test runs it in the guest"]
     fn systemd_mode_gives_a_writable_cgroup_and_run() {
+        needs!(Cgroups);
         let script = "mkdir /sys/fs/cgroup/moss && touch /run/a /run/lock/a && echo $container";
         podman().sh("--systemd always", script).prints("podman");
     }
@@ -1047,6 +1069,7 @@ mod systemd {
     #[test]
     #[ignore = "needs podman: scripts/test runs it in the guest"]
     fn quadlet_unit_is_started_when_the_container_says_so() {
+        needs!(Cgroups, Systemd);
         let p = podman();
         let name = p.place.name();
         let user = if is_root() { "" } else { "--user" };
@@ -1107,11 +1130,12 @@ mod rootless {
     #[ignore = "needs podman: scripts/test runs it in the guest"]
     fn keep_id() {
         let p = podman();
+        let uid = nix::unistd::getuid().as_raw();
         let dir = p.place.scratch();
         p.sh(&format!("--userns keep-id --volume {}:/mnt", dir.display()), "id -u; touch /mnt/mine")
-            .prints("1000");
+            .prints(&uid.to_string());
         use std::os::unix::fs::MetadataExt;
-        assert_eq!(fs::metadata(dir.join("mine")).unwrap().uid(), nix::unistd::getuid().as_raw());
+        assert_eq!(fs::metadata(dir.join("mine")).unwrap().uid(), uid);
         p.sh("--userns keep-id:uid=7,gid=8", "id -u; id -g").prints("7\n8");
     }
 
@@ -1145,18 +1169,21 @@ mod rootless {
     #[test]
     #[ignore = "needs podman: scripts/test runs it in the guest"]
     fn pasta() {
+        needs!(Podman5);
         podman().sh("--network pasta", "test -e /sys/class/net/lo && echo up").prints("up");
     }
 
     #[test]
     #[ignore = "needs podman: scripts/test runs it in the guest"]
     fn slirp4netns() {
+        needs!(Devices);
         podman().sh("--network slirp4netns", "cd /sys/class/net; echo *").ok().says("tap0");
     }
 
     #[test]
     #[ignore = "needs podman: scripts/test runs it in the guest"]
     fn slirp4netns_published_port() {
+        needs!(Devices);
         let p = podman();
         let script = "mkdir /w; echo leaf > /w/index.html; httpd -f -h /w -p 80";
         let server = p.background("--network slirp4netns --publish 18084:80", script);
@@ -1168,6 +1195,7 @@ mod rootless {
     #[test]
     #[ignore = "needs podman: scripts/test runs it in the guest"]
     fn device_of_the_users() {
+        needs!(Devices);
         podman().sh("--device /dev/fuse", "test -c /dev/fuse && : < /dev/fuse; echo $?").prints("0");
     }
 
@@ -1185,6 +1213,7 @@ mod rootless {
     #[test]
     #[ignore = "needs podman: scripts/test runs it in the guest"]
     fn with_vfs_and_with_fuse_overlayfs() {
+        needs!(Devices);
         let p = podman();
         for options in ["--storage-driver vfs", "--storage-opt overlay.mount_program=/usr/bin/fuse-overlayfs"]
         {
