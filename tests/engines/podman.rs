@@ -1315,11 +1315,11 @@ mod rootful {
     #[ignore = "needs podman: scripts/test runs it in the guest"]
     fn systemd_properties_by_annotation() {
         let p = podman();
-        let name = p.detached("--annotation org.systemd.property.Description=\"moss\"");
+        let name = p.detached("--annotation org.systemd.property.RuntimeMaxUSec='uint64 900000000'");
         let id = p.inspect(&name, "{{.Id}}");
         Program::new("systemctl")
-            .words(&format!("show --property Description --value libpod-{id}.scope"))
+            .words(&format!("show --property RuntimeMaxUSec --value libpod-{id}.scope"))
             .run()
-            .prints("moss");
+            .prints("15min");
     }
 }
