@@ -336,17 +336,7 @@ pub fn dissolve(record: &RecordedCgroup, id: &str) -> Result<(), Failure> {
     };
     cleared.act(act)?;
     if let Some(unit) = &record.unit {
-        match Systemd::connect(&unit.bus).and_then(|mut systemd| systemd.stop(&unit.name)) {
-            // It finds out by itself, as it does for every scope that has become empty.
-            Ok(()) | Err(systemd::Trouble::Unreachable(_)) => {}
-            Err(trouble) => {
-                return Err(told(
-                    format!("cannot stop unit {} of container {id}", unit.name),
-                    &trouble,
-                    unit.user,
-                ));
-            }
-        }
+        stop(unit, id, |systemd| systemd.stop(&unit.name))?;
     }
     cgroup::remove(&record.path, &record.top).act(act)
 }
@@ -358,10 +348,19 @@ fn forget(record: &RecordedCgroup, id: &str) -> Result<(), Failure> {
         let act = || format!("cannot remove cgroup {} of container {id}", record.path.display());
         return cgroup::remove(&record.path, &record.top).act(act);
     };
-    let stopped = Systemd::connect(&unit.bus).and_then(|mut systemd| {
+    stop(unit, id, |systemd| {
         if systemd.describes(&unit.name)? == unit.description { systemd.stop(&unit.name) } else { Ok(()) }
-    });
-    match stopped {
+    })
+}
+
+/// Has systemd stop a unit, if it is to be reached: it finds out by itself, as it does for every scope that has
+/// become empty.
+fn stop(
+    unit: &Unit,
+    id: &str,
+    ask: impl FnOnce(&mut Systemd) -> Result<(), systemd::Trouble>,
+) -> Result<(), Failure> {
+    match Systemd::connect(&unit.bus).and_then(|mut systemd| ask(&mut systemd)) {
         Ok(()) | Err(systemd::Trouble::Unreachable(_)) => Ok(()),
         Err(trouble) => {
             Err(told(format!("cannot stop unit {} of container {id}", unit.name), &trouble, unit.user))

@@ -122,12 +122,11 @@ impl Conversation {
 /// The bind mount of a step, or the one that it falls back to.
 fn bind_of(steps: &[Step], step: u16) -> Option<&Bind> {
     let step = steps.get(usize::from(step))?;
-    let ops = std::iter::once(&step.op).chain(step.or.as_ref().map(|other| &other.op));
-    ops.filter_map(|op| match op {
+    let mut ops = std::iter::once(&step.op).chain(step.or.as_ref().map(|other| &other.op));
+    ops.find_map(|op| match op {
         Op::Bind(bind) => Some(bind),
         _ => None,
     })
-    .next()
 }
 
 /// Listens until the program runs: the line is close-on-exec.

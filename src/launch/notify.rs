@@ -7,7 +7,7 @@
 
 use crate::report::{Act, Failure, debug};
 use crate::state::store::Entry;
-use crate::sys::{self, Errno, pidfd};
+use crate::sys::{self, Errno};
 use nix::fcntl::OFlag;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{
@@ -142,18 +142,5 @@ impl Notify {
             Ok(0) => Err(Errno::ETIMEDOUT),
             other => other.map(drop),
         }
-    }
-}
-
-/// Waits for a container that somebody else is the parent of.
-///
-/// # Errors
-/// As [`Notify::until_ready`].
-pub fn until_ready(notify: &Notify, pid: i32) -> Result<(), Failure> {
-    match pidfd::open(pid) {
-        Ok(container) => notify.until_ready(&container, pid),
-        // It has ended already.
-        Err(Errno::ESRCH) => Ok(()),
-        Err(errno) => Err(Failure::errno("cannot wait for the container", errno)),
     }
 }

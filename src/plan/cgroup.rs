@@ -143,8 +143,7 @@ pub fn decide(
             decided.remarks.clone_from(&wanted.remarks);
             let settings = planner.available(&place, &wanted.settings, degradations, &mut decided.steps)?;
             planner.complete(&mut place, &settings, &wanted)?;
-            decided.nodev = resources::filters(linux, context)
-                && !planner.facts().device_filter
+            decided.nodev = !planner.facts().device_filter
                 && resources::without_filter(linux, context, bounding, degradations)?;
             // With no rules there is nothing that is allowed but the devices of every container, as in runc.
             let listed = linux.resources().as_ref().and_then(|r| r.devices().as_deref()).unwrap_or_default();

@@ -9,7 +9,7 @@ use nix::sched::CloneFlags;
 use oci_spec::runtime::Linux;
 
 /// Whether there are device rules that something has to enforce.
-pub fn filters(linux: &Linux, context: &Context<'_>) -> bool {
+fn filters(linux: &Linux, context: &Context<'_>) -> bool {
     let rules = linux.resources().as_ref().and_then(|r| r.devices().as_ref());
     // In a user namespace no node can be made, and those of the image were not made by its owner: /dev holds what
     // the configuration lists, and nothing else exists.

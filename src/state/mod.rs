@@ -97,8 +97,8 @@ impl RecordedCgroup {
     /// # Errors
     /// `ENOENT` once it is gone, also where another one has its name now.
     pub fn open(&self) -> sys::Result<Cgroup> {
-        self.open_top()?;
-        Cgroup::open(&self.path)
+        let top = self.open_top()?;
+        if self.path == self.top { Ok(top) } else { Cgroup::open(&self.path) }
     }
 
     /// Opens the topmost one of the container's.

@@ -450,7 +450,7 @@ impl Entry {
     pub fn status(&self, record: &Record) -> Status {
         if !record.alive() {
             Status::Stopped
-        } else if record.open_cgroup().is_some_and(|cgroup| cgroup.is_paused()) {
+        } else if record.cgroup.as_ref().is_some_and(|cgroup| cgroup.open().is_ok_and(|it| it.is_paused())) {
             Status::Paused
         } else if self.init_waits() {
             Status::Created

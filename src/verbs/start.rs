@@ -1,7 +1,7 @@
 //! `start`: has a created container run its program, and comes back once it does.
 
 use super::create::Template;
-use crate::launch::notify::{self, Notify};
+use crate::launch::notify::Notify;
 use crate::launch::{hooks, late_failure, until_exec};
 use crate::report::{Act, Failure};
 use crate::state::store::{EXEC, Entry, START_SOCKET, Store};
@@ -36,8 +36,9 @@ pub fn start(store: &Store, id: &str) -> Result<u8, Failure> {
         let _ = super::kill::all(&record, nix::libc::SIGKILL);
         return Err(failure);
     }
-    if let Some(notify) = notify {
-        notify::until_ready(&notify, record.pid)?;
+    // Without a process it has ended already.
+    if let (Some(notify), Some(init)) = (notify, record.pidfd().act(act)?) {
+        notify.until_ready(&init, record.pid)?;
     }
     Ok(0)
 }
