@@ -393,8 +393,7 @@ fn user(text: &str) -> Result<(u32, Option<u32>), String> {
 ///
 /// # Errors
 /// One line that says what is wrong with it.
-pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Call, String> {
-    let args: Vec<OsString> = args.into_iter().collect();
+pub fn parse(args: &[OsString]) -> Result<Call, String> {
     // runc prints its version whatever else is missing, a verb included.
     let is_verb = |arg: &OsString| VERBS.iter().chain(&UNSUPPORTED).any(|verb| arg == verb);
     if args.iter().skip(1).take_while(|arg| !is_verb(arg)).any(|arg| arg == "--version" || arg == "-v") {
@@ -552,7 +551,7 @@ mod tests {
     use super::*;
 
     fn call(line: &str) -> Result<Call, String> {
-        parse(line.split_whitespace().map(OsString::from))
+        parse(&line.split_whitespace().map(OsString::from).collect::<Vec<_>>())
     }
 
     fn parsed(line: &str) -> Verb {

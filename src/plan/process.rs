@@ -9,7 +9,6 @@ use crate::host::{CAP_SYS_RESOURCE, Facts};
 use crate::report::Failure;
 use crate::sys::caps::Sets;
 use crate::sys::process::{Rlimit, Strings};
-use nix::libc;
 use oci_spec::runtime as oci;
 use oci_spec::runtime::{Capabilities, PosixRlimitType};
 use std::ffi::CString;
@@ -288,23 +287,24 @@ fn capabilities(wanted: Option<&oci::LinuxCapabilities>, degradations: &mut Vec<
 
 fn resource(kind: PosixRlimitType) -> (u32, &'static str) {
     use PosixRlimitType as R;
+    use nix::sys::resource::Resource;
     match kind {
-        R::RlimitCpu => (libc::RLIMIT_CPU, "RLIMIT_CPU"),
-        R::RlimitFsize => (libc::RLIMIT_FSIZE, "RLIMIT_FSIZE"),
-        R::RlimitData => (libc::RLIMIT_DATA, "RLIMIT_DATA"),
-        R::RlimitStack => (libc::RLIMIT_STACK, "RLIMIT_STACK"),
-        R::RlimitCore => (libc::RLIMIT_CORE, "RLIMIT_CORE"),
-        R::RlimitRss => (libc::RLIMIT_RSS, "RLIMIT_RSS"),
-        R::RlimitNproc => (libc::RLIMIT_NPROC, "RLIMIT_NPROC"),
-        R::RlimitNofile => (libc::RLIMIT_NOFILE, "RLIMIT_NOFILE"),
-        R::RlimitMemlock => (libc::RLIMIT_MEMLOCK, "RLIMIT_MEMLOCK"),
-        R::RlimitAs => (libc::RLIMIT_AS, "RLIMIT_AS"),
-        R::RlimitLocks => (libc::RLIMIT_LOCKS, "RLIMIT_LOCKS"),
-        R::RlimitSigpending => (libc::RLIMIT_SIGPENDING, "RLIMIT_SIGPENDING"),
-        R::RlimitMsgqueue => (libc::RLIMIT_MSGQUEUE, "RLIMIT_MSGQUEUE"),
-        R::RlimitNice => (libc::RLIMIT_NICE, "RLIMIT_NICE"),
-        R::RlimitRtprio => (libc::RLIMIT_RTPRIO, "RLIMIT_RTPRIO"),
-        R::RlimitRttime => (libc::RLIMIT_RTTIME, "RLIMIT_RTTIME"),
+        R::RlimitCpu => (Resource::RLIMIT_CPU as u32, "RLIMIT_CPU"),
+        R::RlimitFsize => (Resource::RLIMIT_FSIZE as u32, "RLIMIT_FSIZE"),
+        R::RlimitData => (Resource::RLIMIT_DATA as u32, "RLIMIT_DATA"),
+        R::RlimitStack => (Resource::RLIMIT_STACK as u32, "RLIMIT_STACK"),
+        R::RlimitCore => (Resource::RLIMIT_CORE as u32, "RLIMIT_CORE"),
+        R::RlimitRss => (Resource::RLIMIT_RSS as u32, "RLIMIT_RSS"),
+        R::RlimitNproc => (Resource::RLIMIT_NPROC as u32, "RLIMIT_NPROC"),
+        R::RlimitNofile => (Resource::RLIMIT_NOFILE as u32, "RLIMIT_NOFILE"),
+        R::RlimitMemlock => (Resource::RLIMIT_MEMLOCK as u32, "RLIMIT_MEMLOCK"),
+        R::RlimitAs => (Resource::RLIMIT_AS as u32, "RLIMIT_AS"),
+        R::RlimitLocks => (Resource::RLIMIT_LOCKS as u32, "RLIMIT_LOCKS"),
+        R::RlimitSigpending => (Resource::RLIMIT_SIGPENDING as u32, "RLIMIT_SIGPENDING"),
+        R::RlimitMsgqueue => (Resource::RLIMIT_MSGQUEUE as u32, "RLIMIT_MSGQUEUE"),
+        R::RlimitNice => (Resource::RLIMIT_NICE as u32, "RLIMIT_NICE"),
+        R::RlimitRtprio => (Resource::RLIMIT_RTPRIO as u32, "RLIMIT_RTPRIO"),
+        R::RlimitRttime => (Resource::RLIMIT_RTTIME as u32, "RLIMIT_RTTIME"),
     }
 }
 

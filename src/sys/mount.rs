@@ -245,7 +245,9 @@ pub fn magic(fd: BorrowedFd<'_>) -> Result<i64> {
         check(libc::fstatfs(fd.as_raw_fd(), buf.as_mut_ptr()))?;
         buf.assume_init()
     };
-    Ok(buf.f_type)
+    // Its type differs between C libraries, its value does not.
+    #[allow(clippy::unnecessary_cast)]
+    Ok(buf.f_type as i64)
 }
 
 /// The `ST_*` mount flags of the mount that a descriptor lives on (statfs(2), `f_flags`).
