@@ -2,7 +2,7 @@
 
 use super::hooks::describe;
 use crate::plan::Plan;
-use crate::plan::step::Op;
+use crate::plan::step::{Bind, Op};
 use crate::report::{Failure, errno_text, one_line};
 use crate::sync::{Act, Failed, Isolate, Place};
 use crate::sys::Errno;
@@ -11,9 +11,13 @@ use std::process::ExitStatus;
 
 /// What init reported, as who holds the plan says it.
 pub fn failure(failed: &Failed, plan: &Plan) -> Failure {
-    if let Place::Step(n) = failed.place {
-        if let Some(step) = plan.steps.get(usize::from(n)) {
-            return step_failure(failed, &step.op, plan);
+    if let Place::Step(n) | Place::Ids(n) = failed.place {
+        match (failed.place, plan.steps.get(usize::from(n)).map(|step| &step.op)) {
+            (Place::Ids(_), Some(Op::Bind(bind))) => {
+                return ids(bind, failed.errno, &failed.detail, &plan.id);
+            }
+            (_, Some(op)) => return step_failure(failed, op, plan),
+            (_, None) => {}
         }
     }
     let program =
@@ -56,6 +60,26 @@ fn step_failure(failed: &Failed, op: &Op, plan: &Plan) -> Failure {
     }
 }
 
+/// Why a mount cannot show its files with other ids.
+pub fn ids(bind: &Bind, errno: Errno, detail: &[u8], container: &str) -> Failure {
+    let (source, at) = (bind.source.to_string_lossy(), bind.at.to_string_lossy());
+    let act = format!("cannot mount {source} on {at} with other ids in container {container}");
+    let text = errno_text(errno);
+    let failure = |cause: &str| Failure::new(act.clone(), format!("{cause}: {text}")).code("MNT-IDMAP");
+    if !detail.is_empty() {
+        return failure(&one_line(&String::from_utf8_lossy(detail)));
+    }
+    match errno {
+        Errno::EPERM => failure(
+            "only root of the user namespace that its file system was mounted in may, and not where it has other ids already",
+        )
+        .fix("run it as root, or remove idmap and give the files to ids of the container"),
+        Errno::EINVAL => failure("its file system cannot do it, or not in this kernel")
+            .fix("put it on another file system (ext4, xfs, btrfs, tmpfs), or remove idmap"),
+        _ => failure("mount_setattr").fix("bryo needs Linux 5.12 or later for it; in an outer container, allow it"),
+    }
+}
+
 /// What init reported after it was ready, when nobody holds the plan any more.
 pub fn late_failure(failed: &Failed, container: &str, program: &str, cwd: &str) -> Failure {
     let text = errno_text(failed.errno);
@@ -72,7 +96,7 @@ pub fn late_failure(failed: &Failed, container: &str, program: &str, cwd: &str) 
             };
             Failure::new(act(what), text)
         }
-        Place::Step(n) => Failure::new(act(&format!("take step {n}")), text),
+        Place::Step(n) | Place::Ids(n) => Failure::new(act(&format!("take step {n}")), text),
         Place::StartHook(n) => hook_failure("startContainer", n, failed, container),
         Place::Process(what) => process_failure(what, &act, &text, cwd),
         Place::Lookup | Place::Exec => {

@@ -13,6 +13,7 @@ pub mod hooks;
 mod idmap;
 pub mod join;
 mod limits;
+mod mounts;
 pub mod notify;
 mod oom;
 pub mod pidfd;
@@ -214,7 +215,10 @@ impl Launch<Mapped> {
             hooks::run_all("prestart", &plan.hooks.prestart, &state, &plan.id)?;
             hooks::run_all("createRuntime", &plan.hooks.create_runtime, &state, &plan.id)
         };
-        let stage = self.talk.until_ready(&plan.steps, |failed| explain::failure(failed, plan), mounted)?;
+        let mut sources = mounts::Sources::new(plan, &supplies.proc);
+        let shown = |step, tree| sources.shown(step, tree);
+        let explain = |failed: &sync::Failed| explain::failure(failed, plan);
+        let stage = self.talk.until_ready(&plan.steps, explain, shown, mounted)?;
         Ok(Launch { talk: self.talk, stage })
     }
 }

@@ -382,7 +382,19 @@ goldens! {
     devpts_gid_mapped
     file_systems
     bind_mounts
-    idmapped_mount_is_refused
+    idmapped_mounts_of_root
+    idmapped_mounts_in_a_user_namespace_of_root
+    idmapped_mount_with_the_maps_of_a_joined_namespace
+    idmapped_mount_of_root_inside_a_user_namespace
+    idmapped_mounts_of_a_plain_user
+    idmapped_mount_of_a_plain_user_with_the_containers_maps_is_refused
+    idmapped_mount_out_of_the_container_is_refused
+    idmapped_mount_out_of_our_own_ids_is_refused
+    idmapped_mount_in_a_joined_namespace_of_a_plain_user_is_refused
+    idmapped_mount_without_maps_is_refused
+    idmapped_mount_without_gids_is_refused
+    idmapped_mount_with_maps_given_twice_is_refused
+    idmapped_tmpfs_is_refused
     mount_inside_proc_is_refused
     // The root.
     devices_of_root
@@ -671,9 +683,94 @@ fn bind_mounts() -> Scenario {
     scenario(with(one_id(), &json!({ "mounts": mounts })), alice())
 }
 
-fn idmapped_mount_is_refused() -> Scenario {
-    let mounts = json!([{"destination": "/data", "source": "/srv", "options": ["bind", "idmap"]}]);
-    scenario(with(one_id(), &json!({ "mounts": mounts })), alice())
+/// A volume with these options, and these maps of uids and of gids, each of one line.
+fn volume(options: &[&str], uids: [u32; 3], gids: [u32; 3]) -> Value {
+    let map = |[inside, outside, size]: [u32; 3]| match size {
+        0 => json!([]),
+        _ => json!([{"containerID": inside, "hostID": outside, "size": size}]),
+    };
+    json!({
+        "destination": "/data", "source": "/srv", "type": "none", "options": options,
+        "uidMappings": map(uids), "gidMappings": map(gids),
+    })
+}
+
+fn with_mounts(config: Value, mounts: &[Value]) -> Value {
+    with(config, &json!({ "mounts": mounts }))
+}
+
+const NO_MAP: [u32; 3] = [0; 3];
+
+fn idmapped_mounts_of_root() -> Scenario {
+    let mounts = [
+        volume(&["bind", "ro", "rslave"], [100, 1100, 3], [200, 1900, 50]),
+        volume(&["rbind", "ridmap"], [0, 1000, 1], [0, 1000, 1]),
+        volume(&["bind", "idmap=uids=0-1-10#10-11-10;gids=0-100-10"], NO_MAP, NO_MAP),
+    ];
+    scenario(with_mounts(bare(), &mounts), root())
+}
+
+fn idmapped_mounts_in_a_user_namespace_of_root() -> Scenario {
+    let mounts = [
+        volume(&["bind", "idmap"], NO_MAP, NO_MAP),
+        volume(&["rbind", "ridmap=uids=@1-3-10;gids=@0-0-20"], NO_MAP, NO_MAP),
+        volume(&["bind"], [0, 500, 10], [0, 500, 10]),
+    ];
+    scenario(with_mounts(many_ids(), &mounts), root())
+}
+
+fn idmapped_mount_with_the_maps_of_a_joined_namespace() -> Scenario {
+    let namespaces = json!([{"type": "mount"}, {"type": "user", "path": "/proc/42/ns/user"}]);
+    let config = with(bare(), &json!({"linux": {"namespaces": namespaces}}));
+    scenario(with_mounts(config, &[volume(&["bind", "idmap"], NO_MAP, NO_MAP)]), root())
+}
+
+fn idmapped_mount_of_root_inside_a_user_namespace() -> Scenario {
+    scenario(with_mounts(bare(), &[volume(&["rbind"], [0, 0, 65537], [0, 1, 10])]), podman())
+}
+
+fn idmapped_mounts_of_a_plain_user() -> Scenario {
+    let mounts = [
+        volume(&["bind"], [0, 100_004, 10], [0, 1000, 1]),
+        volume(&["bind", "ridmap=uids=0-1000-1#1-100000-65536;gids=@7-0-2"], NO_MAP, NO_MAP),
+    ];
+    scenario(with_mounts(many_ids(), &mounts), alice_with_subids())
+}
+
+fn idmapped_mount_of_a_plain_user_with_the_containers_maps_is_refused() -> Scenario {
+    scenario(with_mounts(one_id(), &[volume(&["bind", "idmap"], NO_MAP, NO_MAP)]), alice())
+}
+
+fn idmapped_mount_out_of_the_container_is_refused() -> Scenario {
+    scenario(with_mounts(one_id(), &[volume(&["bind", "idmap"], [0, 1000, 2], [0, 1000, 1])]), alice())
+}
+
+fn idmapped_mount_out_of_our_own_ids_is_refused() -> Scenario {
+    scenario(with_mounts(bare(), &[volume(&["bind"], [0, 0, 65538], [0, 0, 1])]), podman())
+}
+
+fn idmapped_mount_in_a_joined_namespace_of_a_plain_user_is_refused() -> Scenario {
+    let namespaces = json!([{"type": "mount"}, {"type": "user", "path": "/proc/42/ns/user"}]);
+    let config = with(bare(), &json!({"linux": {"namespaces": namespaces}}));
+    scenario(with_mounts(config, &[volume(&["bind"], [0, 1000, 1], [0, 1000, 1])]), alice())
+}
+
+fn idmapped_mount_without_maps_is_refused() -> Scenario {
+    scenario(with_mounts(bare(), &[volume(&["rbind", "ridmap"], NO_MAP, NO_MAP)]), root())
+}
+
+fn idmapped_mount_without_gids_is_refused() -> Scenario {
+    scenario(with_mounts(bare(), &[volume(&["bind", "idmap"], [0, 0, 1], NO_MAP)]), root())
+}
+
+fn idmapped_mount_with_maps_given_twice_is_refused() -> Scenario {
+    let words = ["bind", "idmap=uids=0-0-1;gids=0-0-1"];
+    scenario(with_mounts(bare(), &[volume(&words, [0, 0, 1], [0, 0, 1])]), root())
+}
+
+fn idmapped_tmpfs_is_refused() -> Scenario {
+    let mount = with(volume(&["idmap"], [0, 0, 1], [0, 0, 1]), &json!({"type": "tmpfs", "source": "tmpfs"}));
+    scenario(with_mounts(bare(), &[mount]), root())
 }
 
 fn mount_inside_proc_is_refused() -> Scenario {

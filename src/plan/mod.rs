@@ -7,6 +7,7 @@ pub mod degrade;
 mod golden;
 pub mod hooks;
 pub mod idmap;
+mod idmapped;
 pub mod joining;
 pub mod limits;
 mod mounts;

@@ -3,9 +3,10 @@
 
 use super::degrade::Degradation;
 use super::idmap::Idmap;
+use super::idmapped;
 use super::namespaces::Namespaces;
 use super::options::{self, Options};
-use super::step::{ABSENT, Bind, Fallback, Filesystem, Op, Properties, REFUSED, Step};
+use super::step::{ABSENT, Bind, Fallback, Filesystem, Ids, Op, Properties, REFUSED, Step};
 use super::{Context, c};
 use crate::bundle::clean;
 use crate::report::Failure;
@@ -102,22 +103,16 @@ fn step(mount: &Mount, context: &Context<'_>, degradations: &mut Vec<Degradation
     if at == Path::new("/") {
         return Err(Failure::new(act(), "the destination is the root itself: invalid argument"));
     }
-    let mapped = mount.uid_mappings().as_ref().is_some_and(|m| !m.is_empty())
-        || mount.gid_mappings().as_ref().is_some_and(|m| !m.is_empty());
-    if options.id_map || mapped {
-        return Err(Failure::new(act(), "idmapped mounts are not supported yet: operation not supported")
-            .code("MNT-IDMAP")
-            .fix("remove idmap, uidMappings and gidMappings of this mount"));
-    }
     let bind = options.bind.is_some() || mount.typ().as_deref() == Some("bind");
     let fstype = mount.typ().as_deref().unwrap_or(if bind { "bind" } else { "none" });
     check_proc(&at, bind, fstype, mount.source().as_deref())
         .map_err(|cause| Failure::new(act(), cause).fix("mount it elsewhere"))?;
+    let ids = idmapped::ids(mount, options.idmap.as_ref(), bind && !options.remount, context, &act)?;
     if options.remount {
         return Ok(Op::Remount { at: c(&at, act)?, properties: options.properties }.into());
     }
     if bind {
-        return bind_step(mount, &at, &options, context, act);
+        return bind_step(mount, &at, &options, ids, context, act);
     }
     let planner = Planner { at: &at, options: &options, context, source: mount.source().as_deref() };
     match fstype {
@@ -146,6 +141,7 @@ fn bind_step(
     mount: &Mount,
     at: &Path,
     options: &Options,
+    ids: Option<Ids>,
     context: &Context<'_>,
     act: impl Fn() -> String,
 ) -> Result<Step, Failure> {
@@ -166,6 +162,7 @@ fn bind_step(
         recursive: options.bind.unwrap_or(false),
         properties,
         nofollow: options.nofollow,
+        ids,
     })
     .into())
 }
@@ -248,6 +245,7 @@ impl Planner<'_> {
             recursive: true,
             properties,
             nofollow: false,
+            ids: None,
         }))
     }
 

@@ -7,6 +7,7 @@ use super::degrade::Degradation;
 use crate::sys::mount::Attr;
 use nix::libc;
 use std::ffi::CString;
+use std::path::PathBuf;
 
 /// An operation and what to do instead.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -163,6 +164,27 @@ pub struct Bind {
     pub properties: Properties,
     /// crun's `src-nofollow`: show the link itself.
     pub nofollow: bool,
+    /// Other ids for what is shown.
+    pub ids: Option<Ids>,
+}
+
+/// What becomes of the ids of a mount's files (mount_setattr(2), `MOUNT_ATTR_IDMAP`).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ids {
+    pub maps: IdMaps,
+    /// For what is mounted beneath as well.
+    pub recursive: bool,
+    /// Launch has the right to do it, or at least more of it than init.
+    pub by_launch: bool,
+}
+
+/// Where the maps of an idmapped mount come from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum IdMaps {
+    /// Lines as uid_map and gid_map take them, for who writes them.
+    Lines { uids: String, gids: String },
+    /// The user namespace behind this file.
+    Of(PathBuf),
 }
 
 /// The properties of a mount.

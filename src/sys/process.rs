@@ -47,6 +47,14 @@ pub fn set_undumpable() -> Result<()> {
     prctl(libc::PR_SET_DUMPABLE, 0)
 }
 
+/// Gives this process's /proc files back to the user whose process it is.
+///
+/// # Errors
+/// None that is known.
+pub fn set_dumpable() -> Result<()> {
+    prctl(libc::PR_SET_DUMPABLE, 1)
+}
+
 /// sched_setaffinity(2) of this process; numbers beyond the kernel's 1024 are left out.
 ///
 /// # Errors

@@ -66,7 +66,7 @@ pub fn features() -> Result<u8, Failure> {
         intel_rdt: false,
         memory_policy_modes: &[],
         memory_policy_flags: &[],
-        idmapped_mounts: false,
+        idmapped_mounts: true,
         net_devices: false,
         checkpoint: false,
         unsafe_annotations: &[

@@ -19,6 +19,7 @@ mod events;
 mod exec;
 mod faults;
 mod hooks;
+mod idmapped;
 mod input;
 mod lab;
 mod lifecycle;

@@ -469,18 +469,6 @@ fn a_mount_without_options_or_source_works() {
 }
 
 #[test]
-fn an_idmap_that_cannot_be_made_is_refused() {
-    bryo_only!("runc 1.1 knows no mappings of mounts and ignores them");
-    let lab = Lab::new();
-    let dir = lab.dir.join("volume");
-    fs::create_dir(&dir).unwrap();
-    let mut mount = bind(&dir, "/mnt", &["bind", "idmap"]);
-    mount["uidMappings"] = json!([{ "containerID": 0, "hostID": 1, "size": 1 }]);
-    mount["gidMappings"] = json!([{ "containerID": 0, "hostID": 1, "size": 1 }]);
-    lab.bundle().subids().add_mount(mount).run().refuses(1, &["MNT-IDMAP", "/mnt"]);
-}
-
-#[test]
 fn the_cgroup_mount_is_read_only() {
     bryo_only!("runc 1.1 leaves a writable tmpfs there where the host has cgroup v1");
     let lab = Lab::new();

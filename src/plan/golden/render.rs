@@ -9,7 +9,7 @@ use crate::plan::idmap::{Idmap, Mapping, Maps};
 use crate::plan::limits::{Absent, Setting};
 use crate::plan::namespaces::Namespaces;
 use crate::plan::process::{Label, Process, Programs};
-use crate::plan::step::{Bind, Device, Fallback, Filesystem, Op, Properties, Step};
+use crate::plan::step::{Bind, Device, Fallback, Filesystem, IdMaps, Ids, Op, Properties, Step};
 use crate::sys::caps::Sets;
 use crate::sys::mount as attr;
 use crate::sys::process::Rlimit;
@@ -196,10 +196,11 @@ fn op(op: &Op) -> String {
             format!("open root {}{nodev}{parent}", text(path))
         }
         Op::Filesystem(filesystem) => mount(filesystem),
-        Op::Bind(Bind { source, at, recursive, properties, nofollow }) => {
+        Op::Bind(Bind { source, at, recursive, properties, nofollow, ids }) => {
             let act = if *recursive { "rbind" } else { "bind" };
             let link = if *nofollow { " (the link itself)" } else { "" };
-            format!("{act} {} on {}{link}{}", text(source), text(at), self::properties(properties))
+            let ids = ids.as_ref().map(mount_ids).unwrap_or_default();
+            format!("{act} {} on {}{link}{}{ids}", text(source), text(at), self::properties(properties))
         }
         Op::Remount { at, properties } => format!("remount {}{}", text(at), self::properties(properties)),
         Op::Device { source, at, device, optional } => {
@@ -232,6 +233,19 @@ fn op(op: &Op) -> String {
         Op::MoveRoot => "move the root to / and chroot".into(),
         Op::RootPropagation { flags } => format!("make the root {}", propagation(*flags)),
     }
+}
+
+fn mount_ids(ids: &Ids) -> String {
+    let Ids { maps, recursive, by_launch } = ids;
+    let maps = match maps {
+        IdMaps::Lines { uids, gids } => {
+            let line = |lines: &str| lines.trim_end().replace('\n', ", ");
+            format!("uids {} and gids {}", line(uids), line(gids))
+        }
+        IdMaps::Of(path) => format!("the maps of {}", path.display()),
+    };
+    let scope = if *recursive { " and beneath" } else { "" };
+    format!(", with {maps}{scope} by {}", if *by_launch { "us" } else { "init" })
 }
 
 fn mount(filesystem: &Filesystem) -> String {
