@@ -202,7 +202,7 @@ fn perform(
             rootfs::node(holding.root()?, at, *device, *mode, (*uid, *gid))?;
         }
         Op::Symlink { at, target } => rootfs::symlink(holding.root()?, at, target)?,
-        Op::Mask { at } => rootfs::mask(holding, at)?,
+        Op::Mask { at, label } => rootfs::mask(holding, at, label.as_ref())?,
         Op::ReadOnly { at } => rootfs::read_only(holding.root()?, at)?,
         Op::Directory { at } => rootfs::directory(holding.root()?, at)?,
         Op::Console { rows, columns } => rootfs::console(holding, channel, (*rows, *columns))?,

@@ -4,13 +4,12 @@ use super::copy_up;
 use super::{Orders, Trouble};
 use crate::plan::step::{Bind, Filesystem, IdMaps, Properties};
 use crate::sync::{Channel, FromInit, Place};
-use crate::sys::Errno;
 use crate::sys::mount::{
     self, ATTR_ATIME, ATTR_NOATIME, ATTR_NODEV, ATTR_NODIRATIME, ATTR_NOEXEC, ATTR_NOSUID, ATTR_NOSYMFOLLOW,
     ATTR_RDONLY, ATTR_STRICTATIME, Attr, Context,
 };
 use crate::sys::path::{self, Kind, Resolve};
-use crate::sys::userns;
+use crate::sys::{Errno, fds, userns};
 use nix::fcntl::OFlag;
 use nix::libc;
 use nix::sys::stat::Mode;
@@ -50,6 +49,10 @@ pub fn filesystem(root: &OwnedFd, wanted: &Filesystem) -> Result<(), Trouble> {
     } else {
         context.mount(own.set)?
     };
+    if let Some(label) = &wanted.label {
+        let top = nix::fcntl::openat(&tree, c".", OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty())?;
+        fds::set_xattr(top.as_fd(), c"security.selinux", label)?;
+    }
     // A new mount has nothing to clear, and nothing beneath it yet.
     let all = Attr { clear: wanted.properties.all.clear & ATTR_ATIME, ..wanted.properties.all };
     set(&tree, &all, true)?;
@@ -169,7 +172,9 @@ fn by_mount(target: &OwnedFd, root: &OwnedFd, wanted: &Filesystem, flags: u64) -
         data.extend(key.to_bytes());
         if let Some(value) = value {
             data.push(b'=');
-            data.extend(value.to_bytes());
+            // The commas of a label are its own.
+            let quote: &[u8] = if key.to_bytes().ends_with(b"context") { b"\"" } else { b"" };
+            data.extend([quote, value.to_bytes(), quote].concat());
         }
     }
     let data = CString::new(data).map_err(|_| Errno::EINVAL)?;

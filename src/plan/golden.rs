@@ -427,6 +427,10 @@ goldens! {
     groups_of_the_caller_and_others_are_refused
     ambient_capabilities_are_clipped
     selinux_label_without_selinux
+    mount_label_under_selinux
+    mount_label_of_another_kind
+    mount_label_of_no_kind_is_refused
+    mount_label_without_selinux
     apparmor_profile_without_apparmor_is_refused
     apparmor_profile
     // The cgroup.
@@ -992,6 +996,44 @@ fn ambient_capabilities_are_clipped() -> Scenario {
     });
     let process = json!({"user": {"uid": 33, "gid": 33}, "capabilities": sets, "noNewPrivileges": true});
     scenario(with(many_ids(), &json!({ "process": process })), alice_with_subids())
+}
+
+/// Mounts of all sorts, with a label.
+fn mount_label(kind: &str) -> Value {
+    let mounts = json!([
+        {"destination": "/proc", "type": "proc"},
+        {"destination": "/dev", "type": "tmpfs", "options": ["mode=755"]},
+        {"destination": "/dev/pts", "type": "devpts", "options": ["newinstance"]},
+        {"destination": "/dev/mqueue", "type": "mqueue"},
+        {"destination": "/run", "type": "tmpfs", "options": ["context=\"a:b:own:s0\""]},
+        {"destination": "/srv", "type": "bind", "source": "/srv", "options": ["bind"]}
+    ]);
+    let linux = json!({
+        "namespaces": namespaces(&["mount", "pid", "user", "ipc"]), "maskedPaths": ["/proc/kcore"],
+        "mountLabel": "system_u:object_r:container_file_t:s0:c1,c2"
+    });
+    let annotations = json!({"run.oci.mount_context_type": kind});
+    with(one_id(), &json!({"mounts": mounts, "linux": linux, "annotations": annotations}))
+}
+
+fn under_selinux() -> Facts {
+    Facts { lsm: Lsm { apparmor: false, selinux: true }, ..alice() }
+}
+
+fn mount_label_under_selinux() -> Scenario {
+    scenario(mount_label("context"), under_selinux())
+}
+
+fn mount_label_of_another_kind() -> Scenario {
+    scenario(mount_label("rootcontext"), under_selinux())
+}
+
+fn mount_label_of_no_kind_is_refused() -> Scenario {
+    scenario(mount_label("mode"), under_selinux())
+}
+
+fn mount_label_without_selinux() -> Scenario {
+    scenario(mount_label("context"), alice())
 }
 
 fn selinux_label_without_selinux() -> Scenario {

@@ -10,6 +10,7 @@ pub mod idmap;
 mod idmapped;
 pub mod joining;
 pub mod limits;
+mod mount_label;
 mod mounts;
 pub mod namespaces;
 pub mod options;
@@ -92,6 +93,8 @@ pub struct Context<'a> {
     /// Init gives the files of its cgroup to this uid inside.
     pub cgroup_owner: Option<u32>,
     pub degrade: &'a degrade::Policy,
+    /// The SELinux label of what is mounted.
+    pub mount_label: Option<&'a mount_label::MountLabel>,
 }
 
 /// Which facts this bundle makes worth reading, for a caller of these ids.
@@ -111,7 +114,7 @@ pub fn needs(spec: &Spec, euid: u32, egid: u32) -> Needs {
     Needs {
         // A map of one id is nearly always the caller's own; that it is not shows in the refusal.
         subids: !(joins_user || single && owns_single(spec, euid, egid)),
-        lsm: process.is_some_and(needs_lsm),
+        lsm: process.is_some_and(needs_lsm) || linux.is_some_and(|l| l.mount_label().is_some()),
         oom_score_adj: process.is_some_and(|p| p.oom_score_adj().is_some()),
         hard_limits: process.is_some_and(needs_hard_limits),
         cgroups: true,
@@ -171,6 +174,11 @@ pub fn decide(bundle: &Bundle, facts: &Facts, request: &Request) -> Result<Plan,
         idmap.check_user(spec_process.user(), id)?;
         idmap
     };
+    let no_annotations = HashMap::new();
+    let annotations = spec.annotations().as_ref().unwrap_or(&no_annotations);
+    let annotation = |name: &str| annotations.get(name).cloned();
+    let mount_label = linux.mount_label().as_deref();
+    let mount_label = mount_label::decide(mount_label, annotation, facts, id, &mut degradations)?;
     let mut context = Context {
         container: id,
         bundle_dir: &bundle.dir,
@@ -182,9 +190,8 @@ pub fn decide(bundle: &Bundle, facts: &Facts, request: &Request) -> Result<Plan,
         own_cgroup: false,
         cgroup_owner: None,
         degrade: &request.degrade,
+        mount_label: mount_label.as_ref(),
     };
-    let no_annotations = HashMap::new();
-    let annotations = spec.annotations().as_ref().unwrap_or(&no_annotations);
     let bounding = mask_of(spec_process);
     let cgroups =
         cgroup::decide(&linux, annotations, &context, request.manager, bounding, &mut degradations)?;
@@ -214,7 +221,7 @@ pub fn decide(bundle: &Bundle, facts: &Facts, request: &Request) -> Result<Plan,
         listen_fds: request.listen_fds,
         degrade: &request.degrade,
         listen_names: request.listen_names.as_deref(),
-        keep_groups: process::keeps_groups(|name| annotations.get(name).cloned()),
+        keep_groups: process::keeps_groups(annotation),
         init: namespaces.is_new(nix::sched::CloneFlags::CLONE_NEWPID),
     };
     let process = process::decide(spec_process, &idmap, facts, process_request, &mut degradations)?;
@@ -271,7 +278,6 @@ fn refuse_unsupported(linux: &oci_spec::runtime::Linux, act: &impl Fn() -> Strin
         ("intelRdt", linux.intel_rdt().is_some()),
         ("memoryPolicy", linux.memory_policy().is_some()),
         ("personality", linux.personality().is_some()),
-        ("mountLabel", linux.mount_label().as_ref().is_some_and(|l| !l.is_empty())),
     ];
     match asked.iter().find(|(_, asked)| *asked) {
         Some((name, _)) => {

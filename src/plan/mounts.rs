@@ -4,6 +4,7 @@
 use super::degrade::Degradation;
 use super::idmap::Idmap;
 use super::idmapped;
+use super::mount_label::{self, Way};
 use super::namespaces::Namespaces;
 use super::options::{self, Options};
 use super::step::{ABSENT, Bind, Fallback, Filesystem, Ids, Op, Properties, REFUSED, Step};
@@ -209,9 +210,25 @@ impl Planner<'_> {
         let act = || self.act();
         let mut options = Vec::new();
         for (key, value) in data {
-            let value = value.as_ref().map(|v| c(v, act)).transpose()?;
+            // mount(2) wants quotes around the commas of a label; fsconfig(2) takes it as it is.
+            let quotes: &[char] = if mount_label::OPTIONS.contains(&key.as_str()) { &['"'] } else { &[] };
+            let value = value.as_ref().map(|v| c(v.trim_matches(quotes), act)).transpose()?;
             options.push((c(key, act)?, value));
         }
+        let way = match self.context.mount_label {
+            Some(label) if !data.iter().any(|(key, _)| mount_label::OPTIONS.contains(&key.as_str())) => {
+                label.way(fstype, act)?
+            }
+            _ => Way::None,
+        };
+        let label = match way {
+            Way::Option(key, label) => {
+                options.push((key, Some(label)));
+                None
+            }
+            Way::Attribute(label) => Some(label),
+            Way::None => None,
+        };
         let long = data.iter().any(|(_, v)| v.as_ref().is_some_and(|v| v.len() > FSCONFIG_MAX));
         let source = self.source.filter(|s| !s.as_os_str().is_empty()).unwrap_or(Path::new(fstype));
         let mut properties = properties;
@@ -227,6 +244,7 @@ impl Planner<'_> {
             at: c(self.at, act)?,
             options,
             properties,
+            label,
             copy_up: self.options.copy_up && fstype == "tmpfs",
             exact: matches!(fstype, "proc" | "sysfs"),
             legacy: (long || self.options.legacy != 0).then_some(self.options.legacy),

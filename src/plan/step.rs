@@ -87,6 +87,8 @@ pub enum Op {
     /// Hides a path: a directory behind an empty read-only tmpfs, a file behind /dev/null.
     Mask {
         at: CString,
+        /// An option of the tmpfs, for its SELinux label.
+        label: Option<(CString, CString)>,
     },
     /// Makes a path read-only, with all that is mounted beneath it.
     ReadOnly {
@@ -147,6 +149,8 @@ pub struct Filesystem {
     /// Options of the file system itself, with or without a value.
     pub options: Vec<(CString, Option<CString>)>,
     pub properties: Properties,
+    /// The SELinux label of its root, where it takes none as an option.
+    pub label: Option<CString>,
     /// Copy what the root file system holds there into the new file system.
     pub copy_up: bool,
     /// The mount point must be exactly there, not behind a link: proc and sysfs.
@@ -225,7 +229,7 @@ impl Op {
                 format!("make device {} ({}:{})", text(at), device.major, device.minor)
             }
             Op::Symlink { at, .. } => format!("make link {}", text(at)),
-            Op::Mask { at } => format!("mask {}", text(at)),
+            Op::Mask { at, .. } => format!("mask {}", text(at)),
             Op::ReadOnly { at } => format!("make {} read-only", text(at)),
             Op::Directory { at } => format!("make directory {}", text(at)),
             Op::Console { .. } => "allocate the terminal".into(),

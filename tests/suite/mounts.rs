@@ -469,6 +469,26 @@ fn a_mount_without_options_or_source_works() {
 }
 
 #[test]
+fn a_mount_label_is_given_or_its_absence_is_warned_of() {
+    bryo_only!("runc warns of nothing");
+    let lab = Lab::new();
+    let label = "system_u:object_r:container_file_t:s0:c1,c2";
+    let ran =
+        lab.bundle().with(|c| c["linux"]["mountLabel"] = label.into()).args(["cat", "/proc/self/mountinfo"]);
+    let ran = ran.run().ok();
+    if std::path::Path::new("/sys/fs/selinux/policy").exists() {
+        assert!(mount_at(&ran.stdout, "/dev").superblock.contains(label), "{}", ran.stdout);
+    } else {
+        let warnings: Vec<_> = ran.stderr.lines().filter(|line| line.contains("LSM-SELINUX")).collect();
+        assert!(
+            matches!(warnings[..], [line] if line.contains("warning") && line.contains(label)),
+            "{ran:?}"
+        );
+        assert!(!ran.stdout.contains("context="), "{}", ran.stdout);
+    }
+}
+
+#[test]
 fn the_cgroup_mount_is_read_only() {
     bryo_only!("runc 1.1 leaves a writable tmpfs there where the host has cgroup v1");
     let lab = Lab::new();

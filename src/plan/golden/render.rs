@@ -211,7 +211,10 @@ fn op(op: &Op) -> String {
             format!("mknod {} {} mode {mode:04o} owner {uid}:{gid}", text(at), numbers(device))
         }
         Op::Symlink { at, target } => format!("link {} -> {}", text(at), text(target)),
-        Op::Mask { at } => format!("mask {}", text(at)),
+        Op::Mask { at, label } => {
+            let label = label.as_ref().map(|(key, label)| format!(" with {}={}", text(key), text(label)));
+            format!("mask {}{}", text(at), label.unwrap_or_default())
+        }
         Op::ReadOnly { at } => format!("make {} read-only", text(at)),
         Op::Directory { at } => format!("make directory {}", text(at)),
         Op::Console { rows, columns } => format!("console of {rows} rows and {columns} columns"),
@@ -249,13 +252,14 @@ fn mount_ids(ids: &Ids) -> String {
 }
 
 fn mount(filesystem: &Filesystem) -> String {
-    let Filesystem { fstype, source, at, options, properties, copy_up, exact, legacy } = filesystem;
+    let Filesystem { fstype, source, at, options, properties, label, copy_up, exact, legacy } = filesystem;
     let mut line = format!("mount {} ({}) on {}", text(fstype), text(source), text(at));
     for (key, value) in options {
         let value = value.as_ref().map(|value| format!("={}", text(value))).unwrap_or_default();
         let _ = write!(line, " {}{value}", text(key));
     }
     line += &self::properties(properties);
+    line.extend(label.as_ref().map(|label| format!(", labelled {}", text(label))));
     for (set, words) in [(*copy_up, ", copy up"), (*exact, ", follow no link")] {
         line += if set { words } else { "" };
     }
