@@ -404,6 +404,8 @@ goldens! {
     device_rules_with_mknod_are_refused
     device_rules_by_a_filter
     device_rules_in_a_user_namespace_of_root
+    personality
+    personality_with_a_flag_is_refused
     root_propagation_shared
     root_propagation_private
     no_pivot_and_no_keyring
@@ -849,6 +851,16 @@ fn root_on_v1() -> Facts {
 fn device_rules_with_mknod_are_refused() -> Scenario {
     let sets = json!({"bounding": ["CAP_MKNOD"], "permitted": ["CAP_MKNOD"], "effective": ["CAP_MKNOD"]});
     scenario(with(device_rules(), &json!({"process": {"capabilities": sets}})), root_on_v1())
+}
+
+fn personality() -> Scenario {
+    let linux = json!({"personality": {"domain": "LINUX32", "flags": []}});
+    scenario(with(one_id(), &json!({ "linux": linux })), alice())
+}
+
+fn personality_with_a_flag_is_refused() -> Scenario {
+    let linux = json!({"personality": {"domain": "LINUX", "flags": ["ADDR_NO_RANDOMIZE"]}});
+    scenario(with(one_id(), &json!({ "linux": linux })), alice())
 }
 
 fn root_propagation_shared() -> Scenario {

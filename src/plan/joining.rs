@@ -2,6 +2,7 @@
 
 use super::degrade::Degradation;
 use super::idmap::Idmap;
+use super::inherited::Inherited;
 use super::process::{self, Process};
 use super::step::{Op, Step};
 use crate::host::{Facts, Needs};
@@ -27,6 +28,7 @@ pub struct Before<'a> {
     pub new_keyring: bool,
     /// It is kept to these processors by its affinity, since it has no cgroup that would.
     pub affinity: Option<&'a [u16]>,
+    pub inherited: &'a Inherited,
 }
 
 /// Which facts this process makes worth reading.
@@ -59,6 +61,7 @@ pub fn decide(
     if before.new_keyring {
         steps.push(process::keyring(container)?);
     }
+    steps.extend(before.inherited.steps());
     Ok(Joining {
         guard_binary: process.guards_binary(idmap, facts),
         process,

@@ -8,6 +8,7 @@ mod golden;
 pub mod hooks;
 pub mod idmap;
 mod idmapped;
+pub mod inherited;
 pub mod joining;
 pub mod limits;
 mod mount_label;
@@ -63,6 +64,8 @@ pub struct Plan {
     pub process: process::Process,
     /// As the configuration has it, for later execs.
     pub spec_process: oci_spec::runtime::Process,
+    /// Likewise; what init is given of it is among the steps.
+    pub inherited: inherited::Inherited,
     pub seccomp: Option<seccomp::Profile>,
     pub hooks: hooks::Hooks,
     /// The container's root could write to our own binary.
@@ -214,6 +217,8 @@ pub fn decide(bundle: &Bundle, facts: &Facts, request: &Request) -> Result<Plan,
     if !request.no_new_keyring {
         steps.push(process::keyring(id)?);
     }
+    let inherited = inherited::decide(&linux, id)?;
+    steps.extend(inherited.steps());
     steps.extend(rootfs::steps(spec, &linux, &context, console, request.no_pivot, &mut degradations)?);
     let process_request = process::Request {
         container: id,
@@ -240,6 +245,7 @@ pub fn decide(bundle: &Bundle, facts: &Facts, request: &Request) -> Result<Plan,
         steps,
         process,
         spec_process: spec_process.clone(),
+        inherited,
         seccomp,
         guard_binary,
         launch_reaches_more: facts.privileged() && namespaces.is_new(nix::sched::CloneFlags::CLONE_NEWUSER),
@@ -277,7 +283,6 @@ fn refuse_unsupported(linux: &oci_spec::runtime::Linux, act: &impl Fn() -> Strin
         ("netDevices", linux.net_devices().as_ref().is_some_and(|d| !d.is_empty())),
         ("intelRdt", linux.intel_rdt().is_some()),
         ("memoryPolicy", linux.memory_policy().is_some()),
-        ("personality", linux.personality().is_some()),
     ];
     match asked.iter().find(|(_, asked)| *asked) {
         Some((name, _)) => {

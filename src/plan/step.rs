@@ -115,6 +115,8 @@ pub enum Op {
         uid: u32,
         files: Vec<CString>,
     },
+    /// Enters an execution domain (personality(2)).
+    Personality(u32),
     /// Joins a new session keyring, so that the caller's keys stay the caller's.
     Keyring(CString),
     /// Brings the loopback interface of a new network namespace up.
@@ -237,6 +239,7 @@ impl Op {
             Op::Hook(n) => format!("run createContainer hook #{n}"),
             Op::Affinity(_) => "set the affinity to processors".into(),
             Op::OwnCgroup { uid, .. } => format!("give the cgroup to uid {uid}"),
+            Op::Personality(persona) => format!("set personality {persona:#x}"),
             Op::Keyring(name) => format!("join session keyring {}", text(name)),
             Op::Loopback => "bring the loopback interface up".into(),
             Op::Nothing => "do nothing".into(),

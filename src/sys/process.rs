@@ -68,6 +68,16 @@ pub fn set_affinity(cpus: &[u16]) -> Result<()> {
     nix::sched::sched_setaffinity(nix::unistd::Pid::from_raw(0), &set)
 }
 
+/// personality(2).
+///
+/// # Errors
+/// `EPERM` where an outer seccomp filter forbids it.
+pub fn set_personality(persona: u32) -> Result<()> {
+    // SAFETY: an integer only.
+    check(unsafe { libc::syscall(libc::SYS_personality, libc::c_ulong::from(persona)) })?;
+    Ok(())
+}
+
 /// PR_SET_NO_NEW_PRIVS.
 ///
 /// # Errors

@@ -289,7 +289,10 @@ fn decide(
         init: false,
         degrade,
     };
-    let before =
-        joining::Before { new_keyring: !template.no_new_keyring, affinity: template.affinity.as_deref() };
+    let before = joining::Before {
+        new_keyring: !template.no_new_keyring,
+        affinity: template.affinity.as_deref(),
+        inherited: &template.inherited,
+    };
     joining::decide(wanted, &idmap, &facts, request, before)
 }

@@ -21,7 +21,8 @@ use std::fmt::Write;
 
 /// The whole plan.
 pub fn plan(plan: &Plan) -> String {
-    // `spec_process` is a copy of what the configuration has, and compared with it by the caller.
+    // `spec_process` is a copy of what the configuration has, and compared with it by the caller; what is
+    // `inherited` is among the steps.
     let Plan {
         id,
         rootfs,
@@ -31,6 +32,7 @@ pub fn plan(plan: &Plan) -> String {
         steps: list,
         process: main,
         spec_process: _,
+        inherited: _,
         seccomp,
         hooks: kinds,
         guard_binary,
@@ -225,6 +227,7 @@ fn op(op: &Op) -> String {
             let files: Vec<_> = files.iter().map(|file| text(file)).collect();
             format!("give {} of the cgroup at {} to uid {uid}", files.join(" "), text(at))
         }
+        Op::Personality(persona) => format!("personality {persona:#x}"),
         Op::Keyring(name) => format!("join session keyring {}", text(name)),
         Op::Loopback => "bring up loopback".into(),
         Op::Nothing => "nothing".into(),
