@@ -222,6 +222,7 @@ fn perform(
         Op::Affinity(cpus) => sys::process::set_affinity(cpus)?,
         Op::OwnCgroup { at, uid, files } => rootfs::own_cgroup(holding.root()?, at, *uid, files)?,
         Op::Personality(persona) => sys::process::set_personality(*persona)?,
+        Op::MemoryPolicy(policy) => sys::process::set_memory_policy(policy.mode, &policy.nodes)?,
         Op::Keyring(name) => sys::process::join_session_keyring(name)?,
         Op::Loopback => sys::net::loopback_up()?,
         Op::Nothing => {}

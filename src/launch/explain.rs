@@ -55,6 +55,12 @@ fn step_failure(failed: &Failed, op: &Op, plan: &Plan) -> Failure {
             failure.code("DEV").fix("remove it from linux.devices, or have the host make it")
         }
         (Op::Filesystem(fs), Errno::ELOOP) if fs.exact => failure.fix("the image has a symbolic link there: replace it by a directory"),
+        (Op::MemoryPolicy(_), Errno::EINVAL) => {
+            failure.fix("name nodes that are there and in the cpuset of the container, and flags that go together")
+        }
+        (Op::MemoryPolicy(_), Errno::ENOSYS) => {
+            failure.fix("remove linux.memoryPolicy: this kernel has no NUMA, or an outer container forbids it")
+        }
         (Op::Pivot, Errno::EINVAL) => failure.fix("on a ramdisk, use --no-pivot"),
         _ => failure,
     }

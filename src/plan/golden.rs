@@ -406,6 +406,8 @@ goldens! {
     device_rules_in_a_user_namespace_of_root
     personality
     personality_with_a_flag_is_refused
+    memory_policy
+    memory_policy_without_nodes_is_refused
     root_propagation_shared
     root_propagation_private
     no_pivot_and_no_keyring
@@ -861,6 +863,15 @@ fn personality() -> Scenario {
 fn personality_with_a_flag_is_refused() -> Scenario {
     let linux = json!({"personality": {"domain": "LINUX", "flags": ["ADDR_NO_RANDOMIZE"]}});
     scenario(with(one_id(), &json!({ "linux": linux })), alice())
+}
+
+fn memory_policy() -> Scenario {
+    let policy = json!({"mode": "MPOL_INTERLEAVE", "nodes": "2-3", "flags": ["MPOL_F_STATIC_NODES"]});
+    scenario(with(one_id(), &json!({"linux": {"memoryPolicy": policy}})), alice())
+}
+
+fn memory_policy_without_nodes_is_refused() -> Scenario {
+    scenario(with(one_id(), &json!({"linux": {"memoryPolicy": {"mode": "MPOL_BIND"}}})), alice())
 }
 
 fn root_propagation_shared() -> Scenario {

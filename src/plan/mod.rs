@@ -282,7 +282,6 @@ fn refuse_unsupported(linux: &oci_spec::runtime::Linux, act: &impl Fn() -> Strin
     let asked = [
         ("netDevices", linux.net_devices().as_ref().is_some_and(|d| !d.is_empty())),
         ("intelRdt", linux.intel_rdt().is_some()),
-        ("memoryPolicy", linux.memory_policy().is_some()),
     ];
     match asked.iter().find(|(_, asked)| *asked) {
         Some((name, _)) => {

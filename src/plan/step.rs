@@ -4,6 +4,7 @@
 //! carries its alternative and the price of it; the errno decides, not a guess beforehand.
 
 use super::degrade::Degradation;
+use super::inherited::MemoryPolicy;
 use crate::sys::mount::Attr;
 use nix::libc;
 use std::ffi::CString;
@@ -117,6 +118,8 @@ pub enum Op {
     },
     /// Enters an execution domain (personality(2)).
     Personality(u32),
+    /// Says from which nodes memory is taken.
+    MemoryPolicy(MemoryPolicy),
     /// Joins a new session keyring, so that the caller's keys stay the caller's.
     Keyring(CString),
     /// Brings the loopback interface of a new network namespace up.
@@ -240,6 +243,7 @@ impl Op {
             Op::Affinity(_) => "set the affinity to processors".into(),
             Op::OwnCgroup { uid, .. } => format!("give the cgroup to uid {uid}"),
             Op::Personality(persona) => format!("set personality {persona:#x}"),
+            Op::MemoryPolicy(_) => "set the memory policy".into(),
             Op::Keyring(name) => format!("join session keyring {}", text(name)),
             Op::Loopback => "bring the loopback interface up".into(),
             Op::Nothing => "do nothing".into(),

@@ -78,6 +78,19 @@ pub fn set_personality(persona: u32) -> Result<()> {
     Ok(())
 }
 
+/// set_mempolicy(2): the mode with its flags, and the mask of nodes.
+///
+/// # Errors
+/// `EINVAL` for nodes that are not there or not ours, and for flags that exclude each other; `ENOSYS` without NUMA.
+pub fn set_memory_policy(mode: u32, nodes: &[u64]) -> Result<()> {
+    // The kernel takes one bit less than it is told.
+    let (mask, bits) =
+        if nodes.is_empty() { (std::ptr::null(), 0) } else { (nodes.as_ptr(), nodes.len() * 64 + 1) };
+    // SAFETY: the kernel reads as many bits as there are.
+    check(unsafe { libc::syscall(libc::SYS_set_mempolicy, mode, mask, bits) })?;
+    Ok(())
+}
+
 /// PR_SET_NO_NEW_PRIVS.
 ///
 /// # Errors

@@ -6,6 +6,7 @@ use crate::plan::cgroup::{Cgroup, Directory, Place, Scope};
 use crate::plan::degrade::{Class, Degradation};
 use crate::plan::hooks::{Hook, Hooks};
 use crate::plan::idmap::{Idmap, Mapping, Maps};
+use crate::plan::inherited::MemoryPolicy;
 use crate::plan::limits::{Absent, Setting};
 use crate::plan::namespaces::Namespaces;
 use crate::plan::process::{Label, Process, Programs};
@@ -228,6 +229,7 @@ fn op(op: &Op) -> String {
             format!("give {} of the cgroup at {} to uid {uid}", files.join(" "), text(at))
         }
         Op::Personality(persona) => format!("personality {persona:#x}"),
+        Op::MemoryPolicy(MemoryPolicy { mode, nodes }) => format!("memory policy {mode:#x} of {nodes:x?}"),
         Op::Keyring(name) => format!("join session keyring {}", text(name)),
         Op::Loopback => "bring up loopback".into(),
         Op::Nothing => "nothing".into(),
