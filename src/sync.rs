@@ -146,6 +146,8 @@ numbered! {
         StartSocket = 16,
         Signals = 17,
         Stub = 18,
+        Scheduler = 19,
+        IoPriority = 20,
     }
 }
 

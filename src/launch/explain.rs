@@ -1,6 +1,7 @@
 //! From a place and an errno to a sentence.
 
 use super::hooks::describe;
+use super::scheduling;
 use crate::plan::Plan;
 use crate::plan::step::{Bind, Op};
 use crate::report::{Failure, errno_text, one_line};
@@ -104,6 +105,9 @@ pub fn late_failure(failed: &Failed, container: &str, program: &str, cwd: &str) 
         }
         Place::Step(n) | Place::Ids(n) => Failure::new(act(&format!("take step {n}")), text),
         Place::StartHook(n) => hook_failure("startContainer", n, failed, container),
+        Place::Process(what @ (Act::Scheduler | Act::IoPriority)) => {
+            scheduling::failure(what, failed.errno, container)
+        }
         Place::Process(what) => process_failure(what, &act, &text, cwd),
         Place::Lookup | Place::Exec => {
             exec_failure(failed.errno, failed.place == Place::Lookup, program, &act("run the program"), &text)
@@ -159,6 +163,8 @@ fn process_failure(what: Act, act: &dyn Fn(&str) -> String, text: &str, cwd: &st
         Act::Descriptors => "pass on descriptors",
         Act::StartSocket => "wait for the start",
         Act::Signals => "restore signals",
+        Act::Scheduler => "set the scheduler",
+        Act::IoPriority => "set the I/O priority",
         Act::Stub => {
             return Failure::new(act("keep bryo's own binary from the container"), text)
                 .code("EXE-GUARD")

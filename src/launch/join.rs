@@ -3,7 +3,7 @@
 use super::cgroup::Entrance;
 use super::conversation::Conversation;
 use super::seccomp::Agent;
-use super::{Ready, before_and_after, explain, limits, oom, open_proc, spawn_in};
+use super::{Ready, before_and_after, explain, limits, oom, open_proc, scheduling, spawn_in};
 use crate::init::{self, Orders, StateText};
 use crate::plan::process::Process;
 use crate::plan::step::Step;
@@ -124,6 +124,7 @@ pub fn join<'a>(joining: &'a Joining<'a>) -> Result<Joined<'a>, Failure> {
     // Whoever joins mounts nothing.
     let shown = |_, _| Ok(Err(sys::Errno::EINVAL));
     let found = talk.until_ready(joining.steps, |failed| joining.explain(failed), shown, || Ok(()))?;
+    scheduling::set(&joining.process.scheduling, pid, id)?;
     Ok(Joined { joining, talk, found })
 }
 

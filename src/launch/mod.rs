@@ -17,6 +17,7 @@ mod mounts;
 pub mod notify;
 mod oom;
 pub mod pidfd;
+mod scheduling;
 pub mod seccomp;
 
 pub use conversation::{Ready, until_exec};
@@ -219,6 +220,7 @@ impl Launch<Mapped> {
         let shown = |step, tree| sources.shown(step, tree);
         let explain = |failed: &sync::Failed| explain::failure(failed, plan);
         let stage = self.talk.until_ready(&plan.steps, explain, shown, mounted)?;
+        scheduling::set(&plan.process.scheduling, pid, &plan.id)?;
         Ok(Launch { talk: self.talk, stage })
     }
 }

@@ -430,6 +430,9 @@ goldens! {
     groups_of_the_caller
     groups_of_the_caller_and_others_are_refused
     ambient_capabilities_are_clipped
+    scheduling_of_a_plain_user
+    scheduling_of_root
+    scheduler_that_makes_no_sense_is_refused
     selinux_label_without_selinux
     mount_label_under_selinux
     mount_label_of_another_kind
@@ -1019,6 +1022,25 @@ fn ambient_capabilities_are_clipped() -> Scenario {
     });
     let process = json!({"user": {"uid": 33, "gid": 33}, "capabilities": sets, "noNewPrivileges": true});
     scenario(with(many_ids(), &json!({ "process": process })), alice_with_subids())
+}
+
+fn scheduling(policy: &str, priority: i32) -> Value {
+    let scheduler =
+        json!({"policy": policy, "nice": 5, "priority": priority, "flags": ["SCHED_RESET_ON_FORK"]});
+    let io = json!({"class": "IOPRIO_CLASS_BE", "priority": 3});
+    with(one_id(), &json!({"process": {"scheduler": scheduler, "ioPriority": io}}))
+}
+
+fn scheduling_of_a_plain_user() -> Scenario {
+    scenario(scheduling("SCHED_BATCH", 0), alice())
+}
+
+fn scheduling_of_root() -> Scenario {
+    scenario(scheduling("SCHED_FIFO", 10), root())
+}
+
+fn scheduler_that_makes_no_sense_is_refused() -> Scenario {
+    scenario(scheduling("SCHED_BATCH", 10), alice())
 }
 
 /// Mounts of all sorts, with a label.

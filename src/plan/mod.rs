@@ -18,6 +18,7 @@ pub mod options;
 pub mod process;
 mod resources;
 mod rootfs;
+pub mod scheduling;
 pub mod step;
 
 pub use rootfs::wanted_devices;

@@ -4,6 +4,7 @@
 use super::c;
 use super::degrade::{Degradation, Policy};
 use super::idmap::Idmap;
+use super::scheduling::{self, Scheduling};
 use super::step::{Fallback, NO_KEY, Op, Step};
 use crate::host::{CAP_SYS_RESOURCE, Facts};
 use crate::report::Failure;
@@ -37,6 +38,7 @@ pub struct Process {
     pub programs: Programs,
     /// HOME is not in the environment: take it from the container's /etc/passwd.
     pub find_home: bool,
+    pub scheduling: Scheduling,
     /// Descriptors from 3 on that the process gets.
     pub preserved_fds: u32,
 }
@@ -142,6 +144,7 @@ pub fn decide(
         args: strings(args)?,
         env: strings(&env)?,
         find_home,
+        scheduling: scheduling::decide(process, facts, container)?,
         preserved_fds: fds + request.preserve_fds,
     })
 }
@@ -170,11 +173,7 @@ pub fn keyring(container: &str) -> Result<Step, Failure> {
 
 /// What a later version fills in is refused by name until then: nothing is accepted and ignored.
 fn refuse_unsupported(process: &oci::Process, act: &impl Fn() -> String) -> Result<(), Failure> {
-    let asked = [
-        ("scheduler", process.scheduler().is_some()),
-        ("ioPriority", process.io_priority().is_some()),
-        ("execCPUAffinity", process.exec_cpu_affinity().is_some()),
-    ];
+    let asked = [("execCPUAffinity", process.exec_cpu_affinity().is_some())];
     match asked.iter().find(|(_, asked)| *asked) {
         Some((name, _)) => {
             Err(Failure::new(act(), format!("process.{name} is not supported yet: operation not supported"))

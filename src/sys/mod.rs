@@ -17,6 +17,7 @@ pub mod path;
 pub mod pidfd;
 pub mod process;
 pub mod program;
+pub mod scheduling;
 pub mod seccomp;
 pub mod stub;
 pub mod tty;

@@ -174,12 +174,7 @@ fn wanted(flags: &Exec, configured: &oci::Process) -> Result<oci::Process, Failu
             let (process, remarks) = bundle::parse_process(&text)
                 .map_err(|cause| Failure::new(act(), format!("{}: {cause}", path.display())))?;
             remarks.iter().for_each(|remark| warn(remark));
-            // As runc: what the file does not say about capabilities, the configuration does.
-            let mut process: oci::Process = process;
-            if process.capabilities().is_none() {
-                process.set_capabilities(configured.capabilities().clone());
-            }
-            process
+            complete(process, configured)
         }
         None => from_flags(flags, configured)?,
     };
@@ -188,6 +183,20 @@ fn wanted(flags: &Exec, configured: &oci::Process) -> Result<oci::Process, Failu
     }
     bundle::check_process(&process).map_err(|cause| Failure::new(act(), cause))?;
     Ok(process)
+}
+
+/// As runc: what the file does not say about capabilities and scheduling, the configuration does.
+fn complete(mut process: oci::Process, configured: &oci::Process) -> oci::Process {
+    if process.capabilities().is_none() {
+        process.set_capabilities(configured.capabilities().clone());
+    }
+    if process.scheduler().is_none() {
+        process.set_scheduler(configured.scheduler().clone());
+    }
+    if process.io_priority().is_none() {
+        process.set_io_priority(*configured.io_priority());
+    }
+    process
 }
 
 fn from_flags(flags: &Exec, configured: &oci::Process) -> Result<oci::Process, Failure> {

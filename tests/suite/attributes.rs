@@ -1,10 +1,11 @@
-//! What the kernel knows of a process besides what it runs: its execution domain, its memory.
+//! What the kernel knows of a process besides what it runs: its execution domain, its memory, and when it
+//! gets processors and disks. What of that takes root is in `crate::rootful::scheduling`.
 
 use std::path::Path;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
-use crate::lab::{Bundle, Lab, bryo_only};
+use crate::lab::{Bundle, Lab, bryo_only, plain_user_only};
 
 #[test]
 fn the_personality_is_that_of_every_process() {
@@ -71,4 +72,87 @@ fn a_policy_of_memory_that_makes_no_sense_is_refused() {
     ] {
         memory_policy(&lab, mode, nodes).run().refuses(1, &[word]);
     }
+}
+
+/// The nice value, the real-time priority and the policy of whatever reads it (proc_pid_stat(5)).
+const SCHEDULING: &str = "cut -d ' ' -f 19,40,41 /proc/self/stat";
+
+#[test]
+fn the_scheduler_is_set_for_init_and_what_joins() {
+    bryo_only!("runc 1.1 knows no scheduler and ignores it");
+    let lab = Lab::new();
+    let scheduler = json!({ "policy": "SCHED_BATCH", "nice": 5 });
+    let bundle = lab.bundle().with(|c| c["process"]["scheduler"] = scheduler).sh(SCHEDULING);
+    bundle.run().prints("5 0 3\n");
+    let container = bundle.sleeps().detach();
+    container.exec(["sh", "-c", SCHEDULING]).prints("5 0 3\n");
+    // A process of its own may have another one, and that of the configuration if it says nothing.
+    for (scheduler, wanted) in [(json!({ "policy": "SCHED_IDLE" }), "0 0 5\n"), (Value::Null, "5 0 3\n")] {
+        let process = json!({ "user": {}, "args": ["sh", "-c", SCHEDULING], "cwd": "/",
+            "env": ["PATH=/bin"], "scheduler": scheduler });
+        let file = lab.file("process.json", process.to_string());
+        lab.call(["exec", "--process"]).args([&file]).args([&container.id]).done().prints(wanted);
+    }
+    container.remove();
+}
+
+#[test]
+fn a_scheduler_that_takes_root_is_refused() {
+    bryo_only!("runc 1.1 knows no scheduler and ignores it");
+    plain_user_only!("root may");
+    let lab = Lab::new();
+    for scheduler in [
+        json!({ "policy": "SCHED_FIFO", "priority": 50 }),
+        json!({ "policy": "SCHED_OTHER", "nice": -5 }),
+        json!({ "policy": "SCHED_DEADLINE", "runtime": 1_000_000, "deadline": 10_000_000, "period": 10_000_000 }),
+    ] {
+        let ran = lab.bundle().with(|c| c["process"]["scheduler"] = scheduler).run();
+        ran.refuses(1, &["the scheduler", "SCHED", "operation not permitted; fix: "]);
+    }
+}
+
+#[test]
+fn a_scheduler_that_makes_no_sense_is_refused() {
+    bryo_only!("runc 1.1 knows no scheduler and ignores it");
+    let lab = Lab::new();
+    for (scheduler, word) in [
+        (json!({ "policy": "SCHED_OTHER", "priority": 5 }), "takes no priority"),
+        (json!({ "policy": "SCHED_BATCH", "nice": 77 }), "nice is 77"),
+        (json!({ "policy": "SCHED_ISO" }), "no Linux"),
+        (json!({ "policy": "SCHED_MOSS" }), "SCHED_MOSS"),
+        (json!({ "policy": "SCHED_IDLE", "flags": ["SCHED_FLAG_MOSS"] }), "SCHED_FLAG_MOSS"),
+    ] {
+        let ran = lab.bundle().with(|c| c["process"]["scheduler"] = scheduler).run();
+        ran.refuses(1, &[word]);
+    }
+}
+
+#[test]
+fn the_io_priority_is_set_for_init_and_what_joins() {
+    bryo_only!("runc 1.1 knows no I/O priority and ignores it");
+    let lab = Lab::new();
+    for (class, priority, wanted) in
+        [("IOPRIO_CLASS_BE", 3, "best-effort: prio 3\n"), ("IOPRIO_CLASS_IDLE", 0, "idle\n")]
+    {
+        let io = json!({ "class": class, "priority": priority });
+        let bundle = lab.bundle().with(|c| c["process"]["ioPriority"] = io).args(["ionice"]);
+        bundle.run().prints(wanted);
+        let container = bundle.sleeps().detach();
+        container.exec(["ionice"]).prints(wanted);
+        container.remove();
+    }
+}
+
+#[test]
+fn an_io_priority_that_takes_root_or_is_none_is_refused() {
+    bryo_only!("runc 1.1 knows no I/O priority and ignores it");
+    let lab = Lab::new();
+    let run = |class: &str, priority: i32| {
+        let io = json!({ "class": class, "priority": priority });
+        lab.bundle().with(|c| c["process"]["ioPriority"] = io).run()
+    };
+    run("IOPRIO_CLASS_BE", 8).refuses(1, &["IOPRIO", "invalid argument; fix: "]);
+    run("IOPRIO_CLASS_MOSS", 0).refuses(1, &["IOPRIO_CLASS_MOSS"]);
+    plain_user_only!("root may");
+    run("IOPRIO_CLASS_RT", 0).refuses(1, &["IOPRIO", "operation not permitted; fix: "]);
 }

@@ -2,6 +2,7 @@
 //! mount namespace of their own, here and in the guest.
 
 mod idmapped;
+mod scheduling;
 
 use std::fs;
 use std::path::Path;

@@ -10,10 +10,12 @@ use crate::plan::inherited::MemoryPolicy;
 use crate::plan::limits::{Absent, Setting};
 use crate::plan::namespaces::Namespaces;
 use crate::plan::process::{Label, Process, Programs};
+use crate::plan::scheduling::Scheduling;
 use crate::plan::step::{Bind, Device, Fallback, Filesystem, IdMaps, Ids, Op, Properties, Step};
 use crate::sys::caps::Sets;
 use crate::sys::mount as attr;
 use crate::sys::process::Rlimit;
+use crate::sys::scheduling::Attributes;
 use nix::errno::Errno;
 use nix::libc;
 use nix::sched::CloneFlags;
@@ -350,6 +352,7 @@ fn process(process: &Process) -> Vec<String> {
         env,
         programs,
         find_home,
+        scheduling: when,
         preserved_fds,
     } = process;
     let groups = match groups {
@@ -377,10 +380,24 @@ fn process(process: &Process) -> Vec<String> {
     for (set, line) in [(no_new_privileges, "no_new_privs"), (terminal, "terminal")] {
         lines.extend(set.then(|| line.to_string()));
     }
+    lines.extend(scheduling(when));
     if *preserved_fds > 0 {
         lines.push(format!("descriptors 3 to {}", 2 + preserved_fds));
     }
     lines
+}
+
+fn scheduling(scheduling: &Scheduling) -> Vec<String> {
+    let Scheduling { processor, io, by_launch } = scheduling;
+    let by = if *by_launch { "us" } else { "itself" };
+    let processor = processor.map(|attributes| {
+        let Attributes { policy, flags, nice, priority, runtime, deadline, period } = attributes;
+        format!(
+            "scheduler {policy}, flags {flags:#x}, nice {nice}, priority {priority}, runtime {runtime}, deadline {deadline}, period {period}, by {by}"
+        )
+    });
+    let io = io.map(|io| format!("I/O priority {} of class {}, by {by}", io & 7, io >> 13));
+    processor.into_iter().chain(io).collect()
 }
 
 fn sets(sets: &Sets) -> Vec<String> {
