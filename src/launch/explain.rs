@@ -8,6 +8,7 @@ use crate::report::{Failure, errno_text, one_line};
 use crate::sync::{Act, Failed, Isolate, Place};
 use crate::sys::Errno;
 use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
 use std::process::ExitStatus;
 
 /// What init reported, as who holds the plan says it.
@@ -17,7 +18,7 @@ pub fn failure(failed: &Failed, plan: &Plan) -> Failure {
             (Place::Ids(_), Some(Op::Bind(bind))) => {
                 return ids(bind, failed.errno, &failed.detail, &plan.id);
             }
-            (_, Some(op)) => return step_failure(failed, op, plan),
+            (_, Some(op)) => return step(failed, op, &plan.id, &plan.rootfs),
             (_, None) => {}
         }
     }
@@ -27,11 +28,12 @@ pub fn failure(failed: &Failed, plan: &Plan) -> Failure {
     late_failure(failed, &plan.id, &program, &cwd)
 }
 
-fn step_failure(failed: &Failed, op: &Op, plan: &Plan) -> Failure {
-    let act = format!("cannot {} in container {}", op.describe(), plan.id);
+/// Why a step was not taken.
+pub fn step(failed: &Failed, op: &Op, container: &str, rootfs: &Path) -> Failure {
+    let act = format!("cannot {} in container {container}", op.describe());
     let text = errno_text(failed.errno);
     if let Op::Hook(n) = op {
-        return hook_failure("createContainer", *n, failed, &plan.id);
+        return hook_failure("createContainer", *n, failed, container);
     }
     let failure = if failed.detail.is_empty() {
         Failure::new(act, text)
@@ -50,12 +52,15 @@ fn step_failure(failed: &Failed, op: &Op, plan: &Plan) -> Failure {
         }
         (Op::Root { .. }, Errno::EACCES) => failure.code("FS-ACCESS").fix(format!(
             "the container's root user has to be able to enter every directory of {}: chmod a+x what lies above it",
-            plan.rootfs.display()
+            rootfs.display()
         )),
         (Op::Device { .. }, Errno::ENOENT | Errno::ENODEV) => {
             failure.code("DEV").fix("remove it from linux.devices, or have the host make it")
         }
         (Op::Filesystem(fs), Errno::ELOOP) if fs.exact => failure.fix("the image has a symbolic link there: replace it by a directory"),
+        (Op::Affinity(_), Errno::EINVAL) => {
+            failure.fix("name processors that are there and in the cpuset of the container")
+        }
         (Op::MemoryPolicy(_), Errno::EINVAL) => {
             failure.fix("name nodes that are there and in the cpuset of the container, and flags that go together")
         }

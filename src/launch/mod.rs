@@ -4,6 +4,7 @@
 //! The order is a type: a [`Launch`] is born, then mapped, then ready, and each step consumes the one
 //! before it. A launch that is dropped before it is handed over takes its init with it.
 
+mod affinity;
 pub mod cgroup;
 pub mod console;
 mod conversation;

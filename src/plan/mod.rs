@@ -1,6 +1,7 @@
 //! What will be done. Pure: from the bundle, the facts and the flags to a plan, without I/O, clock or
 //! environment, so that the same three always give the same plan.
 
+pub mod affinity;
 pub mod cgroup;
 pub mod degrade;
 #[cfg(test)]
@@ -238,6 +239,8 @@ pub fn decide(bundle: &Bundle, facts: &Facts, request: &Request) -> Result<Plan,
         None => None,
     };
     let oom_score_adj = spec_process.oom_score_adj().map(|wanted| oom(wanted, facts, &mut degradations));
+    // For what joins later; said now, while the configuration is looked at.
+    affinity::decide(spec_process, None, id)?;
     let guard_binary = process.guards_binary(&idmap, facts);
     Ok(Plan {
         id: id.to_string(),

@@ -100,8 +100,7 @@ const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/s
 /// Decides.
 ///
 /// # Errors
-/// What is asked for and cannot be granted: groups (`GRP-DENY`), profiles (`LSM-*`), and what is not
-/// supported yet, by name.
+/// What is asked for and cannot be granted: groups (`GRP-DENY`), profiles (`LSM-*`), schedulers.
 pub fn decide(
     process: &oci::Process,
     idmap: &Idmap,
@@ -111,7 +110,6 @@ pub fn decide(
 ) -> Result<Process, Failure> {
     let container = request.container;
     let act = || format!("cannot prepare the process of container {container}");
-    refuse_unsupported(process, &act)?;
     let user = process.user();
     let args = process.args().as_deref().unwrap_or_default();
     let program = args.first().ok_or_else(|| Failure::new(act(), "process.args must not be empty"))?;
@@ -169,18 +167,6 @@ pub fn keyring(container: &str) -> Result<Step, Failure> {
             .fix("sudo sysctl -w kernel.keys.maxkeys=20000, or --no-new-keyring"),
         }),
     })
-}
-
-/// What a later version fills in is refused by name until then: nothing is accepted and ignored.
-fn refuse_unsupported(process: &oci::Process, act: &impl Fn() -> String) -> Result<(), Failure> {
-    let asked = [("execCPUAffinity", process.exec_cpu_affinity().is_some())];
-    match asked.iter().find(|(_, asked)| *asked) {
-        Some((name, _)) => {
-            Err(Failure::new(act(), format!("process.{name} is not supported yet: operation not supported"))
-                .fix(format!("remove process.{name}")))
-        }
-        None => Ok(()),
-    }
 }
 
 /// The last value of a name wins and keeps the place of the first, as runc does since 1.3.

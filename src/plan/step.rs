@@ -240,7 +240,7 @@ impl Op {
             Op::Console { .. } => "allocate the terminal".into(),
             Op::AwaitHooks => "wait for the createRuntime hooks".into(),
             Op::Hook(n) => format!("run createContainer hook #{n}"),
-            Op::Affinity(_) => "set the affinity to processors".into(),
+            Op::Affinity(cpus) => format!("keep to processors {cpus:?}"),
             Op::OwnCgroup { uid, .. } => format!("give the cgroup to uid {uid}"),
             Op::Personality(persona) => format!("set personality {persona:#x}"),
             Op::MemoryPolicy(_) => "set the memory policy".into(),

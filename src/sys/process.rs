@@ -68,6 +68,16 @@ pub fn set_affinity(cpus: &[u16]) -> Result<()> {
     nix::sched::sched_setaffinity(nix::unistd::Pid::from_raw(0), &set)
 }
 
+/// sched_getaffinity(2) of this process.
+///
+/// # Errors
+/// `EINVAL` on a machine with more than 1024 processors.
+pub fn affinity() -> Result<Vec<u16>> {
+    let set = nix::sched::sched_getaffinity(nix::unistd::Pid::from_raw(0))?;
+    let cpus = 0..nix::sched::CpuSet::count() as u16;
+    Ok(cpus.filter(|cpu| set.is_set(usize::from(*cpu)) == Ok(true)).collect())
+}
+
 /// personality(2).
 ///
 /// # Errors

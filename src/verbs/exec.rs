@@ -66,6 +66,7 @@ pub fn exec(store: &Store, flags: &Exec, degrade: &Policy) -> Result<u8, Failure
         agent: agent.as_ref(),
         signals: before,
         oom_score_adj: plan.oom_score_adj,
+        processors: plan.processors.as_deref(),
         cgroup: entrance.as_ref(),
     };
     let mut joined = join::join(&joining)?;
@@ -195,6 +196,9 @@ fn complete(mut process: oci::Process, configured: &oci::Process) -> oci::Proces
     }
     if process.io_priority().is_none() {
         process.set_io_priority(*configured.io_priority());
+    }
+    if process.exec_cpu_affinity().is_none() {
+        process.set_exec_cpu_affinity(configured.exec_cpu_affinity().clone());
     }
     process
 }

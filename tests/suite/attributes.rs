@@ -156,3 +156,39 @@ fn an_io_priority_that_takes_root_or_is_none_is_refused() {
     plain_user_only!("root may");
     run("IOPRIO_CLASS_RT", 0).refuses(1, &["IOPRIO", "operation not permitted; fix: "]);
 }
+
+/// The processors of whatever reads it.
+const PROCESSORS: &str = "grep Cpus_allowed_list /proc/self/status | cut -f 2";
+
+#[test]
+fn what_joins_runs_on_its_own_processors_and_init_on_all() {
+    bryo_only!("runc 1.1 knows no processors for exec and ignores them");
+    let lab = Lab::new();
+    let all = lab.bundle().sh(PROCESSORS).run().ok().stdout;
+    let last = all.trim().rsplit(['-', ',']).next().unwrap();
+    let bundle = |affinity: Value| lab.bundle().with(|c| c["process"]["execCPUAffinity"] = affinity);
+    bundle(json!({ "initial": last, "final": last })).sh(PROCESSORS).run().prints(&all);
+    for affinity in [
+        json!({ "initial": "0", "final": last }),
+        json!({ "final": last }),
+        // What it starts on, it keeps.
+        json!({ "initial": last, "final": "" }),
+    ] {
+        let container = bundle(affinity).sleeps().detach();
+        container.exec(["sh", "-c", PROCESSORS]).prints(&format!("{last}\n"));
+        container.remove();
+    }
+    let container = bundle(Value::Null).sleeps().detach();
+    container.exec(["sh", "-c", PROCESSORS]).prints(&all);
+    for (processors, word) in [("1000", "1000"), ("3-1", "3-1")] {
+        for when in ["initial", "final"] {
+            let process =
+                json!({ "user": {}, "args": ["true"], "cwd": "/", "execCPUAffinity": { when: processors } });
+            let file = lab.file("process.json", process.to_string());
+            let ran = lab.call(["exec", "--process"]).args([&file]).args([&container.id]).done();
+            ran.refuses(255, &[word, "processors", "invalid argument"]);
+        }
+    }
+    container.remove();
+    bundle(json!({ "initial": "3-1" })).run().refuses(1, &["execCPUAffinity", "3-1"]);
+}
