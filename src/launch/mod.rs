@@ -4,6 +4,7 @@
 //! The order is a type: a [`Launch`] is born, then mapped, then ready, and each step consumes the one
 //! before it. A launch that is dropped before it is handed over takes its init with it.
 
+mod affinity;
 pub mod cgroup;
 pub mod console;
 mod conversation;
@@ -13,9 +14,11 @@ pub mod hooks;
 mod idmap;
 pub mod join;
 mod limits;
+mod mounts;
 pub mod notify;
 mod oom;
 pub mod pidfd;
+mod scheduling;
 pub mod seccomp;
 
 pub use conversation::{Ready, until_exec};
@@ -214,7 +217,11 @@ impl Launch<Mapped> {
             hooks::run_all("prestart", &plan.hooks.prestart, &state, &plan.id)?;
             hooks::run_all("createRuntime", &plan.hooks.create_runtime, &state, &plan.id)
         };
-        let stage = self.talk.until_ready(&plan.steps, |failed| explain::failure(failed, plan), mounted)?;
+        let mut sources = mounts::Sources::new(plan, &supplies.proc);
+        let shown = |step, tree| sources.shown(step, tree);
+        let explain = |failed: &sync::Failed| explain::failure(failed, plan);
+        let stage = self.talk.until_ready(&plan.steps, explain, shown, mounted)?;
+        scheduling::set(&plan.process.scheduling, pid, &plan.id)?;
         Ok(Launch { talk: self.talk, stage })
     }
 }

@@ -4,6 +4,7 @@
 use super::c;
 use super::degrade::{Degradation, Policy};
 use super::idmap::Idmap;
+use super::scheduling::{self, Scheduling};
 use super::step::{Fallback, NO_KEY, Op, Step};
 use crate::host::{CAP_SYS_RESOURCE, Facts};
 use crate::report::Failure;
@@ -36,6 +37,7 @@ pub struct Process {
     pub programs: Programs,
     /// HOME is not in the environment: take it from the container's /etc/passwd.
     pub find_home: bool,
+    pub scheduling: Scheduling,
     /// Descriptors from 3 on that the process gets.
     pub preserved_fds: u32,
 }
@@ -97,8 +99,7 @@ const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/s
 /// Decides.
 ///
 /// # Errors
-/// What is asked for and cannot be granted: groups (`GRP-DENY`), profiles (`LSM-*`), and what is not
-/// supported yet, by name.
+/// What is asked for and cannot be granted: groups (`GRP-DENY`), profiles (`LSM-*`), schedulers.
 pub fn decide(
     process: &oci::Process,
     idmap: &Idmap,
@@ -108,7 +109,6 @@ pub fn decide(
 ) -> Result<Process, Failure> {
     let container = request.container;
     let act = || format!("cannot prepare the process of container {container}");
-    refuse_unsupported(process, &act)?;
     let user = process.user();
     let args = process.args().as_deref().unwrap_or_default();
     let program = args.first().ok_or_else(|| Failure::new(act(), "process.args must not be empty"))?;
@@ -141,6 +141,7 @@ pub fn decide(
         args: strings(args)?,
         env: strings(&env)?,
         find_home,
+        scheduling: scheduling::decide(process, facts, container)?,
         preserved_fds: fds + request.preserve_fds,
     })
 }
@@ -165,22 +166,6 @@ pub fn keyring(container: &str) -> Result<Step, Failure> {
             .fix("sudo sysctl -w kernel.keys.maxkeys=20000, or --no-new-keyring"),
         }),
     })
-}
-
-/// What a later version fills in is refused by name until then: nothing is accepted and ignored.
-fn refuse_unsupported(process: &oci::Process, act: &impl Fn() -> String) -> Result<(), Failure> {
-    let asked = [
-        ("scheduler", process.scheduler().is_some()),
-        ("ioPriority", process.io_priority().is_some()),
-        ("execCPUAffinity", process.exec_cpu_affinity().is_some()),
-    ];
-    match asked.iter().find(|(_, asked)| *asked) {
-        Some((name, _)) => {
-            Err(Failure::new(act(), format!("process.{name} is not supported yet: operation not supported"))
-                .fix(format!("remove process.{name}")))
-        }
-        None => Ok(()),
-    }
 }
 
 /// The last value of a name wins and keeps the place of the first, as runc does since 1.3.

@@ -2,6 +2,7 @@
 
 use super::{Errno, Result, check};
 use nix::sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, UnixAddr, recvmsg, sendmsg};
+use std::ffi::CStr;
 use std::io::{IoSlice, IoSliceMut};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
@@ -190,6 +191,19 @@ pub fn accept(socket: BorrowedFd<'_>) -> Result<OwnedFd> {
 /// The errno of an I/O error of std; `EIO` for those that have none.
 pub fn io_errno(error: std::io::Error) -> Errno {
     error.raw_os_error().map_or(Errno::EIO, Errno::from_raw)
+}
+
+/// Gives a file that is open for reading an extended attribute.
+///
+/// # Errors
+/// `ENOTSUP` where its file system has none of that kind.
+pub fn set_xattr(file: BorrowedFd<'_>, name: &CStr, value: &CStr) -> Result<()> {
+    let bytes = value.to_bytes_with_nul();
+    // SAFETY: a C string, and a pointer and length of one slice.
+    check(unsafe {
+        libc::fsetxattr(file.as_raw_fd(), name.as_ptr(), bytes.as_ptr().cast(), bytes.len(), 0)
+    })?;
+    Ok(())
 }
 
 /// Whether a file has an extended attribute of this name.

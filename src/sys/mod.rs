@@ -17,9 +17,11 @@ pub mod path;
 pub mod pidfd;
 pub mod process;
 pub mod program;
+pub mod scheduling;
 pub mod seccomp;
 pub mod stub;
 pub mod tty;
+pub mod userns;
 
 pub use nix::errno::Errno;
 

@@ -46,6 +46,8 @@ pub struct Template {
     /// The container is kept to these processors by its affinity.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub affinity: Option<Vec<u16>>,
+    #[serde(default)]
+    pub inherited: plan::inherited::Inherited,
     /// The agent of a notifying filter.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub listener: Option<Listener>,
@@ -457,6 +459,7 @@ fn save_template(
             Op::Affinity(cpus) => Some(cpus.clone()),
             _ => None,
         }),
+        inherited: plan.inherited.clone(),
         filtered: filter.is_some(),
         listener: listener(plan),
     };

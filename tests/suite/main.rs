@@ -10,6 +10,7 @@
 // An unexpected None or Err is a failed test, and its line is the best message that there is.
 #![allow(clippy::unwrap_used)]
 
+mod attributes;
 mod cgroup;
 mod cli;
 mod console;
@@ -19,6 +20,7 @@ mod events;
 mod exec;
 mod faults;
 mod hooks;
+mod idmapped;
 mod input;
 mod lab;
 mod lifecycle;
