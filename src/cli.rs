@@ -68,6 +68,10 @@ pub enum Verb {
         interval: String,
         stats: bool,
     },
+    Unshare {
+        /// Empty for a shell.
+        command: Vec<OsString>,
+    },
     Update(Box<Update>),
     /// One that a later version brings: refused by name.
     Unsupported(&'static str),
@@ -152,9 +156,9 @@ pub enum Call {
 }
 
 /// The words that are verbs.
-pub const VERBS: [&str; 15] = [
+pub const VERBS: [&str; 16] = [
     "create", "delete", "events", "exec", "features", "kill", "list", "pause", "ps", "resume", "run", "spec",
-    "start", "state", "update",
+    "start", "state", "unshare", "update",
 ];
 
 const UNSUPPORTED: [&str; 2] = ["checkpoint", "restore"];
@@ -212,7 +216,7 @@ fn command(called: impl Fn(&str) -> bool) -> Command {
                 .action(ArgAction::SetTrue),
         ]);
     type Definition = (&'static str, &'static str, fn(Command) -> Command);
-    let verbs: [Definition; 15] = [
+    let verbs: [Definition; 16] = [
         ("create", "create a container", create),
         ("delete", "delete any resources held by the container", delete),
         (
@@ -231,6 +235,7 @@ fn command(called: impl Fn(&str) -> bool) -> Command {
         ("spec", "create a new specification file", spec),
         ("start", "execute the user defined process in a created container", |c| c.arg(id())),
         ("state", "output the state of a container", |c| c.arg(id())),
+        ("unshare", "run a command, or a shell, as root over all ids that are yours", unshare),
         ("update", "update container resource constraints", update),
     ];
     let verbs = verbs.into_iter().filter(|(name, ..)| called(name));
@@ -297,6 +302,18 @@ fn ps(command: Command) -> Command {
             .trailing_var_arg(true)
             .allow_hyphen_values(true),
     ])
+}
+
+fn unshare(command: Command) -> Command {
+    command.arg(
+        Arg::new("command")
+            .help("the command and its arguments; without, $SHELL")
+            .value_name("command")
+            .num_args(0..)
+            .trailing_var_arg(true)
+            .allow_hyphen_values(true)
+            .value_parser(clap::value_parser!(OsString)),
+    )
 }
 
 fn events(command: Command) -> Command {
@@ -464,6 +481,9 @@ fn verb(name: &str, m: &ArgMatches) -> Verb {
             subids: m.get_flag("subids"),
         },
         "features" => Verb::Features,
+        "unshare" => {
+            Verb::Unshare { command: m.get_many("command").into_iter().flatten().cloned().collect() }
+        }
         "pause" => Verb::Pause { id: id() },
         "resume" => Verb::Resume { id: id() },
         "events" => Verb::Events {
