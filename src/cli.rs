@@ -68,6 +68,9 @@ pub enum Verb {
         interval: String,
         stats: bool,
     },
+    RemoveTree {
+        paths: Vec<PathBuf>,
+    },
     Unshare {
         /// Empty for a shell.
         command: Vec<OsString>,
@@ -156,9 +159,24 @@ pub enum Call {
 }
 
 /// The words that are verbs.
-pub const VERBS: [&str; 16] = [
-    "create", "delete", "events", "exec", "features", "kill", "list", "pause", "ps", "resume", "run", "spec",
-    "start", "state", "unshare", "update",
+pub const VERBS: [&str; 17] = [
+    "create",
+    "delete",
+    "events",
+    "exec",
+    "features",
+    "kill",
+    "list",
+    "pause",
+    "ps",
+    "remove-tree",
+    "resume",
+    "run",
+    "spec",
+    "start",
+    "state",
+    "unshare",
+    "update",
 ];
 
 const UNSUPPORTED: [&str; 2] = ["checkpoint", "restore"];
@@ -216,7 +234,7 @@ fn command(called: impl Fn(&str) -> bool) -> Command {
                 .action(ArgAction::SetTrue),
         ]);
     type Definition = (&'static str, &'static str, fn(Command) -> Command);
-    let verbs: [Definition; 16] = [
+    let verbs: [Definition; 17] = [
         ("create", "create a container", create),
         ("delete", "delete any resources held by the container", delete),
         (
@@ -230,6 +248,7 @@ fn command(called: impl Fn(&str) -> bool) -> Command {
         ("list", "list the containers below the root directory", list),
         ("pause", "suspend all processes inside the container", |c| c.arg(id())),
         ("ps", "display the processes running inside a container", ps),
+        ("remove-tree", "remove directories that hold files of your subordinate ids", remove_tree),
         ("resume", "resume all processes that have been previously paused", |c| c.arg(id())),
         ("run", "create and run a container", run),
         ("spec", "create a new specification file", spec),
@@ -302,6 +321,17 @@ fn ps(command: Command) -> Command {
             .trailing_var_arg(true)
             .allow_hyphen_values(true),
     ])
+}
+
+fn remove_tree(command: Command) -> Command {
+    command.arg(
+        Arg::new("path")
+            .help("a directory, or a file")
+            .value_name("path")
+            .num_args(1..)
+            .required(true)
+            .value_parser(clap::value_parser!(PathBuf)),
+    )
 }
 
 fn unshare(command: Command) -> Command {
@@ -481,6 +511,9 @@ fn verb(name: &str, m: &ArgMatches) -> Verb {
             subids: m.get_flag("subids"),
         },
         "features" => Verb::Features,
+        "remove-tree" => {
+            Verb::RemoveTree { paths: m.get_many("path").into_iter().flatten().cloned().collect() }
+        }
         "unshare" => {
             Verb::Unshare { command: m.get_many("command").into_iter().flatten().cloned().collect() }
         }

@@ -33,6 +33,8 @@ mod state;
 mod sync;
 #[allow(unsafe_code)]
 mod sys;
+#[cfg(test)]
+mod testing;
 mod verbs;
 
 /// The program, from its arguments to its exit code; called by [`sys`], which has the entry point.

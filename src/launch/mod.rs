@@ -16,6 +16,7 @@ mod limits;
 pub mod notify;
 mod oom;
 pub mod pidfd;
+pub mod remove;
 pub mod seccomp;
 pub mod unshare;
 

@@ -19,6 +19,7 @@ pub mod process;
 pub mod program;
 pub mod seccomp;
 pub mod stub;
+pub mod trail;
 pub mod tty;
 
 pub use nix::errno::Errno;

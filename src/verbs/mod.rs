@@ -8,6 +8,7 @@ mod kill;
 mod list;
 mod pause;
 mod ps;
+mod remove_tree;
 mod run;
 mod spec;
 mod start;
@@ -75,6 +76,7 @@ fn dispatch(global: &Global, verb: Verb) -> Result<u8, Failure> {
         Verb::Pause { id } => pause::pause(&store()?, &id),
         Verb::Resume { id } => pause::resume(&store()?, &id),
         Verb::Events { id, interval, stats } => events::events(&store()?, &id, &interval, stats),
+        Verb::RemoveTree { paths } => remove_tree::remove_tree(&paths, &policy()?),
         Verb::Unshare { command } => unshare::unshare(command, &policy()?),
         Verb::Update(flags) => update::update(&store()?, &flags),
         Verb::Unsupported(name) => {

@@ -37,3 +37,4 @@ mod seccomp;
 mod security;
 mod spec;
 mod stress;
+mod unshare;
