@@ -6,22 +6,36 @@
 
 use super::path::{self, Resolve};
 use super::{Errno, Result};
-use nix::sys::stat::fstat;
+use nix::dir::Dir;
+use nix::fcntl::{OFlag, openat};
+use nix::sys::stat::{Mode, fstat};
 use std::ffi::CStr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+const DIRECTORY: OFlag = OFlag::O_PATH.union(OFlag::O_DIRECTORY).union(OFlag::O_CLOEXEC);
+
+/// What a walk does where something is mounted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mounts {
+    /// Stops: `EXDEV`.
+    Stop,
+    /// Goes on in what is mounted.
+    Cross,
+}
 
 /// A directory that is being visited, and the way back.
 #[derive(Debug)]
 pub struct Trail {
     here: OwnedFd,
+    mounts: Mounts,
     /// Device and inode of what is above, from the start.
     above: Vec<(u64, u64)>,
 }
 
 impl Trail {
     /// Begins at a directory; the descriptor may be `O_PATH`.
-    pub fn start(here: OwnedFd) -> Trail {
-        Trail { here, above: Vec::new() }
+    pub fn start(here: OwnedFd, mounts: Mounts) -> Trail {
+        Trail { here, mounts, above: Vec::new() }
     }
 
     /// The directory, as a descriptor to look names up from.
@@ -29,14 +43,25 @@ impl Trail {
         self.here.as_fd()
     }
 
-    /// Goes to a directory in this one, which is no link and not mounted there.
+    /// The entries of this directory.
     ///
     /// # Errors
-    /// `EXDEV` for a mount point, `ELOOP` and `ENOTDIR` for what is no directory, `EACCES` where this one may not be
-    /// searched.
+    /// `EACCES` where they may not be read.
+    pub fn list(&self) -> Result<Dir> {
+        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+        openat(&self.here, c".", flags, Mode::empty()).and_then(Dir::from_fd)
+    }
+
+    /// Goes to the directory of this name, which is an entry of this one, and no link.
+    ///
+    /// # Errors
+    /// `ENOTDIR` for what is no directory, `EACCES` where this one may not be searched, `EXDEV` as [`Mounts`] has it.
     pub fn down(&mut self, name: &CStr) -> Result<()> {
-        let flags = libc::O_PATH | libc::O_DIRECTORY | libc::O_NOFOLLOW;
-        let next = path::open(self.here(), name, flags, Resolve::SameMount)?;
+        let flags = DIRECTORY | OFlag::O_NOFOLLOW;
+        let next = match self.mounts {
+            Mounts::Stop => path::open(self.here(), name, flags.bits(), Resolve::SameMount)?,
+            Mounts::Cross => openat(&self.here, name, flags, Mode::empty())?,
+        };
         self.above.push(identity(&self.here)?);
         self.here = next;
         Ok(())
@@ -48,8 +73,7 @@ impl Trail {
     /// `ESTALE` where it is no longer the one above, `ENOENT` at the start.
     pub fn up(&mut self) -> Result<()> {
         let wanted = self.above.pop().ok_or(Errno::ENOENT)?;
-        let flags = nix::fcntl::OFlag::O_PATH | nix::fcntl::OFlag::O_DIRECTORY | nix::fcntl::OFlag::O_CLOEXEC;
-        let above = nix::fcntl::openat(&self.here, c"..", flags, nix::sys::stat::Mode::empty())?;
+        let above = openat(&self.here, c"..", DIRECTORY, Mode::empty())?;
         if identity(&above)? != wanted {
             return Err(Errno::ESTALE);
         }
@@ -77,7 +101,7 @@ mod tests {
     fn the_way_back_leads_to_where_it_came_from() {
         let dir = Scratch::new();
         fs::create_dir_all(dir.join("a/b")).unwrap();
-        let mut trail = Trail::start(open(&dir));
+        let mut trail = Trail::start(open(&dir), Mounts::Stop);
         trail.down(c"a").unwrap();
         trail.down(c"b").unwrap();
         trail.up().unwrap();
@@ -90,7 +114,7 @@ mod tests {
     fn a_directory_that_was_moved_meanwhile_leads_nowhere() {
         let dir = Scratch::new();
         fs::create_dir_all(dir.join("a/b")).unwrap();
-        let mut trail = Trail::start(open(&dir));
+        let mut trail = Trail::start(open(&dir), Mounts::Stop);
         trail.down(c"a").unwrap();
         trail.down(c"b").unwrap();
         fs::rename(dir.join("a/b"), dir.join("b")).unwrap();
@@ -103,7 +127,7 @@ mod tests {
         fs::create_dir_all(dir.join("a/b")).unwrap();
         std::os::unix::fs::symlink("a", dir.join("link")).unwrap();
         fs::write(dir.join("file"), "").unwrap();
-        let mut trail = Trail::start(open(&dir));
+        let mut trail = Trail::start(open(&dir), Mounts::Stop);
         assert_eq!(trail.down(c"link"), Err(Errno::ENOTDIR));
         assert_eq!(trail.down(c"file"), Err(Errno::ENOTDIR));
         assert_eq!(trail.down(c".."), Err(Errno::EXDEV));
