@@ -10,6 +10,9 @@
 // An unexpected None or Err is a failed test, and its line is the best message that there is.
 #![allow(clippy::unwrap_used)]
 
+#[path = "../shared/runtime.rs"]
+mod runtime;
+
 mod cgroup;
 mod cli;
 mod console;
