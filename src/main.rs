@@ -33,6 +33,8 @@ mod state;
 mod sync;
 #[allow(unsafe_code)]
 mod sys;
+#[cfg(test)]
+mod testing;
 mod verbs;
 
 use std::ffi::OsString;

@@ -19,7 +19,9 @@ pub mod notify;
 mod oom;
 pub mod pidfd;
 mod scheduling;
+pub mod remove;
 pub mod seccomp;
+pub mod unshare;
 
 pub use conversation::{Ready, until_exec};
 pub use explain::late_failure;
@@ -199,7 +201,7 @@ impl Launch<Born> {
     /// # Errors
     /// `ID-RANGE` and its kin, with what the helpers said.
     pub fn mapped(self, plan: &Plan) -> Result<Launch<Mapped>, Failure> {
-        idmap::write(&plan.idmap, self.talk.child()?.pid, &plan.id)?;
+        idmap::write(&plan.idmap, self.talk.child()?.pid, &format_args!("container {}", plan.id))?;
         self.talk.tell(ToInit::Mapped)?;
         Ok(Launch { talk: self.talk, stage: Mapped })
     }

@@ -52,8 +52,9 @@ impl Scenario {
         let bundle = Bundle { dir: "/bundle".into(), spec, remarks };
         // The policy is checked by the verb, before anything is done.
         let policy = &self.request.degrade;
-        let plan = super::decide(&bundle, &self.facts, &self.request)
-            .and_then(|plan| policy.check(&plan.id, &plan.degradations).map(|()| plan));
+        let plan = super::decide(&bundle, &self.facts, &self.request).and_then(|plan| {
+            policy.check(&format_args!("container {}", plan.id), &plan.degradations).map(|()| plan)
+        });
         match plan {
             Err(failure) => format!("refused: {failure}\n"),
             Ok(plan) => {

@@ -311,7 +311,7 @@ impl Planner<'_> {
                 "the host's /dev/mqueue, shown",
                 "the ipc namespace is not the container's",
             ));
-            let absent = &[libc::ENOENT, libc::EINVAL];
+            let absent = &[libc::ENOENT];
             return Ok(Step {
                 op: self.show("/dev/mqueue", false)?,
                 or: Some(Fallback { on: absent, op: nothing, cost }),

@@ -26,12 +26,13 @@ pub struct Fallback {
     pub cost: Degradation,
 }
 
-/// The kernel, or an outer security policy, does not let us do it this way.
-pub const REFUSED: &[i32] = &[libc::EPERM, libc::EACCES, libc::EBUSY, libc::EINVAL];
+/// The kernel, or an outer security policy, does not let us do it this way. `EINVAL` is not among them: it says that
+/// an option is wrong.
+pub const REFUSED: &[i32] = &[libc::EPERM, libc::EACCES, libc::EBUSY];
 /// There is no key to be had: the quota is used up, or keys are off limits.
 pub const NO_KEY: &[i32] = &[libc::EDQUOT, libc::ENOSYS, libc::EPERM, libc::EACCES, libc::ENOMEM];
-/// The file system does not exist here.
-pub const ABSENT: &[i32] = &[libc::ENODEV, libc::EPERM, libc::ENOSYS];
+/// The file system does not exist here, or not for us.
+pub const ABSENT: &[i32] = &[libc::ENODEV, libc::EPERM];
 
 impl From<Op> for Step {
     fn from(op: Op) -> Step {

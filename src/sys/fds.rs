@@ -213,3 +213,14 @@ pub fn has_xattr(path: &std::path::Path, name: &std::ffi::CStr) -> bool {
     // SAFETY: two C strings; a null buffer of size zero asks for the length only.
     unsafe { libc::getxattr(path.as_ptr(), name.as_ptr(), std::ptr::null_mut(), 0) >= 0 }
 }
+
+/// Whether a file is immutable or append-only (chattr(1)). `false` where the file system does not tell.
+pub fn is_immutable(file: BorrowedFd<'_>) -> bool {
+    let mut buf = std::mem::MaybeUninit::<libc::statx>::zeroed();
+    // SAFETY: an empty path means the descriptor itself; the kernel fills the buffer, for which zeros are valid, too.
+    let buf = unsafe {
+        libc::statx(file.as_raw_fd(), c"".as_ptr(), libc::AT_EMPTY_PATH, 0, buf.as_mut_ptr());
+        buf.assume_init()
+    };
+    buf.stx_attributes & (libc::STATX_ATTR_IMMUTABLE | libc::STATX_ATTR_APPEND) as u64 != 0
+}

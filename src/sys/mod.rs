@@ -20,6 +20,7 @@ pub mod program;
 pub mod scheduling;
 pub mod seccomp;
 pub mod stub;
+pub mod trail;
 pub mod tty;
 pub mod userns;
 

@@ -125,6 +125,15 @@ pub fn set_subreaper() -> Result<()> {
     prctl(libc::PR_SET_CHILD_SUBREAPER, 1)
 }
 
+/// PR_SET_PDEATHSIG: this process is killed when its parent ends, which is still `parent`. A change of ids undoes it.
+///
+/// # Errors
+/// `ESRCH` where the parent has ended already.
+pub fn die_with(parent: nix::unistd::Pid) -> Result<()> {
+    prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL as libc::c_ulong)?;
+    if nix::unistd::getppid() == parent { Ok(()) } else { Err(Errno::ESRCH) }
+}
+
 /// PR_SET_NAME: what ps(1) shows until the container's program runs.
 ///
 /// # Errors

@@ -44,7 +44,7 @@ pub fn exec(store: &Store, flags: &Exec, degrade: &Policy) -> Result<u8, Failure
     let template = template(&entry, &record)?;
     let process = wanted(flags, &template.process)?;
     let plan = decide(flags, &record, &template, &process, degrade)?;
-    degrade.check(id, &plan.degradations)?;
+    degrade.check(&format_args!("container {id}"), &plan.degradations)?;
     let console =
         console::choose(plan.process.terminal, flags.detach, flags.console_socket.as_deref(), &act())?;
     let receiver = Receiver::connect(flags.pidfd_socket.as_deref(), &act())?;
@@ -70,7 +70,7 @@ pub fn exec(store: &Store, flags: &Exec, degrade: &Policy) -> Result<u8, Failure
         cgroup: entrance.as_ref(),
     };
     let mut joined = join::join(&joining)?;
-    degrade.check(id, &joined.found.degradations)?;
+    degrade.check(&format_args!("container {id}"), &joined.found.degradations)?;
     let master = match joined.found.console.take() {
         Some(master) => {
             if let Some(size) = process.console_size().filter(|size| size.height() != 0) {

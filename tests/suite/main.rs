@@ -11,6 +11,9 @@
 #![allow(clippy::unwrap_used)]
 
 mod attributes;
+#[path = "../shared/runtime.rs"]
+mod runtime;
+
 mod cgroup;
 mod cli;
 mod console;
@@ -39,3 +42,4 @@ mod seccomp;
 mod security;
 mod spec;
 mod stress;
+mod unshare;

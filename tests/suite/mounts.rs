@@ -110,6 +110,21 @@ fn options_of_a_mount_are_set() {
 }
 
 #[test]
+fn an_option_that_a_file_system_does_not_have_is_an_error_and_no_reason_for_other_means() {
+    let lab = Lab::new();
+    for (destination, kind) in [("/sys", "sysfs"), ("/dev/mqueue", "mqueue"), ("/mnt", "tmpfs")] {
+        let bundle = lab.bundle().namespace("network", None).with(|c| {
+            let mounts = c["mounts"].as_array_mut().unwrap();
+            mounts.retain(|m| m["destination"] != destination);
+            mounts.push(
+                json!({ "destination": destination, "type": kind, "source": kind, "options": ["moss=1"] }),
+            );
+        });
+        bundle.run().refuses(1, &["invalid argument"]);
+    }
+}
+
+#[test]
 fn every_option_word_of_the_runtime_spec_is_known() {
     bryo_only!("runc 1.1 lacks defaults, nosymfollow and some others");
     let lab = Lab::new();
