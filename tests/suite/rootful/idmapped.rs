@@ -255,7 +255,11 @@ fn a_file_system_that_cannot_do_it_is_named() {
     let mut mount = mapped(Path::new("/proc/version"), &["bind"], maps.0, maps.1);
     mount["destination"] = "/etc/passwd".into();
     let ran = rootful(&lab).add_mount(mount).run();
-    ran.refuses(1, &["/proc/version", "nvalid argument"]).in_bryos_words(&["MNT-IDMAP", "; fix: "]);
+    ran.refuses(1, &["/etc/passwd", "nvalid argument"]).in_bryos_words(&[
+        "MNT-IDMAP",
+        "/proc/version",
+        "; fix: ",
+    ]);
 }
 
 #[test]
