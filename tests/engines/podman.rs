@@ -1144,6 +1144,22 @@ mod rootless {
 
     #[test]
     #[ignore = "needs podman: scripts/test runs it in the guest"]
+    fn a_volume_that_is_idmapped() {
+        fails_with!("runc" | "crun", "they have other words, or none");
+        let p = podman();
+        let map = "--uidmap 0:100:1000 --gidmap 0:100:1000";
+        // The machine's file systems are its root's, and only one that Podman has mounted itself is Podman's.
+        let dir = p.place.scratch();
+        let options = format!("{map} --volume {}:/mnt:idmap", dir.display());
+        p.sh(&options, "true").fails().says("MNT-IDMAP").says("operation not permitted; fix: ");
+        let volume = p.place.name();
+        p.run(&format!("volume create --opt type=tmpfs --opt device=tmpfs {volume}")).ok();
+        p.sh(&format!("{map} --volume {volume}:/mnt:idmap"), "stat -c %u:%g /mnt").prints("0:0");
+        p.run(&format!("volume rm {volume}")).ok();
+    }
+
+    #[test]
+    #[ignore = "needs podman: scripts/test runs it in the guest"]
     fn nomap() {
         let out = lines(podman().sh("--userns nomap", "cat /proc/self/uid_map"));
         assert!(out.iter().all(|l| !l.ends_with(" 1000 1")), "{out:?}");
