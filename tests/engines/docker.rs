@@ -301,6 +301,7 @@ fn restart_and_forced_removal() {
     let after = d.inspect(&name, "{{.State.Pid}}");
     assert_ne!(before, after);
     let id = d.inspect(&name, "{{.Id}}");
+    d.remove(&name);
     wait_until("the shim is gone", || !is_running(&id));
     d.run(&format!("inspect {name}")).exits(1);
 }

@@ -20,3 +20,4 @@ mod containerd;
 mod docker;
 mod lab;
 mod podman;
+mod readme;
