@@ -136,10 +136,8 @@ impl Home {
             let (below, _) = above.make_child(name)?;
             // First the process, then the controllers: they are for leaves.
             below.take_in(child.pid)?;
-            for controller in above.controllers()? {
-                // One that cannot be had shows in the limit that needs it.
-                let _ = above.write("cgroup.subtree_control", &format!("+{controller}"));
-            }
+            // One that cannot be had shows in the limit that needs it.
+            let _ = hand_down(&above, &above.controllers()?);
             Ok(below)
         });
         let lowest = lowest.map_err(failed)?;
@@ -247,18 +245,23 @@ fn enable(cgroup: &Cgroup, directory: &Directory, id: &str) -> Result<(), Failur
         };
         make_room(cgroup, aside).act(act)?;
     }
-    let all: Vec<String> = missing.iter().map(|controller| format!("+{controller}")).collect();
-    if cgroup.write("cgroup.subtree_control", &all.join(" ")).is_ok() {
-        return Ok(());
-    }
     // One that nobody needs is only missing in the statistics.
-    for (controller, words) in missing.iter().zip(&all) {
-        match cgroup.write("cgroup.subtree_control", words) {
-            Err(errno) if needed(controller) => return Err(not_given(cgroup, controller, errno, act())),
-            _ => {}
-        }
+    match hand_down(cgroup, &missing).into_iter().find(|(controller, _)| needed(controller)) {
+        Some((controller, errno)) => Err(not_given(cgroup, &controller, errno, act())),
+        None => Ok(()),
     }
-    Ok(())
+}
+
+/// Enables controllers for the cgroups below one. Returns those that cannot be had, and why.
+fn hand_down(cgroup: &Cgroup, controllers: &[String]) -> Vec<(String, Errno)> {
+    let words: Vec<String> = controllers.iter().map(|controller| format!("+{controller}")).collect();
+    // All of them, or none is.
+    if cgroup.write("cgroup.subtree_control", &words.join(" ")).is_ok() {
+        return Vec::new();
+    }
+    let each = controllers.iter().zip(&words);
+    let tried = each.map(|(name, word)| (name.clone(), cgroup.write("cgroup.subtree_control", word)));
+    tried.filter_map(|(name, written)| Some((name, written.err()?))).collect()
 }
 
 fn not_given(cgroup: &Cgroup, controller: &str, errno: Errno, act: String) -> Failure {
