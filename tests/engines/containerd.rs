@@ -5,7 +5,9 @@ use std::path::Path;
 use std::process::Child;
 use std::sync::LazyLock;
 
-use crate::lab::{Place, Program, Ran, cgroup_values, is_root, is_running, runtime, scripts, wait_until};
+use crate::lab::{
+    Place, Program, Ran, TERMINAL_SIZE, cgroup_values, is_root, is_running, runtime, scripts, wait_until,
+};
 
 struct Containerd {
     place: Place,
@@ -178,7 +180,7 @@ fn run_on_a_terminal() {
     let c = containerd();
     let name = c.place.name();
     c.start_call("--rm --tty", &name)
-        .words("sh -c 'sleep 1; test -t 1 && stty size; exit 7'")
+        .words(&format!("sh -c '{TERMINAL_SIZE}; exit 7'"))
         .on_terminal(33, 99, "")
         .run()
         .exits(7)
@@ -203,7 +205,7 @@ fn exec_on_a_terminal() {
     let c = containerd();
     let name = c.detached("", SLEEP);
     let id = c.place.name();
-    c.call(&format!("tasks exec --tty --exec-id {id} {name} sh -c 'sleep 1; test -t 0 && stty size'"))
+    c.call(&format!("tasks exec --tty --exec-id {id} {name} sh -c '{TERMINAL_SIZE}'"))
         .on_terminal(31, 97, "")
         .run()
         .ok()

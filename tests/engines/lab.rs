@@ -16,6 +16,10 @@ use std::time::{Duration, Instant};
 /// How long anything may take before the test gives up: an engine in a guest is slow, and others run beside it.
 pub const PATIENCE: Duration = Duration::from_secs(180);
 
+/// Tells the size of the terminal once it has one: engines give it only after the start.
+pub const TERMINAL_SIZE: &str = "test -t 0 && for i in $(seq 100); do s=$(stty size 2>/dev/null); \
+                                 [ \"${s:-0 0}\" = \"0 0\" ] || break; sleep 0.1; done; echo $s";
+
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 // ---------------------------------------------------------------------------------------------------------
