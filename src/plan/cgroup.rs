@@ -98,6 +98,11 @@ pub struct Decided {
 /// The name of the cgroup that makes room at the top of a delegated subtree.
 const ASIDE: &str = "supervisor";
 
+/// The cgroup below a unit that a container with limited memory is in; crun's name for it.
+const LEAF: &str = "container";
+/// The limit at which the kernel kills.
+const MEMORY_LIMIT: &str = "memory.max";
+
 /// crun's annotations.
 const SUBGROUP: &str = "run.oci.systemd.subgroup";
 const DELEGATE: &str = "run.oci.delegate-cgroup";
@@ -513,9 +518,25 @@ impl Planner<'_> {
                 scope.properties = said.map(|(name, value)| (name.to_string(), property(value))).collect();
                 // What the caller says itself is said last, and counts.
                 scope.properties.extend(self.unit_properties()?);
+                if self.is_watched(settings) && scope.below.is_empty() {
+                    scope.below.push(LEAF.into());
+                }
             }
         }
         Ok(())
+    }
+
+    /// Whether somebody wants to know if the container is killed for want of memory, and nothing was said about
+    /// cgroups below its unit.
+    ///
+    /// Whoever names the unit is an engine, and it learns of the kill from `memory.events` of the cgroup that the
+    /// process is in. So does systemd from the unit's, and when that was the last process, it removes the unit's
+    /// cgroup at once. Where both watch the same one, the engine often comes too late to read it. The kernel tells
+    /// those who watch a leaf before those who watch what is above it, so one level down the engine comes first.
+    /// The price is a second move, which is nothing for those without a limit to pay.
+    fn is_watched(&self, settings: &[Setting]) -> bool {
+        let limited = |setting: &Setting| setting.file == MEMORY_LIMIT && setting.value != "max";
+        self.path().is_some() && settings.iter().any(limited) && !self.annotations.contains_key(SUBGROUP)
     }
 
     /// Properties of the unit that annotations give, sorted, so that a plan is always the same.

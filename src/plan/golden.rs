@@ -456,6 +456,9 @@ goldens! {
     cgroup_with_properties_of_the_unit
     cgroup_with_a_property_that_makes_no_sense_is_refused
     cgroup_below_the_unit
+    cgroup_of_an_engines_with_limited_memory
+    cgroup_of_an_engines_with_limited_memory_in_the_unit_itself
+    cgroup_of_an_engines_with_unlimited_memory
     cgroup_of_systemds_out_of_sight
     cgroup_without_a_bus
     cgroup_without_a_bus_in_our_own_subtree
@@ -1151,6 +1154,24 @@ fn cgroup_with_limits_by_the_users_systemd() -> Scenario {
 fn cgroup_in_a_unit_by_name() -> Scenario {
     scenario(placed("machine.slice:libpod:4711"), root())
         .asking(|request| request.manager = Some(Manager::Systemd))
+}
+
+fn engines(resources: &Value, annotations: &Value) -> Scenario {
+    let config = with(limited(resources), &json!({"linux": {"cgroupsPath": "user.slice:libpod:4711"}}));
+    scenario(with(config, &json!({ "annotations": annotations })), alice())
+        .asking(|request| request.manager = Some(Manager::Systemd))
+}
+
+fn cgroup_of_an_engines_with_limited_memory() -> Scenario {
+    engines(&json!({"memory": {"limit": 64 << 20}}), &json!({}))
+}
+
+fn cgroup_of_an_engines_with_limited_memory_in_the_unit_itself() -> Scenario {
+    engines(&json!({"memory": {"limit": 64 << 20}}), &json!({"run.oci.systemd.subgroup": ""}))
+}
+
+fn cgroup_of_an_engines_with_unlimited_memory() -> Scenario {
+    engines(&json!({"memory": {"limit": -1}, "pids": {"limit": 42}}), &json!({}))
 }
 
 fn cgroup_in_a_unit_that_makes_no_sense_is_refused() -> Scenario {

@@ -23,7 +23,7 @@ use crate::plan::idmap::Idmap;
 use crate::sys::{self, Errno};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 pub use status::Status;
 pub use time::now;
@@ -66,10 +66,11 @@ pub struct Record {
 pub struct RecordedCgroup {
     /// Below the hierarchy's root; empty while systemd has not told.
     pub path: PathBuf,
-    /// The topmost cgroup that was made for the container, with which all of it goes.
+    /// The unit's own one; without a unit the topmost that was made on the way to `path`, which is not the
+    /// container's alone: others may be below it by now.
     pub top: PathBuf,
-    /// The inode number of `top`: whatever has the name by then, only this one is the container's. None while it is
-    /// not made.
+    /// The inode number of the one with which all of the container goes: whatever has the name by then, only this
+    /// one is the container's. None while it is not made.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub inode: Option<u64>,
     /// The ids among which are those that it was given to: what they make in it, only they may remove.
@@ -92,22 +93,27 @@ pub struct Unit {
 }
 
 impl RecordedCgroup {
-    /// Opens it.
+    /// The path of the topmost one that is the container's alone.
+    pub fn own(&self) -> &Path {
+        if self.unit.is_some() { &self.top } else { &self.path }
+    }
+
+    /// Opens the one that its processes begin in.
     ///
     /// # Errors
     /// `ENOENT` once it is gone, also where another one has its name now.
     pub fn open(&self) -> sys::Result<Cgroup> {
-        let top = self.open_top()?;
-        if self.path == self.top { Ok(top) } else { Cgroup::open(&self.path) }
+        let own = self.open_own()?;
+        if self.path == self.own() { Ok(own) } else { Cgroup::open(&self.path) }
     }
 
-    /// Opens the topmost one of the container's.
+    /// Opens the topmost one that is the container's alone.
     ///
     /// # Errors
     /// As [`RecordedCgroup::open`].
-    pub fn open_top(&self) -> sys::Result<Cgroup> {
-        let top = Cgroup::open(&self.top)?;
-        if Some(top.inode()?) == self.inode { Ok(top) } else { Err(Errno::ENOENT) }
+    pub fn open_own(&self) -> sys::Result<Cgroup> {
+        let own = Cgroup::open(self.own())?;
+        if Some(own.inode()?) == self.inode { Ok(own) } else { Err(Errno::ENOENT) }
     }
 }
 

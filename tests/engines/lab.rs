@@ -19,6 +19,10 @@ pub use crate::runtime::runtime;
 /// How long anything may take before the test gives up: an engine in a guest is slow, and others run beside it.
 pub const PATIENCE: Duration = Duration::from_secs(180);
 
+/// Tells the size of the terminal once it has one: engines give it only after the start.
+pub const TERMINAL_SIZE: &str = "test -t 0 && for i in $(seq 100); do s=$(stty size 2>/dev/null); \
+                                 [ \"${s:-0 0}\" = \"0 0\" ] || break; sleep 0.1; done; echo $s";
+
 // ---------------------------------------------------------------------------------------------------------
 // The runtime under test
 
@@ -98,18 +102,21 @@ macro_rules! fails_with {
 }
 pub(crate) use fails_with;
 
-/// Run `scripts/engines` of this repository, which stands beside the suite in a guest, with a home of its own.
-/// The peers are known to engines by themselves.
+/// This repository's `scripts`: what is needed of them stands beside the suite in a guest.
+pub fn scripts() -> PathBuf {
+    std::env::var_os("BRYO_SCRIPTS")
+        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts"), PathBuf::from)
+}
+
+/// Run `scripts/engines` with a home of its own. The peers are known to engines by themselves.
 pub fn configure(engine: &str, home: &Path) {
     fs::create_dir_all(home).unwrap();
     if runtime_name() != "bryo" {
         return;
     }
-    let script = std::env::var_os("BRYO_ENGINES_SCRIPT")
-        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/engines"), PathBuf::from);
     let config = home.join(".config");
     Program::new("sh")
-        .arg(&script)
+        .arg(&scripts().join("engines"))
         .words("--binary")
         .arg(runtime())
         .words(engine)
@@ -251,9 +258,14 @@ impl Program {
         self
     }
 
-    pub fn arg(mut self, arg: &Path) -> Self {
-        self.argv.push(arg.to_str().unwrap().to_owned());
+    /// One word, whatever is in it.
+    pub fn word(mut self, word: &str) -> Self {
+        self.argv.push(word.to_owned());
         self
+    }
+
+    pub fn arg(self, arg: &Path) -> Self {
+        self.word(arg.to_str().unwrap())
     }
 
     pub fn env(mut self, name: &str, value: impl AsRef<OsStr>) -> Self {

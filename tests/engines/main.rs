@@ -23,3 +23,4 @@ mod containerd;
 mod docker;
 mod lab;
 mod podman;
+mod readme;

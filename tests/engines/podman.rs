@@ -539,8 +539,8 @@ mod limits {
     fn want_of_memory_kills_and_is_told() {
         needs!(Cgroups);
         let p = podman();
-        // systemd removes the cgroup when the last process is gone, and conmon may come too late to read in it
-        // (with runc more often than not).
+        // systemd removes the scope when its last process is gone, and conmon may come too late to read in it: with
+        // runc more often than not, with a cgroup below the scope hardly ever.
         let told = (0..5).any(|_| {
             let name = p.place.name();
             // tail keeps a line that never ends.
