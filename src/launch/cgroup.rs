@@ -435,7 +435,7 @@ fn clear_as_given(record: &RecordedCgroup, id: &str) -> Result<sys::Result<()>, 
         sys::process::exit_now(cleared.map_or_else(|errno| errno as i32, |()| 0))
     });
     let child = child.map_err(|error| Failure::errno(act(), error.errno))?;
-    let mapped = idmap::write(idmap, child.pid, id).and_then(|()| ours.tell(ToInit::Mapped).act(act));
+    let mapped = idmap::write(idmap, child.pid, &id).and_then(|()| ours.tell(ToInit::Mapped).act(act));
     // Without its word it ends at once.
     drop((ours, theirs));
     let ended =
