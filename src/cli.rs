@@ -68,6 +68,13 @@ pub enum Verb {
         interval: String,
         stats: bool,
     },
+    RemoveTree {
+        paths: Vec<PathBuf>,
+    },
+    Unshare {
+        /// Empty for a shell.
+        command: Vec<OsString>,
+    },
     Update(Box<Update>),
     /// One that a later version brings: refused by name.
     Unsupported(&'static str),
@@ -152,9 +159,24 @@ pub enum Call {
 }
 
 /// The words that are verbs.
-pub const VERBS: [&str; 15] = [
-    "create", "delete", "events", "exec", "features", "kill", "list", "pause", "ps", "resume", "run", "spec",
-    "start", "state", "update",
+pub const VERBS: [&str; 17] = [
+    "create",
+    "delete",
+    "events",
+    "exec",
+    "features",
+    "kill",
+    "list",
+    "pause",
+    "ps",
+    "remove-tree",
+    "resume",
+    "run",
+    "spec",
+    "start",
+    "state",
+    "unshare",
+    "update",
 ];
 
 const UNSUPPORTED: [&str; 2] = ["checkpoint", "restore"];
@@ -212,7 +234,7 @@ fn command(called: impl Fn(&str) -> bool) -> Command {
                 .action(ArgAction::SetTrue),
         ]);
     type Definition = (&'static str, &'static str, fn(Command) -> Command);
-    let verbs: [Definition; 15] = [
+    let verbs: [Definition; 17] = [
         ("create", "create a container", create),
         ("delete", "delete any resources held by the container", delete),
         (
@@ -226,11 +248,13 @@ fn command(called: impl Fn(&str) -> bool) -> Command {
         ("list", "list the containers below the root directory", list),
         ("pause", "suspend all processes inside the container", |c| c.arg(id())),
         ("ps", "display the processes running inside a container", ps),
+        ("remove-tree", "remove directories that hold files of your subordinate ids", remove_tree),
         ("resume", "resume all processes that have been previously paused", |c| c.arg(id())),
         ("run", "create and run a container", run),
         ("spec", "create a new specification file", spec),
         ("start", "execute the user defined process in a created container", |c| c.arg(id())),
         ("state", "output the state of a container", |c| c.arg(id())),
+        ("unshare", "run a command, or a shell, as root over all ids that are yours", unshare),
         ("update", "update container resource constraints", update),
     ];
     let verbs = verbs.into_iter().filter(|(name, ..)| called(name));
@@ -297,6 +321,29 @@ fn ps(command: Command) -> Command {
             .trailing_var_arg(true)
             .allow_hyphen_values(true),
     ])
+}
+
+fn remove_tree(command: Command) -> Command {
+    command.arg(
+        Arg::new("path")
+            .help("a directory, or a file")
+            .value_name("path")
+            .num_args(1..)
+            .required(true)
+            .value_parser(clap::value_parser!(PathBuf)),
+    )
+}
+
+fn unshare(command: Command) -> Command {
+    command.arg(
+        Arg::new("command")
+            .help("the command and its arguments; without, $SHELL")
+            .value_name("command")
+            .num_args(0..)
+            .trailing_var_arg(true)
+            .allow_hyphen_values(true)
+            .value_parser(clap::value_parser!(OsString)),
+    )
 }
 
 fn events(command: Command) -> Command {
@@ -393,8 +440,7 @@ fn user(text: &str) -> Result<(u32, Option<u32>), String> {
 ///
 /// # Errors
 /// One line that says what is wrong with it.
-pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Call, String> {
-    let args: Vec<OsString> = args.into_iter().collect();
+pub fn parse(args: &[OsString]) -> Result<Call, String> {
     // runc prints its version whatever else is missing, a verb included.
     let is_verb = |arg: &OsString| VERBS.iter().chain(&UNSUPPORTED).any(|verb| arg == verb);
     if args.iter().skip(1).take_while(|arg| !is_verb(arg)).any(|arg| arg == "--version" || arg == "-v") {
@@ -464,6 +510,12 @@ fn verb(name: &str, m: &ArgMatches) -> Verb {
             subids: m.get_flag("subids"),
         },
         "features" => Verb::Features,
+        "remove-tree" => {
+            Verb::RemoveTree { paths: m.get_many("path").into_iter().flatten().cloned().collect() }
+        }
+        "unshare" => {
+            Verb::Unshare { command: m.get_many("command").into_iter().flatten().cloned().collect() }
+        }
         "pause" => Verb::Pause { id: id() },
         "resume" => Verb::Resume { id: id() },
         "events" => Verb::Events {
@@ -552,7 +604,7 @@ mod tests {
     use super::*;
 
     fn call(line: &str) -> Result<Call, String> {
-        parse(line.split_whitespace().map(OsString::from))
+        parse(&line.split_whitespace().map(OsString::from).collect::<Vec<_>>())
     }
 
     fn parsed(line: &str) -> Verb {

@@ -5,6 +5,7 @@
 
 use nix::errno::Errno;
 use std::fmt;
+use std::io::Write;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 /// A failure that is complete: whoever gets it passes it on as it is.
@@ -14,12 +15,19 @@ pub struct Failure {
     code: Option<&'static str>,
     cause: String,
     fix: Option<String>,
+    status: Option<u8>,
 }
 
 impl Failure {
     /// `act` says what was tried and on what: `cannot map gids for container web`.
     pub fn new(act: impl Into<String>, cause: impl Into<String>) -> Failure {
-        Failure { act: act.into(), code: None, cause: cause.into(), fix: None }
+        Failure { act: act.into(), code: None, cause: cause.into(), fix: None, status: None }
+    }
+
+    /// One that another process of ours has told, complete and in one line.
+    pub fn told(line: &str) -> Failure {
+        let (act, cause) = line.split_once(": ").unwrap_or((line, "it did not say why"));
+        Failure::new(act, cause)
     }
 
     /// The same for a bare errno.
@@ -46,6 +54,18 @@ impl Failure {
     pub fn fix(mut self, fix: impl Into<String>) -> Failure {
         self.fix = Some(fix.into());
         self
+    }
+
+    /// Sets what to exit with, where that is not up to the verb.
+    #[must_use]
+    pub fn status(mut self, status: u8) -> Failure {
+        self.status = Some(status);
+        self
+    }
+
+    /// What was set to exit with.
+    pub fn exit_status(&self) -> Option<u8> {
+        self.status
     }
 }
 
@@ -117,6 +137,12 @@ pub fn debug(line: impl FnOnce() -> String) {
     }
 }
 
+/// Warns of what goes on with weaker means or without a part: one line, on stderr only.
+pub fn warn(line: &str) {
+    // Nobody may be listening.
+    let _ = writeln!(std::io::stderr(), "bryo: warning: {line}");
+}
+
 /// Everything on one line: what a helper or a parser says in several is joined by blanks.
 pub fn one_line(text: &str) -> String {
     let words: Vec<&str> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
@@ -136,6 +162,12 @@ mod tests {
             failure.to_string(),
             "cannot map gids for container web: ID-RANGE: operation not permitted; fix: add a range to /etc/subgid"
         );
+    }
+
+    #[test]
+    fn what_another_process_told_reads_the_same_here() {
+        let line = Failure::new("cannot map", "newgidmap: no").code("ID-RANGE").fix("ask").to_string();
+        assert_eq!(Failure::told(&line).to_string(), line);
     }
 
     #[test]

@@ -5,6 +5,7 @@
 
 use crate::bundle::OCI_VERSION;
 use crate::host::idmap::IdRange;
+use crate::plan::idmap;
 use serde::Serialize;
 
 /// Whose ids the container runs with.
@@ -131,36 +132,11 @@ fn namespaces(rootless: bool, cgroup2: bool) -> Vec<Namespace> {
     kinds.into_iter().map(|kind| Namespace { kind }).collect()
 }
 
-/// 0 is the caller, and 1 and up are the subordinate ids, in their order. Every host id comes once:
-/// the kernel refuses a map where two lines overlap.
+/// Root is the caller, then every subordinate id.
 fn mappings(own: u32, subordinate: &[IdRange]) -> Vec<Mapping> {
-    let mut mappings = Vec::new();
-    let mut taken: Vec<(u64, u64)> = Vec::new(); // from, to: the first after
-    let mut next = 0;
-    for range in std::iter::once(&IdRange { start: own, count: 1 }).chain(subordinate) {
-        let mut from = u64::from(range.start);
-        let to = (from + u64::from(range.count)).min(IDS);
-        taken.sort_unstable();
-        for (taken_from, taken_to) in taken.clone().into_iter().chain([(to, to)]) {
-            // what is free before this one, less what has no id left inside
-            let size = taken_from.min(to).saturating_sub(from).min(IDS - next);
-            if size > 0 {
-                mappings.push(Mapping {
-                    container_id: next as u32, // the casts are below IDS
-                    host_id: from as u32,
-                    size: size as u32,
-                });
-                taken.push((from, from + size));
-                next += size;
-            }
-            from = from.max(taken_to);
-        }
-    }
-    mappings
+    let mapping = |m: idmap::Mapping| Mapping { container_id: m.inside, host_id: m.outside, size: m.count };
+    idmap::stack(own, subordinate).into_iter().map(mapping).collect()
 }
-
-/// 2³²-1 is no id: it means "unchanged" to the system calls.
-const IDS: u64 = u32::MAX as u64;
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -453,27 +429,6 @@ mod tests {
         let few = value(&with_subids(&[], &[(200_000, 4)]));
         assert_eq!(mount_at(&few, "/dev/pts")["options"].get(5), None);
         assert_eq!(few["linux"]["uidMappings"], value(&ME)["linux"]["uidMappings"]);
-    }
-
-    #[test]
-    fn no_host_id_is_mapped_twice() {
-        let lines = |own, ranges: &[(u32, u32)]| {
-            let lines = mappings(own, &self::ranges(ranges));
-            lines.iter().map(|m| (m.container_id, m.host_id, m.size)).collect::<Vec<_>>()
-        };
-        // the caller's own id in the middle, at the start, at the end
-        assert_eq!(lines(105, &[(100, 10)]), [(0, 105, 1), (1, 100, 5), (6, 106, 4)]);
-        assert_eq!(lines(100, &[(100, 10)]), [(0, 100, 1), (1, 101, 9)]);
-        assert_eq!(lines(109, &[(100, 10)]), [(0, 109, 1), (1, 100, 9)]);
-        // ranges that overlap, repeat, hold nothing, or lie around what is there
-        assert_eq!(lines(7, &[(100, 10), (105, 10)]), [(0, 7, 1), (1, 100, 10), (11, 110, 5)]);
-        assert_eq!(lines(7, &[(100, 10), (100, 10), (50, 0)]), [(0, 7, 1), (1, 100, 10)]);
-        assert_eq!(lines(7, &[(100, 10), (90, 30)]), [(0, 7, 1), (1, 100, 10), (11, 90, 10), (21, 110, 10)]);
-        // as many as there are
-        let all = lines(0, &[(0, u32::MAX)]);
-        assert_eq!(all, [(0, 0, 1), (1, 1, u32::MAX - 1)]);
-        let end = lines(u32::MAX - 1, &[(u32::MAX - 2, 5)]);
-        assert_eq!(end, [(0, u32::MAX - 1, 1), (1, u32::MAX - 2, 1)]);
     }
 
     #[test]

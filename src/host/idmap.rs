@@ -14,11 +14,6 @@ impl IdRange {
     /// Every id that there is.
     pub const ALL: IdRange = IdRange { start: 0, count: u32::MAX };
 
-    /// Whether an id is in both.
-    pub fn overlaps(self, other: IdRange) -> bool {
-        u64::from(self.start) < other.end() && u64::from(other.start) < self.end()
-    }
-
     fn end(self) -> u64 {
         u64::from(self.start) + u64::from(self.count)
     }

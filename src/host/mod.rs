@@ -46,9 +46,12 @@ pub struct Facts {
 }
 
 pub const CAP_CHOWN: u32 = 0;
+pub const CAP_DAC_OVERRIDE: u32 = 1;
+pub const CAP_FOWNER: u32 = 3;
 pub const CAP_SETGID: u32 = 6;
 pub const CAP_SETUID: u32 = 7;
 pub const CAP_SYS_ADMIN: u32 = 21;
+pub const CAP_SYS_NICE: u32 = 23;
 pub const CAP_SYS_RESOURCE: u32 = 24;
 pub const CAP_MKNOD: u32 = 27;
 
@@ -66,6 +69,12 @@ impl Facts {
     /// Whether we may write any map that our own user namespace contains.
     pub fn maps_directly(&self) -> bool {
         self.privileged() && self.capable(CAP_SETUID) && self.capable(CAP_SETGID)
+    }
+
+    /// Whether every id that there is in our user namespace is ours to act as, and every file of theirs ours to change.
+    pub fn is_root_over_ids(&self) -> bool {
+        let wanted = [CAP_CHOWN, CAP_DAC_OVERRIDE, CAP_FOWNER, CAP_SETUID, CAP_SETGID];
+        self.euid == 0 && wanted.into_iter().all(|cap| self.capable(cap))
     }
 
     /// Whether our privileges are those of the machine's root.

@@ -82,7 +82,10 @@ impl Home {
             return Ok(());
         };
         let cgroup = make(directory, &plan.id)?;
-        self.note(directory.path.clone(), None)?;
+        let above = self.record.as_ref().map(|record| &record.top).filter(|top| *top != cgroup.path());
+        let above = above.map(|top| Cgroup::open(top)).transpose();
+        let above = above.act(|| format!("cannot look above cgroup {}", cgroup.path().display()))?;
+        self.note(&cgroup, above.as_ref().unwrap_or(&cgroup))?;
         furnish(&cgroup, &cgroup, plan)?;
         self.cgroup = Some(cgroup);
         Ok(())
@@ -131,30 +134,28 @@ impl Home {
         let path = cgroup::of_process(child.pid).map_err(failed)?;
         debug(|| format!("cgroup of {}: {}", plan.id, path.display()));
         let top = Cgroup::open(&path).map_err(failed)?;
-        self.note(path.clone(), Some(path.clone()))?;
-        let lowest = scope.below.iter().try_fold(top, |above, name| {
-            let (below, _) = above.make_child(name)?;
+        self.note(&top, &top)?;
+        let mut lowest = None;
+        for name in &scope.below {
+            let above = lowest.as_ref().unwrap_or(&top);
+            let (below, _) = above.make_child(name).map_err(failed)?;
             // First the process, then the controllers: they are for leaves.
-            below.take_in(child.pid)?;
-            for controller in above.controllers()? {
-                // One that cannot be had shows in the limit that needs it.
-                let _ = above.write("cgroup.subtree_control", &format!("+{controller}"));
-            }
-            Ok(below)
-        });
-        let lowest = lowest.map_err(failed)?;
-        self.note(lowest.path().to_path_buf(), None)?;
-        let top = Cgroup::open(&path).map_err(failed)?;
-        furnish(&lowest, &top, plan)
+            below.take_in(child.pid).map_err(failed)?;
+            // One that cannot be had shows in the limit that needs it.
+            hand_down(above, &above.controllers().map_err(failed)?);
+            lowest = Some(below);
+        }
+        let lowest = lowest.as_ref().unwrap_or(&top);
+        self.note(lowest, &top)?;
+        furnish(lowest, &top, plan)
     }
 
     /// It is made, and known from here on by more than its name.
-    fn note(&mut self, path: PathBuf, top: Option<PathBuf>) -> Result<(), Failure> {
+    fn note(&mut self, cgroup: &Cgroup, top: &Cgroup) -> Result<(), Failure> {
         let Some(record) = &mut self.record else { return Ok(()) };
-        record.path = path;
-        record.top = top.unwrap_or_else(|| std::mem::take(&mut record.top));
-        let inode = Cgroup::open(&record.top).and_then(|top| top.inode());
-        record.inode = Some(inode.act(|| format!("cannot look at cgroup {}", record.top.display()))?);
+        let inode = top.inode().act(|| format!("cannot look at cgroup {}", top.path().display()))?;
+        (record.path, record.top) = (cgroup.path().to_path_buf(), top.path().to_path_buf());
+        record.inode = Some(inode);
         Ok(())
     }
 
@@ -247,18 +248,22 @@ fn enable(cgroup: &Cgroup, directory: &Directory, id: &str) -> Result<(), Failur
         };
         make_room(cgroup, aside).act(act)?;
     }
-    let all: Vec<String> = missing.iter().map(|controller| format!("+{controller}")).collect();
-    if cgroup.write("cgroup.subtree_control", &all.join(" ")).is_ok() {
-        return Ok(());
-    }
     // One that nobody needs is only missing in the statistics.
-    for (controller, words) in missing.iter().zip(&all) {
-        match cgroup.write("cgroup.subtree_control", words) {
-            Err(errno) if needed(controller) => return Err(not_given(cgroup, controller, errno, act())),
-            _ => {}
-        }
+    match hand_down(cgroup, &missing).into_iter().find(|(controller, _)| needed(controller)) {
+        Some((controller, errno)) => Err(not_given(cgroup, controller, errno, act())),
+        None => Ok(()),
     }
-    Ok(())
+}
+
+/// Enables controllers for the cgroups below one, and returns those that cannot be, each with the reason.
+fn hand_down<'a>(cgroup: &Cgroup, controllers: &'a [String]) -> Vec<(&'a String, Errno)> {
+    let write = |words: &str| cgroup.write("cgroup.subtree_control", words);
+    let word = |controller: &String| format!("+{controller}");
+    // One that is refused takes the others of its line with it.
+    if write(&controllers.iter().map(word).collect::<Vec<_>>().join(" ")).is_ok() {
+        return Vec::new();
+    }
+    controllers.iter().filter_map(|controller| Some((controller, write(&word(controller)).err()?))).collect()
 }
 
 fn not_given(cgroup: &Cgroup, controller: &str, errno: Errno, act: String) -> Failure {
@@ -384,7 +389,8 @@ fn clear_as_given(record: &RecordedCgroup, id: &str) -> Result<sys::Result<()>, 
         sys::process::exit_now(cleared.map_or_else(|errno| errno as i32, |()| 0))
     });
     let child = child.map_err(|error| Failure::errno(act(), error.errno))?;
-    let mapped = idmap::write(idmap, child.pid, id).and_then(|()| ours.tell(ToInit::Mapped).act(act));
+    let mapped = idmap::write(idmap, child.pid, &format_args!("container {id}"))
+        .and_then(|()| ours.tell(ToInit::Mapped).act(act));
     // Without its word it ends at once.
     drop((ours, theirs));
     let ended =

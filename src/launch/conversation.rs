@@ -4,9 +4,8 @@
 //! The child ends with the conversation, unless it was let go: whatever fails on our side, nobody is left waiting
 //! for a word that never comes.
 
-use crate::init;
 use crate::plan::degrade::Degradation;
-use crate::plan::step::{Bind, Op, Step};
+use crate::plan::step::Step;
 use crate::report::{Act, Failure};
 use crate::sync::{Channel, Failed, FromInit, ToInit};
 use crate::sys::clone::Child;
@@ -62,15 +61,16 @@ impl Conversation {
         self.channel.reported().act(|| format!("cannot hear {}", self.with))
     }
 
-    /// Listens until the child may run its program. `mounted` is called once it waits for the hooks of its mounts,
-    /// and it goes on after.
+    /// Listens until the child may run its program. `shown` makes the mounts that it asks for; `mounted` is called
+    /// once it waits for the hooks of its mounts, and it goes on after.
     ///
     /// # Errors
-    /// What the child reports, in the words of `explain`; what `mounted` returns.
+    /// What the child reports, in the words of `explain`; what `shown` and `mounted` return.
     pub fn until_ready(
         &self,
         steps: &[Step],
         explain: impl Fn(&Failed) -> Failure,
+        mut shown: impl FnMut(u16, Option<OwnedFd>) -> Result<sys::Result<OwnedFd>, Failure>,
         mut mounted: impl FnMut() -> Result<(), Failure>,
     ) -> Result<Ready, Failure> {
         let mut ready = Ready::default();
@@ -85,8 +85,8 @@ impl Conversation {
                     mounted()?;
                     self.tell(ToInit::Provisioned)?;
                 }
-                Some(FromInit::Source { step }) => {
-                    let mount = bind_of(steps, step).ok_or(Errno::EINVAL).and_then(init::source);
+                Some(FromInit::Source { step, tree }) => {
+                    let mount = shown(step, tree)?;
                     self.channel.lend(mount).act(|| format!("cannot talk to {}", self.with))?;
                 }
                 Some(FromInit::Console(master)) => ready.console = Some(master),
@@ -117,16 +117,6 @@ impl Conversation {
     pub fn leave(mut self) {
         self.child = None;
     }
-}
-
-/// The bind mount of a step, or the one that it falls back to.
-fn bind_of(steps: &[Step], step: u16) -> Option<&Bind> {
-    let step = steps.get(usize::from(step))?;
-    let mut ops = std::iter::once(&step.op).chain(step.or.as_ref().map(|other| &other.op));
-    ops.find_map(|op| match op {
-        Op::Bind(bind) => Some(bind),
-        _ => None,
-    })
 }
 
 /// Listens until the program runs: the line is close-on-exec.

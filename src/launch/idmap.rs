@@ -4,6 +4,7 @@ use crate::plan::idmap::{Idmap, Mapping, Maps, lines};
 use crate::report::{Act, Failure, io_text, one_line};
 use crate::sys::program::Program;
 use std::ffi::OsString;
+use std::fmt::Display;
 use std::io::ErrorKind;
 use std::path::Path;
 use std::time::Duration;
@@ -11,29 +12,28 @@ use std::time::Duration;
 /// Name services behind the helpers may be slow; they are not slower than this.
 const DEADLINE: Duration = Duration::from_secs(30);
 
-/// Writes the maps of the namespace that `pid` was born in.
+/// Writes the maps of the user namespace of `pid`, which is in one that is below ours. `whom` they are for is said in errors.
 ///
 /// # Errors
 /// What the kernel or a helper says.
-pub fn write(idmap: &Idmap, pid: i32, container: &str) -> Result<(), Failure> {
+pub fn write(idmap: &Idmap, pid: i32, whom: &dyn Display) -> Result<(), Failure> {
     match idmap {
         Idmap::Inherited { .. } => Ok(()),
-        Idmap::Direct { maps, deny_setgroups } => direct(maps, *deny_setgroups, pid, container),
+        Idmap::Direct { maps, deny_setgroups } => direct(maps, *deny_setgroups, pid, whom),
         Idmap::Helpers { maps, newuidmap, newgidmap } => {
             // Both at once: each spends its time in name services and in the kernel.
-            let uid = start("uids", newuidmap, &maps.uids, pid, container)?;
-            let gid = start("gids", newgidmap, &maps.gids, pid, container);
-            let uid = finish("uids", uid, container);
-            let gid = finish("gids", gid?, container);
+            let uid = start("uids", newuidmap, &maps.uids, pid, whom)?;
+            let gid = start("gids", newgidmap, &maps.gids, pid, whom);
+            let uid = finish("uids", uid, whom);
+            let gid = finish("gids", gid?, whom);
             uid.and(gid)
         }
     }
 }
 
-fn direct(maps: &Maps, deny_setgroups: bool, pid: i32, container: &str) -> Result<(), Failure> {
+fn direct(maps: &Maps, deny_setgroups: bool, pid: i32, whom: &dyn Display) -> Result<(), Failure> {
     let write = |file: &str, text: &str, what: &str| {
-        std::fs::write(format!("/proc/{pid}/{file}"), text)
-            .act(|| format!("cannot map {what} for container {container}"))
+        std::fs::write(format!("/proc/{pid}/{file}"), text).act(|| format!("cannot map {what} for {whom}"))
     };
     if deny_setgroups {
         // Or the kernel would refuse the gid map: a group could be dropped that denies something.
@@ -52,18 +52,24 @@ fn argv(helper: &Path, map: &[Mapping], pid: i32) -> Vec<OsString> {
     argv
 }
 
-fn start(what: &str, helper: &Path, map: &[Mapping], pid: i32, container: &str) -> Result<Program, Failure> {
+fn start(
+    what: &str,
+    helper: &Path,
+    map: &[Mapping],
+    pid: i32,
+    whom: &dyn Display,
+) -> Result<Program, Failure> {
     Program::start(helper, &argv(helper, map, pid), &[], b"", Some(DEADLINE)).map_err(|error| {
         Failure::new(
-            format!("cannot map {what} for container {container}"),
+            format!("cannot map {what} for {whom}"),
             format!("{}: {}", helper.display(), io_text(&error)),
         )
         .code("ID-NOHELPER")
     })
 }
 
-fn finish(what: &str, helper: Program, container: &str) -> Result<(), Failure> {
-    let act = format!("cannot map {what} for container {container}");
+fn finish(what: &str, helper: Program, whom: &dyn Display) -> Result<(), Failure> {
+    let act = format!("cannot map {what} for {whom}");
     match helper.finish() {
         Ok(outcome) if outcome.status.success() => Ok(()),
         Ok(outcome) => {

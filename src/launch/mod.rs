@@ -4,6 +4,7 @@
 //! The order is a type: a [`Launch`] is born, then mapped, then ready, and each step consumes the one
 //! before it. A launch that is dropped before it is handed over takes its init with it.
 
+mod affinity;
 pub mod cgroup;
 pub mod console;
 mod conversation;
@@ -13,10 +14,14 @@ pub mod hooks;
 mod idmap;
 pub mod join;
 mod limits;
+mod mounts;
 pub mod notify;
 mod oom;
 pub mod pidfd;
+mod scheduling;
+pub mod remove;
 pub mod seccomp;
+pub mod unshare;
 
 pub use conversation::{Ready, until_exec};
 pub use explain::late_failure;
@@ -196,7 +201,7 @@ impl Launch<Born> {
     /// # Errors
     /// `ID-RANGE` and its kin, with what the helpers said.
     pub fn mapped(self, plan: &Plan) -> Result<Launch<Mapped>, Failure> {
-        idmap::write(&plan.idmap, self.talk.child()?.pid, &plan.id)?;
+        idmap::write(&plan.idmap, self.talk.child()?.pid, &format_args!("container {}", plan.id))?;
         self.talk.tell(ToInit::Mapped)?;
         Ok(Launch { talk: self.talk, stage: Mapped })
     }
@@ -214,7 +219,11 @@ impl Launch<Mapped> {
             hooks::run_all("prestart", &plan.hooks.prestart, &state, &plan.id)?;
             hooks::run_all("createRuntime", &plan.hooks.create_runtime, &state, &plan.id)
         };
-        let stage = self.talk.until_ready(&plan.steps, |failed| explain::failure(failed, plan), mounted)?;
+        let mut sources = mounts::Sources::new(plan, &supplies.proc);
+        let shown = |step, tree| sources.shown(step, tree);
+        let explain = |failed: &sync::Failed| explain::failure(failed, plan);
+        let stage = self.talk.until_ready(&plan.steps, explain, shown, mounted)?;
+        scheduling::set(&plan.process.scheduling, pid, &plan.id)?;
         Ok(Launch { talk: self.talk, stage })
     }
 }

@@ -3,6 +3,7 @@
 use crate::report::Failure;
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
+use std::fmt;
 
 /// How much a degradation changes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -46,15 +47,15 @@ impl Policy {
         Ok(policy)
     }
 
-    /// Checks what came up against what is allowed.
+    /// Checks what came up for `whom` against what is allowed.
     ///
     /// # Errors
     /// The first weaker means, where those are refused.
-    pub fn check(&self, container: &str, found: &[Degradation]) -> Result<(), Failure> {
+    pub fn check(&self, whom: &dyn fmt::Display, found: &[Degradation]) -> Result<(), Failure> {
         let weaker = found.iter().find(|d| self.strict && d.class == Class::Weaker);
         let Some(d) = weaker else { return Ok(()) };
         Err(Failure::new(
-            format!("cannot give container {container} {}", d.wanted),
+            format!("cannot give {whom} {}", d.wanted),
             format!("{}: {}, and degradations are refused: operation not permitted", d.code, d.because),
         )
         .fix(d.fix.clone().unwrap_or_else(|| "allow it with --degrade=auto".into())))
@@ -136,10 +137,10 @@ mod tests {
             Degradation::same("MNT-MQUEUE", "a", "b", "c"),
             Degradation::weaker("RLIM", "RLIMIT_NOFILE 9", "RLIMIT_NOFILE 8", "the hard limit is 8"),
         ];
-        assert!(Policy::parse("auto").unwrap().check("web", &found).is_ok());
-        let line = Policy::parse("strict").unwrap().check("web", &found).unwrap_err().to_string();
+        assert!(Policy::parse("auto").unwrap().check(&"web", &found).is_ok());
+        let line = Policy::parse("strict").unwrap().check(&"web", &found).unwrap_err().to_string();
         assert!(line.contains("RLIM") && line.contains("; fix: "), "{line}");
-        assert!(Policy::parse("none").unwrap().check("web", &found[..1]).is_ok());
+        assert!(Policy::parse("none").unwrap().check(&"web", &found[..1]).is_ok());
         assert!(Policy::parse("limits,groups").unwrap().groups);
         assert!(Policy::parse("limits,everything").is_err());
     }

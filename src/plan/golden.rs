@@ -52,8 +52,9 @@ impl Scenario {
         let bundle = Bundle { dir: "/bundle".into(), spec, remarks };
         // The policy is checked by the verb, before anything is done.
         let policy = &self.request.degrade;
-        let plan = super::decide(&bundle, &self.facts, &self.request)
-            .and_then(|plan| policy.check(&plan.id, &plan.degradations).map(|()| plan));
+        let plan = super::decide(&bundle, &self.facts, &self.request).and_then(|plan| {
+            policy.check(&format_args!("container {}", plan.id), &plan.degradations).map(|()| plan)
+        });
         match plan {
             Err(failure) => format!("refused: {failure}\n"),
             Ok(plan) => {
@@ -382,7 +383,19 @@ goldens! {
     devpts_gid_mapped
     file_systems
     bind_mounts
-    idmapped_mount_is_refused
+    idmapped_mounts_of_root
+    idmapped_mounts_in_a_user_namespace_of_root
+    idmapped_mount_with_the_maps_of_a_joined_namespace
+    idmapped_mount_of_root_inside_a_user_namespace
+    idmapped_mounts_of_a_plain_user
+    idmapped_mount_of_a_plain_user_with_the_containers_maps_is_refused
+    idmapped_mount_out_of_the_container_is_refused
+    idmapped_mount_out_of_our_own_ids_is_refused
+    idmapped_mount_in_a_joined_namespace_of_a_plain_user_is_refused
+    idmapped_mount_without_maps_is_refused
+    idmapped_mount_without_gids_is_refused
+    idmapped_mount_with_maps_given_twice_is_refused
+    idmapped_tmpfs_is_refused
     mount_inside_proc_is_refused
     // The root.
     devices_of_root
@@ -392,6 +405,10 @@ goldens! {
     device_rules_with_mknod_are_refused
     device_rules_by_a_filter
     device_rules_in_a_user_namespace_of_root
+    personality
+    personality_with_a_flag_is_refused
+    memory_policy
+    memory_policy_without_nodes_is_refused
     root_propagation_shared
     root_propagation_private
     no_pivot_and_no_keyring
@@ -414,7 +431,14 @@ goldens! {
     groups_of_the_caller
     groups_of_the_caller_and_others_are_refused
     ambient_capabilities_are_clipped
+    scheduling_of_a_plain_user
+    scheduling_of_root
+    scheduler_that_makes_no_sense_is_refused
     selinux_label_without_selinux
+    mount_label_under_selinux
+    mount_label_of_another_kind
+    mount_label_of_no_kind_is_refused
+    mount_label_without_selinux
     apparmor_profile_without_apparmor_is_refused
     apparmor_profile
     // The cgroup.
@@ -671,9 +695,94 @@ fn bind_mounts() -> Scenario {
     scenario(with(one_id(), &json!({ "mounts": mounts })), alice())
 }
 
-fn idmapped_mount_is_refused() -> Scenario {
-    let mounts = json!([{"destination": "/data", "source": "/srv", "options": ["bind", "idmap"]}]);
-    scenario(with(one_id(), &json!({ "mounts": mounts })), alice())
+/// A volume with these options, and these maps of uids and of gids, each of one line.
+fn volume(options: &[&str], uids: [u32; 3], gids: [u32; 3]) -> Value {
+    let map = |[inside, outside, size]: [u32; 3]| match size {
+        0 => json!([]),
+        _ => json!([{"containerID": inside, "hostID": outside, "size": size}]),
+    };
+    json!({
+        "destination": "/data", "source": "/srv", "type": "none", "options": options,
+        "uidMappings": map(uids), "gidMappings": map(gids),
+    })
+}
+
+fn with_mounts(config: Value, mounts: &[Value]) -> Value {
+    with(config, &json!({ "mounts": mounts }))
+}
+
+const NO_MAP: [u32; 3] = [0; 3];
+
+fn idmapped_mounts_of_root() -> Scenario {
+    let mounts = [
+        volume(&["bind", "ro", "rslave"], [100, 1100, 3], [200, 1900, 50]),
+        volume(&["rbind", "ridmap"], [0, 1000, 1], [0, 1000, 1]),
+        volume(&["bind", "idmap=uids=0-1-10#10-11-10;gids=0-100-10"], NO_MAP, NO_MAP),
+    ];
+    scenario(with_mounts(bare(), &mounts), root())
+}
+
+fn idmapped_mounts_in_a_user_namespace_of_root() -> Scenario {
+    let mounts = [
+        volume(&["bind", "idmap"], NO_MAP, NO_MAP),
+        volume(&["rbind", "ridmap=uids=@1-3-10;gids=@0-0-20"], NO_MAP, NO_MAP),
+        volume(&["bind"], [0, 500, 10], [0, 500, 10]),
+    ];
+    scenario(with_mounts(many_ids(), &mounts), root())
+}
+
+fn idmapped_mount_with_the_maps_of_a_joined_namespace() -> Scenario {
+    let namespaces = json!([{"type": "mount"}, {"type": "user", "path": "/proc/42/ns/user"}]);
+    let config = with(bare(), &json!({"linux": {"namespaces": namespaces}}));
+    scenario(with_mounts(config, &[volume(&["bind", "idmap"], NO_MAP, NO_MAP)]), root())
+}
+
+fn idmapped_mount_of_root_inside_a_user_namespace() -> Scenario {
+    scenario(with_mounts(bare(), &[volume(&["rbind"], [0, 0, 65537], [0, 1, 10])]), podman())
+}
+
+fn idmapped_mounts_of_a_plain_user() -> Scenario {
+    let mounts = [
+        volume(&["bind"], [0, 100_004, 10], [0, 1000, 1]),
+        volume(&["bind", "ridmap=uids=0-1000-1#1-100000-65536;gids=@7-0-2"], NO_MAP, NO_MAP),
+    ];
+    scenario(with_mounts(many_ids(), &mounts), alice_with_subids())
+}
+
+fn idmapped_mount_of_a_plain_user_with_the_containers_maps_is_refused() -> Scenario {
+    scenario(with_mounts(one_id(), &[volume(&["bind", "idmap"], NO_MAP, NO_MAP)]), alice())
+}
+
+fn idmapped_mount_out_of_the_container_is_refused() -> Scenario {
+    scenario(with_mounts(one_id(), &[volume(&["bind", "idmap"], [0, 1000, 2], [0, 1000, 1])]), alice())
+}
+
+fn idmapped_mount_out_of_our_own_ids_is_refused() -> Scenario {
+    scenario(with_mounts(bare(), &[volume(&["bind"], [0, 0, 65538], [0, 0, 1])]), podman())
+}
+
+fn idmapped_mount_in_a_joined_namespace_of_a_plain_user_is_refused() -> Scenario {
+    let namespaces = json!([{"type": "mount"}, {"type": "user", "path": "/proc/42/ns/user"}]);
+    let config = with(bare(), &json!({"linux": {"namespaces": namespaces}}));
+    scenario(with_mounts(config, &[volume(&["bind"], [0, 1000, 1], [0, 1000, 1])]), alice())
+}
+
+fn idmapped_mount_without_maps_is_refused() -> Scenario {
+    scenario(with_mounts(bare(), &[volume(&["rbind", "ridmap"], NO_MAP, NO_MAP)]), root())
+}
+
+fn idmapped_mount_without_gids_is_refused() -> Scenario {
+    scenario(with_mounts(bare(), &[volume(&["bind", "idmap"], [0, 0, 1], NO_MAP)]), root())
+}
+
+fn idmapped_mount_with_maps_given_twice_is_refused() -> Scenario {
+    let words = ["bind", "idmap=uids=0-0-1;gids=0-0-1"];
+    scenario(with_mounts(bare(), &[volume(&words, [0, 0, 1], [0, 0, 1])]), root())
+}
+
+fn idmapped_tmpfs_is_refused() -> Scenario {
+    let mount = with(volume(&["idmap"], [0, 0, 1], [0, 0, 1]), &json!({"type": "tmpfs", "source": "tmpfs"}));
+    scenario(with_mounts(bare(), &[mount]), root())
 }
 
 fn mount_inside_proc_is_refused() -> Scenario {
@@ -748,6 +857,25 @@ fn root_on_v1() -> Facts {
 fn device_rules_with_mknod_are_refused() -> Scenario {
     let sets = json!({"bounding": ["CAP_MKNOD"], "permitted": ["CAP_MKNOD"], "effective": ["CAP_MKNOD"]});
     scenario(with(device_rules(), &json!({"process": {"capabilities": sets}})), root_on_v1())
+}
+
+fn personality() -> Scenario {
+    let linux = json!({"personality": {"domain": "LINUX32", "flags": []}});
+    scenario(with(one_id(), &json!({ "linux": linux })), alice())
+}
+
+fn personality_with_a_flag_is_refused() -> Scenario {
+    let linux = json!({"personality": {"domain": "LINUX", "flags": ["ADDR_NO_RANDOMIZE"]}});
+    scenario(with(one_id(), &json!({ "linux": linux })), alice())
+}
+
+fn memory_policy() -> Scenario {
+    let policy = json!({"mode": "MPOL_INTERLEAVE", "nodes": "2-3", "flags": ["MPOL_F_STATIC_NODES"]});
+    scenario(with(one_id(), &json!({"linux": {"memoryPolicy": policy}})), alice())
+}
+
+fn memory_policy_without_nodes_is_refused() -> Scenario {
+    scenario(with(one_id(), &json!({"linux": {"memoryPolicy": {"mode": "MPOL_BIND"}}})), alice())
 }
 
 fn root_propagation_shared() -> Scenario {
@@ -895,6 +1023,63 @@ fn ambient_capabilities_are_clipped() -> Scenario {
     });
     let process = json!({"user": {"uid": 33, "gid": 33}, "capabilities": sets, "noNewPrivileges": true});
     scenario(with(many_ids(), &json!({ "process": process })), alice_with_subids())
+}
+
+fn scheduling(policy: &str, priority: i32) -> Value {
+    let scheduler =
+        json!({"policy": policy, "nice": 5, "priority": priority, "flags": ["SCHED_RESET_ON_FORK"]});
+    let io = json!({"class": "IOPRIO_CLASS_BE", "priority": 3});
+    with(one_id(), &json!({"process": {"scheduler": scheduler, "ioPriority": io}}))
+}
+
+fn scheduling_of_a_plain_user() -> Scenario {
+    scenario(scheduling("SCHED_BATCH", 0), alice())
+}
+
+fn scheduling_of_root() -> Scenario {
+    scenario(scheduling("SCHED_FIFO", 10), root())
+}
+
+fn scheduler_that_makes_no_sense_is_refused() -> Scenario {
+    scenario(scheduling("SCHED_BATCH", 10), alice())
+}
+
+/// Mounts of all sorts, with a label.
+fn mount_label(kind: &str) -> Value {
+    let mounts = json!([
+        {"destination": "/proc", "type": "proc"},
+        {"destination": "/dev", "type": "tmpfs", "options": ["mode=755"]},
+        {"destination": "/dev/pts", "type": "devpts", "options": ["newinstance"]},
+        {"destination": "/dev/mqueue", "type": "mqueue"},
+        {"destination": "/run", "type": "tmpfs", "options": ["context=\"a:b:own:s0\""]},
+        {"destination": "/srv", "type": "bind", "source": "/srv", "options": ["bind"]}
+    ]);
+    let linux = json!({
+        "namespaces": namespaces(&["mount", "pid", "user", "ipc"]), "maskedPaths": ["/proc/kcore"],
+        "mountLabel": "system_u:object_r:container_file_t:s0:c1,c2"
+    });
+    let annotations = json!({"run.oci.mount_context_type": kind});
+    with(one_id(), &json!({"mounts": mounts, "linux": linux, "annotations": annotations}))
+}
+
+fn under_selinux() -> Facts {
+    Facts { lsm: Lsm { apparmor: false, selinux: true }, ..alice() }
+}
+
+fn mount_label_under_selinux() -> Scenario {
+    scenario(mount_label("context"), under_selinux())
+}
+
+fn mount_label_of_another_kind() -> Scenario {
+    scenario(mount_label("rootcontext"), under_selinux())
+}
+
+fn mount_label_of_no_kind_is_refused() -> Scenario {
+    scenario(mount_label("mode"), under_selinux())
+}
+
+fn mount_label_without_selinux() -> Scenario {
+    scenario(mount_label("context"), alice())
 }
 
 fn selinux_label_without_selinux() -> Scenario {

@@ -54,6 +54,29 @@ impl Mapping {
     fn contains(self, id: u32) -> bool {
         id >= self.inside && u64::from(id) < u64::from(self.inside) + u64::from(self.count)
     }
+
+    /// From the outside in.
+    pub fn reversed(self) -> Mapping {
+        Mapping { inside: self.outside, outside: self.inside, count: self.count }
+    }
+
+    /// One map further: where its outside, being another map's inside, leads.
+    ///
+    /// # Errors
+    /// The first id that leads nowhere.
+    pub fn through(self, map: &[Mapping]) -> Result<Vec<Mapping>, u32> {
+        let mut runs = Vec::new();
+        let mut done = 0;
+        while done < self.count {
+            let at = self.outside.saturating_add(done);
+            let next = map.iter().find(|m| m.contains(at)).ok_or(at)?;
+            let skipped = at - next.inside;
+            let count = (next.count - skipped).min(self.count - done);
+            runs.push(Mapping { inside: self.inside + done, outside: next.outside + skipped, count });
+            done += count;
+        }
+        Ok(runs)
+    }
 }
 
 /// Lines of a map as the kernel reads them.
@@ -216,40 +239,64 @@ pub fn decide(
     Ok(idmap)
 }
 
-fn mappings(spec: &[LinuxIdMapping]) -> Vec<Mapping> {
+/// Those of a configuration.
+pub fn mappings(spec: &[LinuxIdMapping]) -> Vec<Mapping> {
     let mapping =
         |m: &LinuxIdMapping| Mapping { inside: m.container_id(), outside: m.host_id(), count: m.size() };
     spec.iter().map(mapping).collect()
 }
 
-/// Everything that a plain user has: the own id as root, then all subordinate ids. Without those, or without
+/// Everything that a plain user has, to be written from outside: see [`stack`]. Without subordinate ids, or without
 /// what it takes to map them, the own id alone, and that is said.
-fn all_of(facts: &Facts, degradations: &mut Vec<Degradation>) -> Maps {
-    let stack = |own: u32, ranges: &[IdRange]| {
-        let mut map = vec![Mapping { inside: 0, outside: own, count: 1 }];
-        let mut inside: u32 = 1;
-        for range in ranges {
-            // An id that is listed twice can be mapped once.
-            if map.iter().any(|m| m.host().overlaps(*range)) {
-                continue;
-            }
-            let Some(next) = inside.checked_add(range.count) else { break };
-            map.push(Mapping { inside, outside: range.start, count: range.count });
-            inside = next;
+pub fn all_own(facts: &Facts, degradations: &mut Vec<Degradation>) -> Idmap {
+    let maps = all_of(facts, degradations);
+    match facts.subids.as_ref().map(usable) {
+        Some(Ok((newuidmap, newgidmap))) if !is_own_id(&maps, facts) => {
+            Idmap::Helpers { maps, newuidmap, newgidmap }
         }
-        map
-    };
-    let Some(subids) = &facts.subids else {
-        return Maps { uids: stack(facts.euid, &[]), gids: stack(facts.egid, &[]) };
-    };
+        _ => Idmap::Direct { maps, deny_setgroups: true },
+    }
+}
+
+fn all_of(facts: &Facts, degradations: &mut Vec<Degradation>) -> Maps {
+    let maps = |uids, gids| Maps { uids: stack(facts.euid, uids), gids: stack(facts.egid, gids) };
+    let Some(subids) = &facts.subids else { return maps(&[], &[]) };
     match usable(subids).and_then(|_| ranges(subids)) {
-        Ok(()) => Maps { uids: stack(facts.euid, &subids.uids), gids: stack(facts.egid, &subids.gids) },
+        Ok(()) => maps(&subids.uids, &subids.gids),
         Err((code, because, fix)) => {
             degradations.push(single_id(code, "all of the caller's ids", 0, because, fix));
-            Maps { uids: stack(facts.euid, &[]), gids: stack(facts.egid, &[]) }
+            maps(&[], &[])
         }
     }
 }
+
+/// 0 is the caller, and 1 and up are the subordinate ids, in their order. Every id outside comes once: the kernel
+/// refuses a map where two lines overlap.
+pub fn stack(own: u32, subordinate: &[IdRange]) -> Vec<Mapping> {
+    let mut map = Vec::new();
+    let mut taken: Vec<(u64, u64)> = Vec::new(); // from, to: the first after
+    let mut next = 0;
+    for range in std::iter::once(&IdRange { start: own, count: 1 }).chain(subordinate) {
+        let mut from = u64::from(range.start);
+        let to = (from + u64::from(range.count)).min(IDS);
+        taken.sort_unstable();
+        for (taken_from, taken_to) in taken.clone().into_iter().chain([(to, to)]) {
+            // what is free before this one, less what has no id left inside
+            let count = taken_from.min(to).saturating_sub(from).min(IDS - next);
+            if count > 0 {
+                // The casts are below IDS.
+                map.push(Mapping { inside: next as u32, outside: from as u32, count: count as u32 });
+                taken.push((from, from + count));
+                next += count;
+            }
+            from = from.max(taken_to);
+        }
+    }
+    map
+}
+
+/// 2³²-1 is no id: it means "unchanged" to the system calls.
+const IDS: u64 = u32::MAX as u64;
 
 /// Why a fact stands in the way: its code, itself, and the way out.
 type Obstacle = (&'static str, String, String);
@@ -273,7 +320,10 @@ fn single_id(code: &'static str, wanted: &str, uid: u32, because: String, fix: S
 
 /// The rules of user_namespaces(7) that a map can break by itself. The kernel's 340 lines are its own to
 /// enforce.
-fn check_lines(map: &[Mapping]) -> Result<(), String> {
+///
+/// # Errors
+/// The line that breaks one.
+pub fn check_lines(map: &[Mapping]) -> Result<(), String> {
     for (i, m) in map.iter().enumerate() {
         if m.count == 0 {
             return Err(format!("mapping {i} has size 0"));
@@ -285,7 +335,11 @@ fn check_lines(map: &[Mapping]) -> Result<(), String> {
     Ok(())
 }
 
-fn check_owned(
+/// Checks that who is called `owner` here has all ids that a map leads to.
+///
+/// # Errors
+/// `ID-RANGE`.
+pub fn check_owned(
     act: &str,
     map: &[Mapping],
     own: &[IdRange],
@@ -420,4 +474,32 @@ fn by_helpers(
     let total: u64 = maps.uids.iter().map(|m| u64::from(m.count)).sum();
     degradations.push(single_id(code, &format!("{total} uids"), user.uid(), because, fix));
     Ok(Idmap::Direct { maps: single, deny_setgroups: true })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_id_outside_is_mapped_twice() {
+        let lines = |own, ranges: &[(u32, u32)]| {
+            let ranges: Vec<_> =
+                ranges.iter().map(|(start, count)| IdRange { start: *start, count: *count }).collect();
+            let lines = stack(own, &ranges);
+            lines.iter().map(|m| (m.inside, m.outside, m.count)).collect::<Vec<_>>()
+        };
+        // the caller's own id in the middle, at the start, at the end
+        assert_eq!(lines(105, &[(100, 10)]), [(0, 105, 1), (1, 100, 5), (6, 106, 4)]);
+        assert_eq!(lines(100, &[(100, 10)]), [(0, 100, 1), (1, 101, 9)]);
+        assert_eq!(lines(109, &[(100, 10)]), [(0, 109, 1), (1, 100, 9)]);
+        // ranges that overlap, repeat, hold nothing, or lie around what is there
+        assert_eq!(lines(7, &[(100, 10), (105, 10)]), [(0, 7, 1), (1, 100, 10), (11, 110, 5)]);
+        assert_eq!(lines(7, &[(100, 10), (100, 10), (50, 0)]), [(0, 7, 1), (1, 100, 10)]);
+        assert_eq!(lines(7, &[(100, 10), (90, 30)]), [(0, 7, 1), (1, 100, 10), (11, 90, 10), (21, 110, 10)]);
+        // as many as there are
+        let all = lines(0, &[(0, u32::MAX)]);
+        assert_eq!(all, [(0, 0, 1), (1, 1, u32::MAX - 1)]);
+        let end = lines(u32::MAX - 1, &[(u32::MAX - 2, 5)]);
+        assert_eq!(end, [(0, u32::MAX - 1, 1), (1, u32::MAX - 2, 1)]);
+    }
 }

@@ -1,6 +1,7 @@
 //! The root file system around the mounts: devices, links, masks, parameters, and the way in.
 
 use super::degrade::Degradation;
+use super::mount_label::Way;
 use super::mounts;
 use super::step::{Device, Op, Step};
 use super::{Context, c};
@@ -107,8 +108,12 @@ pub fn steps(
     for path in linux.readonly_paths().iter().flatten() {
         steps.push(Op::ReadOnly { at: c(path, act)? }.into());
     }
+    let label = match context.mount_label.map(|label| label.way("tmpfs", act)).transpose()? {
+        Some(Way::Option(key, label)) => Some((key, label)),
+        _ => None,
+    };
     for path in linux.masked_paths().iter().flatten() {
-        steps.push(Op::Mask { at: c(path, act)? }.into());
+        steps.push(Op::Mask { at: c(path, act)?, label: label.clone() }.into());
     }
     if root.readonly() == Some(true) {
         steps.push(Op::RootReadOnly.into());

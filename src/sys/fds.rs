@@ -2,6 +2,7 @@
 
 use super::{Errno, Result, check};
 use nix::sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, UnixAddr, recvmsg, sendmsg};
+use std::ffi::CStr;
 use std::io::{IoSlice, IoSliceMut};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
@@ -192,10 +193,34 @@ pub fn io_errno(error: std::io::Error) -> Errno {
     error.raw_os_error().map_or(Errno::EIO, Errno::from_raw)
 }
 
+/// Gives a file that is open for reading an extended attribute.
+///
+/// # Errors
+/// `ENOTSUP` where its file system has none of that kind.
+pub fn set_xattr(file: BorrowedFd<'_>, name: &CStr, value: &CStr) -> Result<()> {
+    let bytes = value.to_bytes_with_nul();
+    // SAFETY: a C string, and a pointer and length of one slice.
+    check(unsafe {
+        libc::fsetxattr(file.as_raw_fd(), name.as_ptr(), bytes.as_ptr().cast(), bytes.len(), 0)
+    })?;
+    Ok(())
+}
+
 /// Whether a file has an extended attribute of this name.
 pub fn has_xattr(path: &std::path::Path, name: &std::ffi::CStr) -> bool {
     use std::os::unix::ffi::OsStrExt;
     let Ok(path) = std::ffi::CString::new(path.as_os_str().as_bytes()) else { return false };
     // SAFETY: two C strings; a null buffer of size zero asks for the length only.
     unsafe { libc::getxattr(path.as_ptr(), name.as_ptr(), std::ptr::null_mut(), 0) >= 0 }
+}
+
+/// Whether a file is immutable or append-only (chattr(1)). `false` where the file system does not tell.
+pub fn is_immutable(file: BorrowedFd<'_>) -> bool {
+    let mut buf = std::mem::MaybeUninit::<libc::statx>::zeroed();
+    // SAFETY: an empty path means the descriptor itself; the kernel fills the buffer, for which zeros are valid, too.
+    let buf = unsafe {
+        libc::statx(file.as_raw_fd(), c"".as_ptr(), libc::AT_EMPTY_PATH, 0, buf.as_mut_ptr());
+        buf.assume_init()
+    };
+    buf.stx_attributes & (libc::STATX_ATTR_IMMUTABLE | libc::STATX_ATTR_APPEND) as u64 != 0
 }

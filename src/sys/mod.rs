@@ -17,10 +17,13 @@ pub mod path;
 pub mod pidfd;
 pub mod process;
 pub mod program;
+pub mod scheduling;
 pub mod seccomp;
 pub mod stub;
+pub mod trail;
 pub mod tty;
 pub mod xattr;
+pub mod userns;
 
 pub use nix::errno::Errno;
 

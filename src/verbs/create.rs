@@ -46,6 +46,8 @@ pub struct Template {
     /// The container is kept to these processors by its affinity.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub affinity: Option<Vec<u16>>,
+    #[serde(default)]
+    pub inherited: plan::inherited::Inherited,
     /// The agent of a notifying filter.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub listener: Option<Listener>,
@@ -181,7 +183,7 @@ pub fn make(store: &Store, flags: &Create, manner: &Manner) -> Result<Made, Fail
     let owner = check_rootfs(&plan.rootfs, id)?;
     plan.degradations.extend(plan.idmap.foreign_owner(owner));
     tell_plan(&plan);
-    manner.degrade.check(id, &plan.degradations)?;
+    manner.degrade.check(&format_args!("container {id}"), &plan.degradations)?;
     let console = console::choose(
         plan.process.terminal,
         manner.detached,
@@ -202,7 +204,9 @@ pub fn make(store: &Store, flags: &Create, manner: &Manner) -> Result<Made, Fail
     let mut record = record(&bundle, &plan)?;
     let supplies = supplies(claim.entry()?, &plan, &record, filter, manner)?;
     let launched = bring_up(&plan, &supplies, &console, receiver.as_ref(), &mut record, claim.entry()?)
-        .and_then(|launched| manner.degrade.check(id, &record.degraded).map(|()| launched));
+        .and_then(|launched| {
+            manner.degrade.check(&format_args!("container {id}"), &record.degraded).map(|()| launched)
+        });
     // Whatever fails takes init with it first, and then has the hooks know.
     let launched = launched.and_then(|launched| {
         PidFile::write(flags.pid_file.as_deref(), record.pid).map(|pid_file| (launched, pid_file))
@@ -457,6 +461,7 @@ fn save_template(
             Op::Affinity(cpus) => Some(cpus.clone()),
             _ => None,
         }),
+        inherited: plan.inherited.clone(),
         filtered: filter.is_some(),
         listener: listener(plan),
     };

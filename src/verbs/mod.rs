@@ -8,18 +8,21 @@ mod kill;
 mod list;
 mod pause;
 mod ps;
+mod remove_tree;
 mod run;
 mod spec;
 mod start;
 mod state;
+mod unshare;
 mod update;
 
 use crate::cli::{Global, Verb};
 use crate::host;
 use crate::plan::cgroup::Manager;
 use crate::plan::degrade::Policy;
-use crate::report::Failure;
+use crate::report::{Failure, warn};
 use crate::state::store::{Store, Whereabouts};
+use std::ffi::OsString;
 use std::io::Write;
 use std::path::PathBuf;
 
@@ -27,10 +30,10 @@ use std::path::PathBuf;
 const EXEC_FAILED: u8 = 255;
 
 /// Tells of a command line that makes no sense.
-pub fn misused(line: &str) -> u8 {
+pub fn misused(args: &[OsString], line: &str) -> u8 {
     let _ = writeln!(std::io::stderr(), "bryo: {line}");
     // exec fails with 255 whatever the reason. Of a line that does not parse, this is the best guess.
-    let mut words = std::env::args_os().skip(1);
+    let mut words = args.iter().skip(1);
     let verb = words.find(|word| crate::cli::VERBS.iter().any(|verb| word == verb));
     if verb.is_some_and(|verb| verb == "exec") { EXEC_FAILED } else { 1 }
 }
@@ -45,7 +48,7 @@ pub fn call(global: &Global, verb: Verb) -> u8 {
         Ok(code) => code,
         Err(failure) => {
             tell(global, &failure.to_string());
-            failed
+            failure.exit_status().unwrap_or(failed)
         }
     }
 }
@@ -74,6 +77,8 @@ fn dispatch(global: &Global, verb: Verb) -> Result<u8, Failure> {
         Verb::Pause { id } => pause::pause(&store()?, &id),
         Verb::Resume { id } => pause::resume(&store()?, &id),
         Verb::Events { id, interval, stats } => events::events(&store()?, &id, &interval, stats),
+        Verb::RemoveTree { paths } => remove_tree::remove_tree(&paths, &policy()?),
+        Verb::Unshare { command } => unshare::unshare(command, &policy()?),
         Verb::Update(flags) => update::update(&store()?, &flags),
         Verb::Unsupported(name) => {
             Err(Failure::new(format!("cannot {name}"), "not supported yet: operation not supported"))
@@ -138,9 +143,4 @@ fn tell(global: &Global, line: &str) {
     if let Err(error) = file.and_then(|mut file| writeln!(file, "{entry}")) {
         eprintln!("bryo: cannot write log {}: {}", path.display(), crate::report::io_text(&error));
     }
-}
-
-/// Warns of what goes on with weaker means or without a part: one line each, on stderr only.
-fn warn(line: &str) {
-    let _ = writeln!(std::io::stderr(), "bryo: warning: {line}");
 }

@@ -9,35 +9,18 @@ use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Mutex, OnceLock};
+use std::sync::Mutex;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
+
+use crate::runtime::PATH;
+pub use crate::runtime::runtime;
 
 /// How long anything may take before the test gives up: an engine in a guest is slow, and others run beside it.
 pub const PATIENCE: Duration = Duration::from_secs(180);
 
-const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
-
 // ---------------------------------------------------------------------------------------------------------
 // The runtime under test
-
-/// The absolute path of the runtime under test.
-pub fn runtime() -> &'static Path {
-    static RUNTIME: OnceLock<PathBuf> = OnceLock::new();
-    RUNTIME.get_or_init(|| {
-        let asked = match std::env::var_os("RUNTIME") {
-            Some(name) if !name.is_empty() => PathBuf::from(name),
-            _ => PathBuf::from(env!("CARGO_BIN_EXE_bryo")),
-        };
-        if asked.components().count() > 1 {
-            return fs::canonicalize(&asked).unwrap_or_else(|e| panic!("RUNTIME {asked:?}: {e}"));
-        }
-        PATH.split(':')
-            .map(|dir| Path::new(dir).join(&asked))
-            .find(|path| path.is_file())
-            .unwrap_or_else(|| panic!("RUNTIME {asked:?} is not in {PATH}"))
-    })
-}
 
 /// The name that engines know the runtime by.
 pub fn runtime_name() -> &'static str {

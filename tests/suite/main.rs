@@ -10,6 +10,10 @@
 // An unexpected None or Err is a failed test, and its line is the best message that there is.
 #![allow(clippy::unwrap_used)]
 
+mod attributes;
+#[path = "../shared/runtime.rs"]
+mod runtime;
+
 mod cgroup;
 mod cli;
 mod console;
@@ -19,6 +23,7 @@ mod events;
 mod exec;
 mod faults;
 mod hooks;
+mod idmapped;
 mod input;
 mod lab;
 mod lifecycle;
@@ -37,3 +42,4 @@ mod seccomp;
 mod security;
 mod spec;
 mod stress;
+mod unshare;

@@ -1,0 +1,55 @@
+//! What of scheduling takes root of the machine, with and without a user namespace of the container's.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+
+use serde_json::json;
+
+use super::rootful;
+use crate::lab::{Lab, bryo_only};
+
+/// The nice value, the real-time priority and the policy of whatever reads it (proc_pid_stat(5)), and its I/O priority.
+const SCHEDULING: &str = "cut -d ' ' -f 19,40,41 /proc/self/stat; ionice";
+
+#[test]
+#[ignore = "needs root; scripts/test runs it"]
+fn root_of_the_machine_may_set_what_root_inside_may_not() {
+    bryo_only!("runc 1.1 knows no scheduler and ignores it");
+    let lab = Lab::new();
+    fs::set_permissions(&lab.dir, fs::Permissions::from_mode(0o755)).unwrap();
+    let real_time = json!({ "policy": "SCHED_RR", "priority": 7 });
+    let eager = json!({ "policy": "SCHED_BATCH", "nice": -7 });
+    let map = json!([{ "containerID": 0, "hostID": 100_000, "size": 65536 }]);
+    for (scheduler, wanted) in
+        [(real_time, " 7 2\nrealtime: prio 1\n"), (eager, "-7 0 3\nrealtime: prio 1\n")]
+    {
+        let bundle = rootful(&lab).sh(SCHEDULING).with(|c| {
+            c["process"]["scheduler"] = scheduler;
+            c["process"]["ioPriority"] = json!({ "class": "IOPRIO_CLASS_RT", "priority": 1 });
+        });
+        let check = |stdout: &str| assert!(stdout.ends_with(wanted), "{stdout:?}, and not {wanted:?}");
+        check(&bundle.run().ok().stdout);
+        let bundle = bundle.namespace("user", None).with(|c| {
+            c["linux"]["uidMappings"] = map.clone();
+            c["linux"]["gidMappings"] = map.clone();
+            c["process"]["user"] = json!({ "uid": 1000, "gid": 1000 });
+        });
+        check(&bundle.run().ok().stdout);
+        let container = bundle.sleeps().detach();
+        check(&container.exec(["sh", "-c", SCHEDULING]).ok().stdout);
+        container.remove();
+    }
+}
+
+#[test]
+#[ignore = "needs root; scripts/test runs it"]
+fn a_deadline_does_not_keep_hooks_from_running() {
+    bryo_only!("runc 1.1 knows no scheduler and ignores it");
+    let lab = Lab::new();
+    // Whoever has a deadline may not fork, unless its children have none.
+    let scheduler = json!({ "policy": "SCHED_DEADLINE", "runtime": 1_000_000, "deadline": 10_000_000,
+        "period": 10_000_000, "flags": ["SCHED_FLAG_RESET_ON_FORK"] });
+    let bundle = rootful(&lab).with(|c| c["process"]["scheduler"] = scheduler);
+    let bundle = bundle.hook("startContainer", json!({ "path": "/bin/true" }));
+    bundle.args(["cut", "-d", " ", "-f", "41", "/proc/self/stat"]).run().prints("6\n");
+}
