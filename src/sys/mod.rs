@@ -22,6 +22,7 @@ pub mod seccomp;
 pub mod stub;
 pub mod trail;
 pub mod tty;
+pub mod xattr;
 pub mod userns;
 
 pub use nix::errno::Errno;
