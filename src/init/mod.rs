@@ -229,6 +229,7 @@ fn perform(
         Op::OwnCgroup { at, uid, files } => rootfs::own_cgroup(holding.root()?, at, *uid, files)?,
         Op::Keyring(name) => sys::process::join_session_keyring(name)?,
         Op::Loopback => sys::net::loopback_up()?,
+        Op::LendNetwork => namespaces::lend_network(orders, channel)?,
         Op::Nothing => {}
         Op::Sysctl { at, value } => rootfs::sysctl(orders.proc, at, value)?,
         Op::Hostname(name) => {

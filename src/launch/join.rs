@@ -121,7 +121,7 @@ pub fn join<'a>(joining: &'a Joining<'a>) -> Result<Joined<'a>, Failure> {
         cgroup.admit(pid, id)?;
     }
     talk.tell(ToInit::Mapped)?;
-    let found = talk.until_ready(joining.steps, |failed| joining.explain(failed), || Ok(()))?;
+    let found = talk.until_ready(joining.steps, |failed| joining.explain(failed), &mut ())?;
     Ok(Joined { joining, talk, found })
 }
 

@@ -11,6 +11,7 @@ pub mod joining;
 pub mod limits;
 mod mounts;
 pub mod namespaces;
+pub mod network;
 pub mod options;
 pub mod process;
 mod resources;
@@ -45,6 +46,11 @@ pub struct Request {
     pub degrade: degrade::Policy,
     /// Who is to make the cgroup.
     pub manager: Option<cgroup::Manager>,
+    /// Which network the container is to have, and what of it is to be reached from outside.
+    pub network: Option<network::Mode>,
+    pub publish: Vec<network::Publish>,
+    /// Where the state of the container is, with the files that it is shown.
+    pub state: PathBuf,
 }
 
 /// Everything that launch and init will do, decided.
@@ -56,6 +62,7 @@ pub struct Plan {
     pub namespaces: Namespaces,
     pub idmap: Idmap,
     pub cgroup: Option<cgroup::Cgroup>,
+    pub network: network::Network,
     /// What init does, in order, up to being in its root.
     pub steps: Vec<Step>,
     pub process: process::Process,
@@ -91,6 +98,9 @@ pub struct Context<'a> {
     /// Init gives the files of its cgroup to this uid inside.
     pub cgroup_owner: Option<u32>,
     pub degrade: &'a degrade::Policy,
+    pub network: &'a network::Network,
+    /// Where the state of the container is.
+    pub state: &'a Path,
 }
 
 /// Which facts this bundle makes worth reading, for a caller of these ids.
@@ -114,6 +124,7 @@ pub fn needs(spec: &Spec, euid: u32, egid: u32) -> Needs {
         oom_score_adj: process.is_some_and(|p| p.oom_score_adj().is_some()),
         hard_limits: process.is_some_and(needs_hard_limits),
         cgroups: true,
+        network: network::needs(spec, None, &[]),
     }
 }
 
@@ -145,7 +156,7 @@ pub fn decide(bundle: &Bundle, facts: &Facts, request: &Request) -> Result<Plan,
     let act = || format!("cannot plan container {id}");
     let spec = &bundle.spec;
     let empty = oci_spec::runtime::LinuxBuilder::default();
-    let linux = match spec.linux() {
+    let mut linux = match spec.linux() {
         Some(linux) => linux.clone(),
         None => empty.namespaces(Vec::new()).build().map_err(|e| Failure::new(act(), e.to_string()))?,
     };
@@ -155,7 +166,17 @@ pub fn decide(bundle: &Bundle, facts: &Facts, request: &Request) -> Result<Plan,
     let rootfs = crate::bundle::clean(&bundle.dir.join(root.path()));
     refuse_unsupported(&linux, &act)?;
     let mut degradations = Vec::new();
+    let no_annotations = HashMap::new();
+    let annotations = spec.annotations().as_ref().unwrap_or(&no_annotations);
+    let asked = network::asked(id, annotations, request.network.as_ref(), &request.publish)?;
+    if let Some(asked) = &asked {
+        network::list(&mut linux, asked, id)?;
+    }
     let namespaces = namespaces::decide(id, &linux, facts)?;
+    let network = match &asked {
+        Some(asked) => network::decide(asked, id, spec, &namespaces, facts, &mut degradations)?,
+        None => network::Network::default(),
+    };
     let idmap = if namespaces.is_new(nix::sched::CloneFlags::CLONE_NEWUSER) {
         let wanted = idmap::Wanted {
             container: id,
@@ -181,9 +202,9 @@ pub fn decide(bundle: &Bundle, facts: &Facts, request: &Request) -> Result<Plan,
         own_cgroup: false,
         cgroup_owner: None,
         degrade: &request.degrade,
+        network: &network,
+        state: &request.state,
     };
-    let no_annotations = HashMap::new();
-    let annotations = spec.annotations().as_ref().unwrap_or(&no_annotations);
     let bounding = mask_of(spec_process);
     let cgroups =
         cgroup::decide(&linux, annotations, &context, request.manager, bounding, &mut degradations)?;
@@ -239,6 +260,7 @@ pub fn decide(bundle: &Bundle, facts: &Facts, request: &Request) -> Result<Plan,
         namespaces,
         idmap,
         cgroup: own_cgroup,
+        network,
         degradations,
         remarks: cgroups.remarks,
     })

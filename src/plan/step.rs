@@ -28,6 +28,10 @@ pub struct Fallback {
 pub const REFUSED: &[i32] = &[libc::EPERM, libc::EACCES, libc::EBUSY, libc::EINVAL];
 /// There is no key to be had: the quota is used up, or keys are off limits.
 pub const NO_KEY: &[i32] = &[libc::EDQUOT, libc::ENOSYS, libc::EPERM, libc::EACCES, libc::ENOMEM];
+/// The image has no such file, and it cannot be made: the root is on a read-only file system or another user's, or something
+/// else is in its place.
+pub const NO_PLACE: &[i32] =
+    &[libc::EROFS, libc::EACCES, libc::EPERM, libc::ELOOP, libc::ENOTDIR, libc::EISDIR, libc::EOVERFLOW];
 /// The file system does not exist here.
 pub const ABSENT: &[i32] = &[libc::ENODEV, libc::EPERM, libc::ENOSYS];
 
@@ -116,6 +120,8 @@ pub enum Op {
     Keyring(CString),
     /// Brings the loopback interface of a new network namespace up.
     Loopback,
+    /// Lends launch the network namespace, so that its helper can connect it, and the user namespace that it belongs to.
+    LendNetwork,
     /// Does nothing: the other means is to go without.
     Nothing,
     /// Sets a namespaced kernel parameter; `at` is the path below /proc/sys.
@@ -213,6 +219,7 @@ impl Op {
             Op::OwnCgroup { uid, .. } => format!("give the cgroup to uid {uid}"),
             Op::Keyring(name) => format!("join session keyring {}", text(name)),
             Op::Loopback => "bring the loopback interface up".into(),
+            Op::LendNetwork => "lend the network namespace".into(),
             Op::Nothing => "do nothing".into(),
             Op::Sysctl { at, .. } => format!("set sysctl {}", text(at).replace('/', ".")),
             Op::Hostname(name) => format!("set hostname {}", text(name)),

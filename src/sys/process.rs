@@ -47,6 +47,27 @@ pub fn set_undumpable() -> Result<()> {
     prctl(libc::PR_SET_DUMPABLE, 0)
 }
 
+/// Gives the rights of ptrace(2) over this process, which has nothing to hide, back to who has its ids.
+///
+/// # Errors
+/// None that is known.
+pub fn set_dumpable() -> Result<()> {
+    prctl(libc::PR_SET_DUMPABLE, 1)
+}
+
+/// Has a program die with us, whatever ends us (PR_SET_PDEATHSIG).
+pub fn die_with_parent(command: &mut std::process::Command) {
+    use std::os::unix::process::CommandExt;
+    let parent = std::process::id();
+    let arm = move || {
+        prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL as libc::c_ulong)?;
+        // We may have ended before that.
+        if std::os::unix::process::parent_id() == parent { Ok(()) } else { Err(Errno::ESRCH.into()) }
+    };
+    // SAFETY: two system calls, and nothing that a lock or the heap could be needed for.
+    unsafe { command.pre_exec(arm) };
+}
+
 /// sched_setaffinity(2) of this process; numbers beyond the kernel's 1024 are left out.
 ///
 /// # Errors

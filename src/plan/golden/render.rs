@@ -8,6 +8,7 @@ use crate::plan::hooks::{Hook, Hooks};
 use crate::plan::idmap::{Idmap, Mapping, Maps};
 use crate::plan::limits::{Absent, Setting};
 use crate::plan::namespaces::Namespaces;
+use crate::plan::network::{Helper, Network, Shown};
 use crate::plan::process::{Label, Process, Programs};
 use crate::plan::step::{Bind, Device, Fallback, Filesystem, Op, Properties, Step};
 use crate::sys::caps::Sets;
@@ -28,6 +29,7 @@ pub fn plan(plan: &Plan) -> String {
         namespaces: spaces,
         idmap,
         cgroup: group,
+        network: connection,
         steps: list,
         process: main,
         spec_process: _,
@@ -43,6 +45,7 @@ pub fn plan(plan: &Plan) -> String {
     section(&mut lines, "namespaces", namespaces(spaces));
     section(&mut lines, "ids", ids(idmap));
     section(&mut lines, "cgroup", group.iter().flat_map(cgroup).collect());
+    section(&mut lines, "network", network(connection));
     section(&mut lines, "steps", list.iter().flat_map(step).collect());
     let mut process = process(main);
     process.extend(seccomp.as_ref().map(|profile| match profile.listener_path() {
@@ -83,6 +86,23 @@ fn namespaces(namespaces: &Namespaces) -> Vec<String> {
     );
     let offsets = time_offsets.as_deref().map(String::from_utf8_lossy).unwrap_or_default();
     lines.extend(offsets.lines().map(|line| format!("time offset: {line}")));
+    lines
+}
+
+fn network(network: &Network) -> Vec<String> {
+    let Network { helper, shown } = network;
+    let mut lines = Vec::new();
+    if let Some(helper) = helper {
+        let Helper { kind, program, publish, forwards_names, as_root } = helper;
+        lines.push(format!("{} is {}", kind.name(), program.display()));
+        lines.extend(as_root.then(|| "  which stays root".to_string()));
+        lines.extend(forwards_names.then(|| format!("  and answers for names at {}", kind.forwarder())));
+        lines.extend(publish.iter().map(|publish| format!("  publish {publish}")));
+    }
+    for file in shown {
+        let Shown { name, at, contents } = file;
+        lines.push(format!("{name}, shown at {at}: {contents:?}"));
+    }
     lines
 }
 
@@ -223,6 +243,7 @@ fn op(op: &Op) -> String {
         }
         Op::Keyring(name) => format!("join session keyring {}", text(name)),
         Op::Loopback => "bring up loopback".into(),
+        Op::LendNetwork => "lend the network namespace".into(),
         Op::Nothing => "nothing".into(),
         Op::Sysctl { at, value } => format!("write {:?} to /proc/sys/{}", text(value), text(at)),
         Op::Hostname(name) => format!("set hostname {}", text(name)),
