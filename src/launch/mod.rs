@@ -285,9 +285,10 @@ impl Launch<Ready> {
     /// # Errors
     /// None that is known.
     pub fn leave(self) -> Result<(), Failure> {
+        // First: should we be killed in between, init ends, and the helper with it.
+        self.stage.network.into_iter().for_each(|network| drop(network.keep()));
         self.talk.tell(ToInit::Recorded)?;
         self.talk.leave();
-        self.stage.network.into_iter().for_each(network::Connected::keep);
         Ok(())
     }
 
@@ -296,8 +297,11 @@ impl Launch<Ready> {
     /// # Errors
     /// Why it does not.
     pub fn start(self, plan: &Plan) -> Result<Child, Failure> {
-        let child = self.talk.start(|failed| explain::failure(failed, plan))?;
-        self.stage.network.into_iter().for_each(network::Connected::keep);
-        Ok(child)
+        let network = self.stage.network.map(network::Connected::keep);
+        let started = self.talk.start(|failed| explain::failure(failed, plan));
+        if started.is_err() {
+            network.into_iter().for_each(network::Kept::await_end);
+        }
+        started
     }
 }

@@ -179,19 +179,30 @@ impl Drop for Watcher {
     fn drop(&mut self) {
         // It ends the helper when the line breaks, and then itself.
         if self.line.take().is_some() {
-            let _ =
-                sys::retry(|| nix::sys::wait::waitpid(nix::unistd::Pid::from_raw(self.process.pid), None));
+            Kept(self.process.pid).await_end();
         }
     }
 }
 
 impl Connected {
     /// Lets the helper live as long as the container does.
-    pub fn keep(mut self) {
+    pub fn keep(mut self) -> Kept {
         if let Some(line) = self.watcher.line.take() {
             // A watcher that was killed has no helper any more.
             let _ = fds::send(line.as_fd(), &[Word::Keep as u8], None);
         }
+        Kept(self.watcher.process.pid)
+    }
+}
+
+/// The watcher of a helper that ends with its container.
+#[derive(Debug)]
+pub struct Kept(i32);
+
+impl Kept {
+    /// Waits for both, once the container has ended.
+    pub fn await_end(self) {
+        let _ = sys::retry(|| nix::sys::wait::waitpid(nix::unistd::Pid::from_raw(self.0), None));
     }
 }
 

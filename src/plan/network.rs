@@ -181,7 +181,7 @@ pub fn decide(
     let helper = match asked.mode {
         Mode::None | Mode::Host | Mode::Join(_) => None,
         Mode::Auto | Mode::By(_) => choose(asked, container, host, degradations)?
-            .map(|chosen| helper(chosen, asked, container, host, degradations))
+            .map(|chosen| helper(chosen, asked, container, (namespaces, host), degradations))
             .transpose()?,
     };
     let hostname = spec.hostname().as_deref().filter(|name| !name.is_empty());
@@ -246,7 +246,7 @@ fn helper(
     (kind, program): (HelperKind, PathBuf),
     asked: &Asked,
     container: &str,
-    host: &Host,
+    (namespaces, host): (&Namespaces, &Host),
     degradations: &mut Vec<Degradation>,
 ) -> Result<Helper, Failure> {
     let free = host.network.unprivileged_port_start;
@@ -264,28 +264,7 @@ fn helper(
         )));
     }
     if kind == HelperKind::Slirp4netns {
-        for publish in &asked.publish {
-            match publish.address {
-                Some(address) if address.is_ipv6() => {
-                    return Err(Failure::new(
-                        format!("cannot publish {publish} of container {container}"),
-                        "slirp4netns publishes on IPv4 addresses alone: operation not supported",
-                    )
-                    .code("NET-V6")
-                    .fix("install passt and use --network pasta"));
-                }
-                Some(_) => {}
-                None => degradations.push(
-                    Degradation::weaker(
-                        "NET-V6",
-                        format!("{publish} on IPv4 and IPv6"),
-                        "IPv4 alone",
-                        "slirp4netns publishes on IPv4 addresses alone",
-                    )
-                    .fix("install passt and use --network pasta"),
-                ),
-            }
-        }
+        ipv4_alone(&asked.publish, container, degradations)?;
     }
     Ok(Helper {
         kind,
@@ -293,7 +272,30 @@ fn helper(
         publish: asked.publish.clone(),
         forwards_names: false,
         as_root: host.euid == 0,
+        out_of_sight: namespaces.is_new(CloneFlags::CLONE_NEWPID),
     })
+}
+
+/// slirp4netns publishes on IPv4 addresses, and on nothing else.
+fn ipv4_alone(
+    publish: &[Publish],
+    container: &str,
+    degradations: &mut Vec<Degradation>,
+) -> Result<(), Failure> {
+    const BECAUSE: &str = "slirp4netns publishes on IPv4 addresses alone";
+    const FIX: &str = "install passt and use --network pasta";
+    if let Some(publish) = publish.iter().find(|publish| publish.address.is_some_and(|a| a.is_ipv6())) {
+        let act = format!("cannot publish {publish} of container {container}");
+        let cause = format!("{BECAUSE}: operation not supported");
+        return Err(Failure::new(act, cause).code("NET-V6").fix(FIX));
+    }
+    let both: Vec<_> =
+        publish.iter().filter(|publish| publish.address.is_none()).map(ToString::to_string).collect();
+    if !both.is_empty() {
+        let wanted = format!("{} on IPv4 and IPv6", both.join(" and "));
+        degradations.push(Degradation::weaker("NET-V6", wanted, "IPv4 alone", BECAUSE).fix(FIX));
+    }
+    Ok(())
 }
 
 /// Whether the facts of the network are worth reading.

@@ -25,6 +25,8 @@ pub struct Helper {
     pub forwards_names: bool,
     /// We are root, at least in our user namespace.
     pub as_root: bool,
+    /// Nobody in the container can see it, so that it may enter the container's user namespace for good.
+    pub out_of_sight: bool,
 }
 
 /// Where slirp4netns listens for ports to publish: a name in its working directory, since paths of sockets are short.
@@ -94,7 +96,12 @@ impl Helper {
     /// by no path, and says on a descriptor that it is ready.
     pub fn slirp4netns(&self, holder: i32, ready: RawFd) -> Vec<String> {
         let mut argv = words(&["slirp4netns", "--configure", "--mtu=65520", "--enable-ipv6"]);
-        argv.extend(words(&["--disable-host-loopback", "--enable-sandbox", "--enable-seccomp"]));
+        argv.extend(words(&["--disable-host-loopback", "--enable-seccomp"]));
+        // Its sandbox takes all but the descriptors from it that it has, but lies in the container's user namespace, whose root
+        // may ptrace(2) what it sees there. pasta's does as well, but pasta hides itself.
+        if self.out_of_sight {
+            argv.push("--enable-sandbox".into());
+        }
         argv.push(format!("--ready-fd={ready}"));
         if !self.publish.is_empty() {
             argv.push(format!("--api-socket={API_SOCKET}"));
@@ -130,7 +137,14 @@ mod tests {
 
     fn helper(kind: HelperKind, publish: &[&str]) -> Helper {
         let publish = publish.iter().map(|text| parse_publish(text).unwrap()).collect();
-        Helper { kind, program: "/usr/bin/x".into(), publish, forwards_names: false, as_root: false }
+        Helper {
+            kind,
+            program: "/usr/bin/x".into(),
+            publish,
+            forwards_names: false,
+            as_root: false,
+            out_of_sight: true,
+        }
     }
 
     #[test]
@@ -170,11 +184,17 @@ mod tests {
         let argv = helper(HelperKind::Slirp4netns, &[]).slirp4netns(42, 3).join(" ");
         assert_eq!(
             argv,
-            "slirp4netns --configure --mtu=65520 --enable-ipv6 --disable-host-loopback --enable-sandbox \
-             --enable-seccomp --ready-fd=3 42 tap0"
+            "slirp4netns --configure --mtu=65520 --enable-ipv6 --disable-host-loopback --enable-seccomp \
+             --enable-sandbox --ready-fd=3 42 tap0"
         );
         let argv = helper(HelperKind::Slirp4netns, &["8080:80"]).slirp4netns(42, 3).join(" ");
         assert!(argv.ends_with(" --api-socket=network.sock 42 tap0"), "{argv}");
+    }
+
+    #[test]
+    fn slirp4netns_that_the_container_can_see_stays_in_our_user_namespace() {
+        let seen = Helper { out_of_sight: false, ..helper(HelperKind::Slirp4netns, &[]) };
+        assert!(!seen.slirp4netns(42, 3).contains(&"--enable-sandbox".to_string()));
     }
 
     #[test]
