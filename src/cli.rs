@@ -3,6 +3,7 @@
 //! Only what was typed is turned into values here; nothing is decided. The definitions of a verb are built
 //! only when that verb is called.
 
+use crate::plan::network::{self, Mode, Publish};
 use clap::{Arg, ArgAction, ArgMatches, Command};
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -91,6 +92,8 @@ pub struct Create {
     pub no_pivot: bool,
     pub no_new_keyring: bool,
     pub preserve_fds: u32,
+    pub network: Option<Mode>,
+    pub publish: Vec<Publish>,
 }
 
 /// `run`.
@@ -276,6 +279,18 @@ fn create(command: Command) -> Command {
         flag("no-pivot", "do not use pivot_root (for a root file system on a ramdisk)"),
         flag("no-new-keyring", "do not create a new session keyring"),
         number("preserve-fds", "pass N additional file descriptors to the container"),
+        option(
+            "network",
+            "connect it: auto, none, host, pasta, slirp4netns or ns:PATH (default: as config.json says)",
+        )
+        .value_parser(network::parse),
+        Arg::new("publish")
+            .long("publish")
+            .short('p')
+            .help("publish a port or a range: [IP:]HOST:CONTAINER[/udp]")
+            .value_name("value")
+            .value_parser(network::parse_publish)
+            .action(ArgAction::Append),
         id(),
     ])
 }
@@ -538,6 +553,8 @@ fn create_of(m: &ArgMatches) -> Create {
         no_pivot: m.get_flag("no-pivot"),
         no_new_keyring: m.get_flag("no-new-keyring"),
         preserve_fds: m.get_one("preserve-fds").copied().unwrap_or(0),
+        network: m.get_one("network").cloned(),
+        publish: m.get_many("publish").into_iter().flatten().copied().collect(),
     }
 }
 

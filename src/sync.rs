@@ -5,11 +5,13 @@
 //!        clone  ------------------------------>  waits, still dumpable
 //!        writes id maps
 //!        Mapped  ----------------------------->  makes its namespaces, runs the steps
+//!          <-----------------------  Namespace{kind}*    (only if a helper is to connect the network)
+//!        starts the network's helper
 //!          <-----------------------  FellBack{step}*    (another means was used)
 //!          <-----------------------  Source{step, mount?}*   (out of init's reach, or its ids are)
 //!        the mount to show, or an errno -->
 //!          <-----------------------  Mounted            (only if hooks wait for it)
-//!        createRuntime hooks
+//!        waits for the helper, createRuntime hooks
 //!        Provisioned ------------------------->  createContainer hooks, pivot_root, identity
 //!          <-----------------------  Console(fd)?       (the pty master)
 //!          <-----------------------  Ready              (all that can fail early has not)
@@ -60,7 +62,8 @@ pub enum FromInit {
     Source { step: u16, tree: Option<OwnedFd> },
     /// The master of the container's terminal.
     Console(OwnedFd),
-    /// One namespace of those that were to be lent: its `CLONE_NEW*` bit and its file. `Ready` ends them.
+    /// One namespace of those that were to be lent: its `CLONE_NEW*` bit and its file. To an exec `Ready` ends them; launch,
+    /// which starts the helper of the network with them, gets the network namespace last.
     Namespace { kind: i32, file: OwnedFd },
     /// Ready to run the program.
     Ready,

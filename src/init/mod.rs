@@ -225,6 +225,7 @@ fn perform(
         Op::MemoryPolicy(policy) => sys::process::set_memory_policy(policy.mode, &policy.nodes)?,
         Op::Keyring(name) => sys::process::join_session_keyring(name)?,
         Op::Loopback => sys::net::loopback_up()?,
+        Op::LendNetwork => namespaces::lend_network(orders, channel)?,
         Op::Nothing => {}
         Op::Sysctl { at, value } => rootfs::sysctl(orders.proc, at, value)?,
         Op::Hostname(name) => {

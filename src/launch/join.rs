@@ -125,9 +125,7 @@ pub fn join<'a>(joining: &'a Joining<'a>) -> Result<Joined<'a>, Failure> {
         cgroup.admit(pid, id)?;
     }
     talk.tell(ToInit::Mapped)?;
-    // Whoever joins mounts nothing.
-    let shown = |_, _| Ok(Err(sys::Errno::EINVAL));
-    let found = talk.until_ready(joining.steps, |failed| joining.explain(failed), shown, || Ok(()))?;
+    let found = talk.until_ready(joining.steps, |failed| joining.explain(failed), &mut ())?;
     scheduling::set(&joining.process.scheduling, pid, id)?;
     Ok(Joined { joining, talk, found })
 }

@@ -10,14 +10,17 @@ mod render;
 use super::Request;
 use super::cgroup::Manager;
 use super::degrade::Policy;
+use super::network;
 use crate::bundle::{self, Bundle};
 use crate::cgroup::systemd::Candidate;
 use crate::dbus::{Address, Peer};
 use crate::host::Facts;
 use crate::host::cgroup::{Cgroups, Hierarchy, Subtree};
 use crate::host::idmap::{Helper, IdRange, Subids};
+use crate::host::network::Network;
 use crate::host::process::Lsm;
 use crate::spec::{self, SpecKind};
+use nix::errno::Errno;
 use nix::libc;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
@@ -32,7 +35,8 @@ struct Scenario {
 
 fn scenario(config: Value, facts: Facts) -> Scenario {
     let id = "web".into();
-    Scenario { config, facts, request: Request { id, ..Request::default() } }
+    let state = "/run/user/1000/bryo/web".into();
+    Scenario { config, facts, request: Request { id, state, ..Request::default() } }
 }
 
 impl Scenario {
@@ -92,6 +96,7 @@ fn alice() -> Facts {
         lsm: Lsm::default(),
         cgroups: session(),
         devices: BTreeMap::new(),
+        network: Network::default(),
     }
 }
 
@@ -371,6 +376,24 @@ goldens! {
     joined_network
     joined_namespaces_in_order
     host_network
+    network_auto
+    network_auto_without_a_route
+    network_auto_without_tun
+    network_auto_without_a_helper
+    network_auto_without_a_helper_is_refused_when_strict
+    network_auto_without_a_helper_is_refused_with_ports
+    network_by_pasta_without_tun_is_refused
+    network_by_pasta_with_slirp4netns_alone_is_refused
+    network_by_slirp4netns
+    network_by_slirp4netns_on_an_ipv6_address_is_refused
+    network_with_a_port_of_roots_is_refused
+    network_of_root_with_a_port_of_roots
+    network_none
+    network_host
+    network_host_with_a_sysctl_is_refused
+    network_joined_by_its_path
+    network_by_annotations
+    ports_without_a_network_are_refused
     host_pid
     host_ipc
     no_mount_namespace_is_refused
@@ -597,6 +620,142 @@ fn joined_namespaces_in_order() -> Scenario {
         "namespaces": list, "uidMappings": null, "gidMappings": null,
     }});
     scenario(with(one_id(), &change), alice())
+}
+
+/// A host with a route, both helpers and a resolver in its network.
+fn connected(mut facts: Facts) -> Facts {
+    facts.network = Network {
+        pasta: Some("/usr/bin/pasta".into()),
+        slirp4netns: Some("/usr/bin/slirp4netns".into()),
+        tun: None,
+        routed: true,
+        unprivileged_port_start: 1024,
+        resolv_conf: "nameserver 192.0.2.53\n".into(),
+        hosts: "127.0.0.1 localhost\n192.0.2.7 nas\n".into(),
+        resolved_conf: None,
+        hostname: "laptop".into(),
+    };
+    facts
+}
+
+fn alice_connected(change: impl FnOnce(&mut Network)) -> Facts {
+    let mut facts = connected(alice());
+    change(&mut facts.network);
+    facts
+}
+
+/// With a network by this word, and these ports.
+fn asking_for(word: &str, ports: &[&str], config: Value, facts: Facts) -> Scenario {
+    scenario(config, facts).asking(|request| {
+        request.network = Some(network::parse(word).unwrap());
+        request.publish = ports.iter().map(|port| network::parse_publish(port).unwrap()).collect();
+    })
+}
+
+fn network_auto() -> Scenario {
+    asking_for(
+        "auto",
+        &["8080:80", "[::1]:53:53/udp"],
+        one_id(),
+        alice_connected(|n| n.unprivileged_port_start = 0),
+    )
+}
+
+fn network_auto_without_a_route() -> Scenario {
+    asking_for("auto", &[], one_id(), alice_connected(|network| network.routed = false))
+}
+
+fn network_auto_without_tun() -> Scenario {
+    asking_for("auto", &[], one_id(), alice_connected(|network| network.tun = Some(Errno::EACCES)))
+}
+
+fn network_auto_without_a_helper() -> Scenario {
+    let nobody = |network: &mut Network| (network.pasta, network.slirp4netns) = (None, None);
+    asking_for("auto", &[], one_id(), alice_connected(nobody))
+}
+
+fn network_auto_without_a_helper_is_refused_when_strict() -> Scenario {
+    network_auto_without_a_helper().degrading("strict")
+}
+
+fn network_auto_without_a_helper_is_refused_with_ports() -> Scenario {
+    let nobody = |network: &mut Network| (network.pasta, network.slirp4netns) = (None, None);
+    asking_for("auto", &["8080:80"], one_id(), alice_connected(nobody))
+}
+
+fn network_by_pasta_without_tun_is_refused() -> Scenario {
+    asking_for("pasta", &[], one_id(), alice_connected(|network| network.tun = Some(Errno::ENOENT)))
+}
+
+fn network_by_pasta_with_slirp4netns_alone_is_refused() -> Scenario {
+    asking_for("pasta", &[], one_id(), alice_connected(|network| network.pasta = None))
+}
+
+/// The stub of a resolver on loopback, and a hostname of the container's own.
+fn network_by_slirp4netns() -> Scenario {
+    let config = with(
+        bare(),
+        &json!({
+            "hostname": "moss",
+            "linux": {"namespaces": namespaces(&["mount", "pid", "user", "uts"])},
+        }),
+    );
+    let stub = |network: &mut Network| network.resolv_conf = "nameserver 127.0.0.53\n".into();
+    asking_for("slirp4netns", &["8080:80"], config, alice_connected(stub))
+}
+
+fn network_by_slirp4netns_on_an_ipv6_address_is_refused() -> Scenario {
+    asking_for("slirp4netns", &["[::1]:8080:80"], one_id(), alice_connected(|_| ()))
+}
+
+fn network_with_a_port_of_roots_is_refused() -> Scenario {
+    asking_for("auto", &["80:80"], one_id(), alice_connected(|_| ()))
+}
+
+fn network_of_root_with_a_port_of_roots() -> Scenario {
+    asking_for("auto", &["80:80"], bare(), connected(root()))
+}
+
+fn network_none() -> Scenario {
+    asking_for("none", &[], one_id(), alice_connected(|_| ()))
+}
+
+/// The network namespace of the configuration goes, and its sysfs becomes the host's.
+fn network_host() -> Scenario {
+    let config = with(
+        bare(),
+        &json!({
+            "mounts": [{"destination": "/sys", "type": "sysfs", "source": "sysfs"}],
+            "linux": {"namespaces": namespaces(&["mount", "pid", "user", "network"])},
+        }),
+    );
+    asking_for("host", &[], config, alice_connected(|_| ()))
+}
+
+fn network_host_with_a_sysctl_is_refused() -> Scenario {
+    let config = with(
+        bare(),
+        &json!({"linux": {
+            "namespaces": namespaces(&["mount", "pid", "user", "network"]),
+            "sysctl": {"net.core.somaxconn": "64"},
+        }}),
+    );
+    asking_for("host", &[], config, alice_connected(|_| ()))
+}
+
+fn network_joined_by_its_path() -> Scenario {
+    asking_for("ns:/run/netns/blue", &[], one_id(), alice_connected(|_| ()))
+}
+
+/// What the configuration says of itself, in annotations.
+fn network_by_annotations() -> Scenario {
+    let annotations = json!({"io.bryo.network": "pasta", "io.bryo.publish": "127.0.0.1:8000-8002:80-82"});
+    scenario(with(one_id(), &json!({"annotations": annotations})), alice_connected(|_| ()))
+}
+
+fn ports_without_a_network_are_refused() -> Scenario {
+    let port = network::parse_publish("8080:80").unwrap();
+    scenario(one_id(), alice_connected(|_| ())).asking(|request| request.publish = vec![port])
 }
 
 fn host_network() -> Scenario {

@@ -15,6 +15,7 @@ pub mod limits;
 mod mount_label;
 mod mounts;
 pub mod namespaces;
+pub mod network;
 pub mod options;
 pub mod process;
 mod resources;
@@ -50,6 +51,11 @@ pub struct Request {
     pub degrade: degrade::Policy,
     /// Who is to make the cgroup.
     pub manager: Option<cgroup::Manager>,
+    /// Which network the container is to have, and what of it is to be reached from outside.
+    pub network: Option<network::Mode>,
+    pub publish: Vec<network::Publish>,
+    /// Where the state of the container is, with the files that it is shown.
+    pub state: PathBuf,
 }
 
 /// Everything that launch and init will do, decided.
@@ -61,6 +67,7 @@ pub struct Plan {
     pub namespaces: Namespaces,
     pub idmap: Idmap,
     pub cgroup: Option<cgroup::Cgroup>,
+    pub network: network::Network,
     /// What init does, in order, up to being in its root.
     pub steps: Vec<Step>,
     pub process: process::Process,
@@ -100,6 +107,9 @@ pub struct Context<'a> {
     pub degrade: &'a degrade::Policy,
     /// The SELinux label of what is mounted.
     pub mount_label: Option<&'a mount_label::MountLabel>,
+    pub network: &'a network::Network,
+    /// Where the state of the container is.
+    pub state: &'a Path,
 }
 
 /// Which facts this bundle makes worth reading, for a caller of these ids.
@@ -123,6 +133,7 @@ pub fn needs(spec: &Spec, euid: u32, egid: u32) -> Needs {
         oom_score_adj: process.is_some_and(|p| p.oom_score_adj().is_some()),
         hard_limits: process.is_some_and(needs_hard_limits),
         cgroups: true,
+        network: network::needs(spec, None, &[]),
     }
 }
 
@@ -154,7 +165,7 @@ pub fn decide(bundle: &Bundle, facts: &Facts, request: &Request) -> Result<Plan,
     let act = || format!("cannot plan container {id}");
     let spec = &bundle.spec;
     let empty = oci_spec::runtime::LinuxBuilder::default();
-    let linux = match spec.linux() {
+    let mut linux = match spec.linux() {
         Some(linux) => linux.clone(),
         None => empty.namespaces(Vec::new()).build().map_err(|e| Failure::new(act(), e.to_string()))?,
     };
@@ -164,7 +175,17 @@ pub fn decide(bundle: &Bundle, facts: &Facts, request: &Request) -> Result<Plan,
     let rootfs = crate::bundle::clean(&bundle.dir.join(root.path()));
     refuse_unsupported(&linux, &act)?;
     let mut degradations = Vec::new();
+    let no_annotations = HashMap::new();
+    let annotations = spec.annotations().as_ref().unwrap_or(&no_annotations);
+    let asked = network::asked(id, annotations, request.network.as_ref(), &request.publish)?;
+    if let Some(asked) = &asked {
+        network::list(&mut linux, asked, id)?;
+    }
     let namespaces = namespaces::decide(id, &linux, facts)?;
+    let network = match &asked {
+        Some(asked) => network::decide(asked, id, spec, &namespaces, facts, &mut degradations)?,
+        None => network::Network::default(),
+    };
     let idmap = if namespaces.is_new(nix::sched::CloneFlags::CLONE_NEWUSER) {
         let wanted = idmap::Wanted {
             container: id,
@@ -196,6 +217,8 @@ pub fn decide(bundle: &Bundle, facts: &Facts, request: &Request) -> Result<Plan,
         cgroup_owner: None,
         degrade: &request.degrade,
         mount_label: mount_label.as_ref(),
+        network: &network,
+        state: &request.state,
     };
     let bounding = mask_of(spec_process);
     let cgroups =
@@ -257,6 +280,7 @@ pub fn decide(bundle: &Bundle, facts: &Facts, request: &Request) -> Result<Plan,
         namespaces,
         idmap,
         cgroup: own_cgroup,
+        network,
         degradations,
         remarks: cgroups.remarks,
     })

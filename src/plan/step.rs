@@ -33,6 +33,10 @@ pub const REFUSED: &[i32] = &[libc::EPERM, libc::EACCES, libc::EBUSY];
 pub const NO_KEY: &[i32] = &[libc::EDQUOT, libc::ENOSYS, libc::EPERM, libc::EACCES, libc::ENOMEM];
 /// The file system does not exist here, or not for us.
 pub const ABSENT: &[i32] = &[libc::ENODEV, libc::EPERM];
+/// The image has no such file, and it cannot be made: the root is on a read-only file system or another user's, or something
+/// else is in its place.
+pub const NO_PLACE: &[i32] =
+    &[libc::EROFS, libc::EACCES, libc::EPERM, libc::ELOOP, libc::ENOTDIR, libc::EISDIR, libc::EOVERFLOW];
 
 impl From<Op> for Step {
     fn from(op: Op) -> Step {
@@ -125,6 +129,8 @@ pub enum Op {
     Keyring(CString),
     /// Brings the loopback interface of a new network namespace up.
     Loopback,
+    /// Lends launch the network namespace, so that its helper can connect it, and the user namespace that it belongs to.
+    LendNetwork,
     /// Does nothing: the other means is to go without.
     Nothing,
     /// Sets a namespaced kernel parameter; `at` is the path below /proc/sys.
@@ -247,6 +253,7 @@ impl Op {
             Op::MemoryPolicy(_) => "set the memory policy".into(),
             Op::Keyring(name) => format!("join session keyring {}", text(name)),
             Op::Loopback => "bring the loopback interface up".into(),
+            Op::LendNetwork => "lend the network namespace".into(),
             Op::Nothing => "do nothing".into(),
             Op::Sysctl { at, .. } => format!("set sysctl {}", text(at).replace('/', ".")),
             Op::Hostname(name) => format!("set hostname {}", text(name)),

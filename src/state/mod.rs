@@ -25,7 +25,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-pub use status::Status;
+pub use status::{Process, Status};
 pub use time::now;
 
 /// The record of a container.
@@ -59,6 +59,9 @@ pub struct Record {
     pub hooks: crate::plan::hooks::Hooks,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cgroup: Option<RecordedCgroup>,
+    /// Who keeps it connected.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub network: Option<RecordedNetwork>,
 }
 
 /// The cgroup of a container, as far as one has to know it to use and to remove it.
@@ -79,6 +82,14 @@ pub struct RecordedCgroup {
     /// The unit, where systemd made it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unit: Option<Unit>,
+}
+
+/// The processes that keep a container connected to a network.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RecordedNetwork {
+    pub helper: Process,
+    /// Its parent, which ends it with the container.
+    pub watcher: Process,
 }
 
 /// A unit of systemd's.
@@ -121,6 +132,11 @@ impl Record {
     /// The cgroup, if there is one and it is still there.
     pub fn open_cgroup(&self) -> Option<Cgroup> {
         self.present_cgroup()?.open().ok()
+    }
+
+    /// Who keeps it connected, as far as they are of the present boot.
+    pub fn present_network(&self) -> Option<&RecordedNetwork> {
+        self.network.as_ref().filter(|_| self.of_this_boot())
     }
 
     /// The record of the cgroup, if it is of the present boot.

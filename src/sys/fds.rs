@@ -23,6 +23,39 @@ pub fn cloexec_from(first: RawFd) -> Result<()> {
     }
 }
 
+/// Closes every descriptor but these: for a child that never returns to whoever owns the others, and that goes on without
+/// an exec.
+///
+/// # Errors
+/// That of close_range(2), or where that is missing, of /proc/self/fd.
+pub fn close_all_but(keep: &[RawFd]) -> Result<()> {
+    let mut keep: Vec<u32> = keep.iter().map(|fd| *fd as u32).collect();
+    keep.sort_unstable();
+    let mut first = 0;
+    for last in keep.into_iter().chain([u32::MAX]) {
+        if last > first {
+            // SAFETY: nothing in this child uses what is closed.
+            let ret = unsafe { libc::syscall(libc::SYS_close_range, first, last.saturating_sub(1), 0) };
+            match check(ret) {
+                Err(Errno::ENOSYS | Errno::EPERM) => close_by_proc(first, last)?,
+                other => other.map(drop)?,
+            }
+        }
+        first = last.saturating_add(1);
+    }
+    Ok(())
+}
+
+fn close_by_proc(first: u32, end: u32) -> Result<()> {
+    let entries: Vec<_> = std::fs::read_dir("/proc/self/fd").map_err(io_errno)?.collect();
+    let numbers = entries.into_iter().flatten().filter_map(|e| e.file_name().to_str()?.parse::<u32>().ok());
+    for fd in numbers.filter(|fd| (first..end).contains(fd)) {
+        // SAFETY: as above. That of the directory is closed already (EBADF).
+        unsafe { libc::close(fd as i32) };
+    }
+    Ok(())
+}
+
 fn cloexec_by_proc(first: RawFd) -> Result<()> {
     let entries = std::fs::read_dir("/proc/self/fd").map_err(io_errno)?;
     for entry in entries {

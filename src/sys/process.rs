@@ -55,6 +55,15 @@ pub fn set_dumpable() -> Result<()> {
     prctl(libc::PR_SET_DUMPABLE, 1)
 }
 
+/// Has a program die with us, whatever ends us (PR_SET_PDEATHSIG).
+pub fn die_with_parent(command: &mut std::process::Command) {
+    use std::os::unix::process::CommandExt;
+    let parent = nix::unistd::getpid();
+    let arm = move || Ok(die_with(parent)?);
+    // SAFETY: two system calls, and nothing that a lock or the heap could be needed for.
+    unsafe { command.pre_exec(arm) };
+}
+
 /// sched_setaffinity(2) of this process; numbers beyond the kernel's 1024 are left out.
 ///
 /// # Errors

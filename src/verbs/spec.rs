@@ -71,6 +71,8 @@ pub fn features() -> Result<u8, Failure> {
         net_devices: false,
         checkpoint: false,
         unsafe_annotations: &[
+            "io.bryo.network",
+            "io.bryo.publish",
             "org.systemd.property.",
             "run.oci.delegate-cgroup",
             "run.oci.pidfd_receiver",

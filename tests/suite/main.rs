@@ -29,6 +29,7 @@ mod lab;
 mod lifecycle;
 mod mounts;
 mod namespaces;
+mod network;
 mod nocgroup;
 mod notify;
 mod pidfd;

@@ -9,6 +9,7 @@ use crate::plan::idmap::{Idmap, Mapping, Maps};
 use crate::plan::inherited::MemoryPolicy;
 use crate::plan::limits::{Absent, Setting};
 use crate::plan::namespaces::Namespaces;
+use crate::plan::network::{Helper, Network, Shown};
 use crate::plan::process::{Label, Process, Programs};
 use crate::plan::scheduling::Scheduling;
 use crate::plan::step::{Bind, Device, Fallback, Filesystem, IdMaps, Ids, Op, Properties, Step};
@@ -32,6 +33,7 @@ pub fn plan(plan: &Plan) -> String {
         namespaces: spaces,
         idmap,
         cgroup: group,
+        network: connection,
         steps: list,
         process: main,
         spec_process: _,
@@ -48,6 +50,7 @@ pub fn plan(plan: &Plan) -> String {
     section(&mut lines, "namespaces", namespaces(spaces));
     section(&mut lines, "ids", ids(idmap));
     section(&mut lines, "cgroup", group.iter().flat_map(cgroup).collect());
+    section(&mut lines, "network", network(connection));
     section(&mut lines, "steps", list.iter().flat_map(step).collect());
     let mut process = process(main);
     process.extend(seccomp.as_ref().map(|profile| match profile.listener_path() {
@@ -88,6 +91,24 @@ fn namespaces(namespaces: &Namespaces) -> Vec<String> {
     );
     let offsets = time_offsets.as_deref().map(String::from_utf8_lossy).unwrap_or_default();
     lines.extend(offsets.lines().map(|line| format!("time offset: {line}")));
+    lines
+}
+
+fn network(network: &Network) -> Vec<String> {
+    let Network { helper, shown } = network;
+    let mut lines = Vec::new();
+    if let Some(helper) = helper {
+        let Helper { kind, program, publish, forwards_names, as_root, out_of_sight } = helper;
+        lines.push(format!("{} is {}", kind.name(), program.display()));
+        lines.extend(as_root.then(|| "  which stays root".to_string()));
+        lines.extend((!out_of_sight).then(|| "  where the container can see it".to_string()));
+        lines.extend(forwards_names.then(|| format!("  and answers for names at {}", kind.forwarder())));
+        lines.extend(publish.iter().map(|publish| format!("  publish {publish}")));
+    }
+    for file in shown {
+        let Shown { name, at, contents } = file;
+        lines.push(format!("{name}, shown at {at}: {contents:?}"));
+    }
     lines
 }
 
@@ -234,6 +255,7 @@ fn op(op: &Op) -> String {
         Op::MemoryPolicy(MemoryPolicy { mode, nodes }) => format!("memory policy {mode:#x} of {nodes:x?}"),
         Op::Keyring(name) => format!("join session keyring {}", text(name)),
         Op::Loopback => "bring up loopback".into(),
+        Op::LendNetwork => "lend the network namespace".into(),
         Op::Nothing => "nothing".into(),
         Op::Sysctl { at, value } => format!("write {:?} to /proc/sys/{}", text(value), text(at)),
         Op::Hostname(name) => format!("set hostname {}", text(name)),
