@@ -378,6 +378,7 @@ goldens! {
     host_network
     network_auto
     network_auto_without_a_route
+    network_by_pasta_without_a_route
     network_auto_without_tun
     network_auto_without_a_helper
     network_auto_without_a_helper_is_refused_when_strict
@@ -663,6 +664,10 @@ fn network_auto() -> Scenario {
 
 fn network_auto_without_a_route() -> Scenario {
     asking_for("auto", &[], one_id(), alice_connected(|network| network.routed = false))
+}
+
+fn network_by_pasta_without_a_route() -> Scenario {
+    asking_for("pasta", &["8080:80"], one_id(), alice_connected(|network| network.routed = false))
 }
 
 fn network_auto_without_tun() -> Scenario {

@@ -263,8 +263,9 @@ fn helper(
             publish.first
         )));
     }
-    if kind == HelperKind::Slirp4netns {
-        ipv4_alone(&asked.publish, container, degradations)?;
+    let alone = ipv4_alone(kind, host);
+    if let Some(why) = alone {
+        without_ipv6(why, &asked.publish, container, degradations)?;
     }
     Ok(Helper {
         kind,
@@ -272,28 +273,43 @@ fn helper(
         publish: asked.publish.clone(),
         forwards_names: false,
         as_root: host.euid == 0,
+        ipv4_alone: alone.is_some(),
         out_of_sight: namespaces.is_new(CloneFlags::CLONE_NEWPID),
     })
 }
 
-/// slirp4netns publishes on IPv4 addresses, and on nothing else.
-fn ipv4_alone(
+/// Why a helper publishes on IPv4 addresses alone, and what helps, where it does.
+fn ipv4_alone(kind: HelperKind, host: &Host) -> Option<(&'static str, &'static str)> {
+    match kind {
+        HelperKind::Slirp4netns => {
+            Some(("slirp4netns publishes on IPv4 addresses alone", "install passt and use --network pasta"))
+        }
+        // Without addresses to copy, the container's only one of IPv6 is link-local, and pasta (2025) accepts
+        // connections for it that lead nowhere.
+        HelperKind::Pasta if !host.network.routed => {
+            Some(("without a route, pasta's network is one of IPv4 alone", "give the host a default route"))
+        }
+        HelperKind::Pasta => None,
+    }
+}
+
+/// Refuses ports of IPv6 addresses, and notes that those of all addresses are less than that.
+fn without_ipv6(
+    (because, fix): (&'static str, &'static str),
     publish: &[Publish],
     container: &str,
     degradations: &mut Vec<Degradation>,
 ) -> Result<(), Failure> {
-    const BECAUSE: &str = "slirp4netns publishes on IPv4 addresses alone";
-    const FIX: &str = "install passt and use --network pasta";
     if let Some(publish) = publish.iter().find(|publish| publish.address.is_some_and(|a| a.is_ipv6())) {
         let act = format!("cannot publish {publish} of container {container}");
-        let cause = format!("{BECAUSE}: operation not supported");
-        return Err(Failure::new(act, cause).code("NET-V6").fix(FIX));
+        let cause = format!("{because}: operation not supported");
+        return Err(Failure::new(act, cause).code("NET-V6").fix(fix));
     }
     let both: Vec<_> =
         publish.iter().filter(|publish| publish.address.is_none()).map(ToString::to_string).collect();
     if !both.is_empty() {
         let wanted = format!("{} on IPv4 and IPv6", both.join(" and "));
-        degradations.push(Degradation::weaker("NET-V6", wanted, "IPv4 alone", BECAUSE).fix(FIX));
+        degradations.push(Degradation::weaker("NET-V6", wanted, "IPv4 alone", because).fix(fix));
     }
     Ok(())
 }

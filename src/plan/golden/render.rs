@@ -98,9 +98,10 @@ fn network(network: &Network) -> Vec<String> {
     let Network { helper, shown } = network;
     let mut lines = Vec::new();
     if let Some(helper) = helper {
-        let Helper { kind, program, publish, forwards_names, as_root, out_of_sight } = helper;
+        let Helper { kind, program, publish, forwards_names, as_root, ipv4_alone, out_of_sight } = helper;
         lines.push(format!("{} is {}", kind.name(), program.display()));
         lines.extend(as_root.then(|| "  which stays root".to_string()));
+        lines.extend(ipv4_alone.then(|| "  on IPv4 addresses alone".to_string()));
         lines.extend((!out_of_sight).then(|| "  where the container can see it".to_string()));
         lines.extend(forwards_names.then(|| format!("  and answers for names at {}", kind.forwarder())));
         lines.extend(publish.iter().map(|publish| format!("  publish {publish}")));

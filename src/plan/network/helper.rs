@@ -25,6 +25,8 @@ pub struct Helper {
     pub forwards_names: bool,
     /// We are root, at least in our user namespace.
     pub as_root: bool,
+    /// It publishes on IPv4 addresses alone.
+    pub ipv4_alone: bool,
     /// Nobody in the container can see it, so that it may enter the container's user namespace for good.
     pub out_of_sight: bool,
 }
@@ -67,6 +69,9 @@ impl Helper {
         let mut argv = words(&["pasta", "--foreground", "--quiet", "--no-netns-quit", "--config-net"]);
         // The gateway's address would be the host's loopback.
         argv.extend(words(&["--no-map-gw", "--tcp-ns", "none", "--udp-ns", "none"]));
+        if self.ipv4_alone {
+            argv.push("--ipv4-only".into());
+        }
         if self.forwards_names {
             argv.extend(["--dns-forward".into(), self.kind.forwarder().to_string()]);
         }
@@ -143,6 +148,7 @@ mod tests {
             publish,
             forwards_names: false,
             as_root: false,
+            ipv4_alone: false,
             out_of_sight: true,
         }
     }
@@ -177,6 +183,9 @@ mod tests {
         let argv = root.pasta(false).join(" ");
         assert!(argv.contains("--runas 0 ") && argv.contains("--netns-only --netns "), "{argv}");
         assert!(argv.contains(" --dns-forward 169.254.1.1 ") && !argv.contains("--userns "), "{argv}");
+        assert!(!argv.contains("--ipv4-only"), "{argv}");
+        let alone = Helper { ipv4_alone: true, ..root }.pasta(false);
+        assert!(alone.contains(&"--ipv4-only".to_string()));
     }
 
     #[test]
