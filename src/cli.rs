@@ -91,6 +91,10 @@ pub struct Create {
     pub no_pivot: bool,
     pub no_new_keyring: bool,
     pub preserve_fds: u32,
+    /// Changes to the root file system vanish.
+    pub ephemeral: bool,
+    /// Changes to the root file system are kept in this directory.
+    pub overlay: Option<PathBuf>,
 }
 
 /// `run`.
@@ -276,6 +280,9 @@ fn create(command: Command) -> Command {
         flag("no-pivot", "do not use pivot_root (for a root file system on a ramdisk)"),
         flag("no-new-keyring", "do not create a new session keyring"),
         number("preserve-fds", "pass N additional file descriptors to the container"),
+        flag("ephemeral", "changes to the root file system vanish with the container"),
+        path("overlay", "changes to the root file system are kept in this directory, for the next run too")
+            .conflicts_with("ephemeral"),
         id(),
     ])
 }
@@ -538,6 +545,8 @@ fn create_of(m: &ArgMatches) -> Create {
         no_pivot: m.get_flag("no-pivot"),
         no_new_keyring: m.get_flag("no-new-keyring"),
         preserve_fds: m.get_one("preserve-fds").copied().unwrap_or(0),
+        ephemeral: m.get_flag("ephemeral"),
+        overlay: m.get_one("overlay").cloned(),
     }
 }
 

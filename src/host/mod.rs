@@ -8,6 +8,7 @@ pub mod devices;
 pub mod idmap;
 pub mod namespaces;
 pub mod process;
+pub mod rootfs;
 
 use crate::sys;
 use idmap::{IdRange, Subids};
@@ -43,6 +44,8 @@ pub struct Facts {
     pub cgroups: cgroup::Cgroups,
     /// Devices of the configuration that the host has elsewhere: their paths in the container and on the host.
     pub devices: BTreeMap<PathBuf, PathBuf>,
+    /// What a root file system of layers may be made with; read only where one is asked for.
+    pub roots: Option<rootfs::Roots>,
 }
 
 pub const CAP_CHOWN: u32 = 0;
@@ -117,6 +120,7 @@ pub fn read(needs: Needs) -> sys::Result<Facts> {
         lsm: if needs.lsm { process::lsm() } else { process::Lsm::default() },
         cgroups: cgroup::Cgroups::none(cgroup::Hierarchy::Absent),
         devices: BTreeMap::new(),
+        roots: None,
     };
     if facts.in_child_userns {
         facts.own_ids = idmap::own();

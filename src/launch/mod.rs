@@ -13,13 +13,14 @@ pub mod foreground;
 pub mod hooks;
 mod idmap;
 pub mod join;
+pub mod layers;
 mod limits;
 mod mounts;
 pub mod notify;
 mod oom;
 pub mod pidfd;
-mod scheduling;
 pub mod remove;
+mod scheduling;
 pub mod seccomp;
 pub mod unshare;
 
@@ -249,6 +250,7 @@ impl Launch<Ready> {
     pub fn leave(self) -> Result<(), Failure> {
         self.talk.tell(ToInit::Recorded)?;
         self.talk.leave();
+        self.stage.server.into_iter().for_each(layers::Server::keep);
         Ok(())
     }
 
@@ -257,6 +259,8 @@ impl Launch<Ready> {
     /// # Errors
     /// Why it does not.
     pub fn start(self, plan: &Plan) -> Result<Child, Failure> {
-        self.talk.start(|failed| explain::failure(failed, plan))
+        let child = self.talk.start(|failed| explain::failure(failed, plan))?;
+        self.stage.server.into_iter().for_each(layers::Server::keep);
+        Ok(child)
     }
 }

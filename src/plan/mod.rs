@@ -11,6 +11,7 @@ pub mod idmap;
 mod idmapped;
 pub mod inherited;
 pub mod joining;
+pub mod layers;
 pub mod limits;
 mod mount_label;
 mod mounts;
@@ -50,6 +51,8 @@ pub struct Request {
     pub degrade: degrade::Policy,
     /// Who is to make the cgroup.
     pub manager: Option<cgroup::Manager>,
+    /// Where changes to the root file system go; an annotation may say so, too.
+    pub changes: Option<layers::Changes>,
 }
 
 /// Everything that launch and init will do, decided.
@@ -58,6 +61,8 @@ pub struct Plan {
     pub id: String,
     /// The absolute path of the root file system.
     pub rootfs: PathBuf,
+    /// The layers that it is made of, unless it is a plain directory.
+    pub layers: Option<layers::Asked>,
     pub namespaces: Namespaces,
     pub idmap: Idmap,
     pub cgroup: Option<cgroup::Cgroup>,
@@ -88,6 +93,7 @@ pub struct Context<'a> {
     pub container: &'a str,
     pub bundle_dir: &'a Path,
     pub rootfs: &'a Path,
+    pub layers: Option<&'a layers::Asked>,
     pub namespaces: &'a Namespaces,
     pub idmap: &'a Idmap,
     pub facts: &'a Facts,
@@ -163,6 +169,7 @@ pub fn decide(bundle: &Bundle, facts: &Facts, request: &Request) -> Result<Plan,
     let root = spec.root().as_ref().ok_or_else(|| Failure::new(act(), "config.json: root is missing"))?;
     let rootfs = crate::bundle::clean(&bundle.dir.join(root.path()));
     refuse_unsupported(&linux, &act)?;
+    let layers = layers::asked(spec, &bundle.dir, request)?;
     let mut degradations = Vec::new();
     let namespaces = namespaces::decide(id, &linux, facts)?;
     let idmap = if namespaces.is_new(nix::sched::CloneFlags::CLONE_NEWUSER) {
@@ -188,6 +195,7 @@ pub fn decide(bundle: &Bundle, facts: &Facts, request: &Request) -> Result<Plan,
         container: id,
         bundle_dir: &bundle.dir,
         rootfs: &rootfs,
+        layers: layers.as_ref(),
         namespaces: &namespaces,
         idmap: &idmap,
         facts,
@@ -246,6 +254,7 @@ pub fn decide(bundle: &Bundle, facts: &Facts, request: &Request) -> Result<Plan,
         id: id.to_string(),
         hooks: hooks::decide(spec.hooks().as_ref(), id)?,
         rootfs: rootfs.clone(),
+        layers: layers.clone(),
         steps,
         process,
         spec_process: spec_process.clone(),

@@ -2,9 +2,9 @@
 
 use super::degrade::Degradation;
 use super::mount_label::Way;
-use super::mounts;
 use super::step::{Device, Op, Step};
 use super::{Context, c};
+use super::{layers, mounts};
 use crate::bundle::clean;
 use crate::host::CAP_MKNOD;
 use crate::host::devices::Wanted;
@@ -67,7 +67,10 @@ pub fn steps(
         _ => libc::MS_SLAVE,
     };
     push(Op::Propagation { flags: of_host | libc::MS_REC });
-    push(Op::Root { path: c(context.rootfs, act)?, nodev: context.nodev, own_parent: shared });
+    match context.layers {
+        None => push(Op::Root { path: c(context.rootfs, act)?, nodev: context.nodev, own_parent: shared }),
+        Some(asked) => steps.extend(layers::steps(asked, context, shared, degradations)?),
+    }
     let mounts = spec.mounts().as_deref().unwrap_or_default();
     let planned = mounts::steps(mounts, context, degradations)?;
     steps.extend(planned.steps);

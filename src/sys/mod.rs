@@ -22,8 +22,8 @@ pub mod seccomp;
 pub mod stub;
 pub mod trail;
 pub mod tty;
-pub mod xattr;
 pub mod userns;
+pub mod xattr;
 
 pub use nix::errno::Errno;
 

@@ -3,6 +3,7 @@
 use super::{kill, warn};
 use crate::launch::cgroup::dissolve;
 use crate::launch::hooks;
+use crate::launch::layers::dismiss;
 use crate::report::Failure;
 use crate::state::store::{Entry, Store};
 use crate::state::{Record, Status};
@@ -75,6 +76,9 @@ fn end(record: &Record) -> Result<(), Failure> {
 fn finish(entry: Entry, record: &Record) -> Result<(), Failure> {
     if let Some(cgroup) = record.present_cgroup() {
         dissolve(cgroup, &record.id)?;
+    }
+    if record.of_this_boot() {
+        dismiss(record);
     }
     let state = record.oci(Status::Stopped, 0).to_string();
     hooks::run_poststop(&record.hooks.poststop, &state, &record.id, warn);

@@ -37,6 +37,7 @@ mod pty;
 mod readme;
 mod rootfs;
 mod rootful;
+mod roots;
 mod run;
 mod seccomp;
 mod security;
