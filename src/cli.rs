@@ -94,6 +94,10 @@ pub struct Create {
     pub preserve_fds: u32,
     pub network: Option<Mode>,
     pub publish: Vec<Publish>,
+    /// Changes to the root file system vanish.
+    pub ephemeral: bool,
+    /// Changes to the root file system are kept in this directory.
+    pub overlay: Option<PathBuf>,
 }
 
 /// `run`.
@@ -291,6 +295,9 @@ fn create(command: Command) -> Command {
             .value_name("value")
             .value_parser(network::parse_publish)
             .action(ArgAction::Append),
+        flag("ephemeral", "changes to the root file system vanish with the container"),
+        path("overlay", "changes to the root file system are kept in this directory, for the next run too")
+            .conflicts_with("ephemeral"),
         id(),
     ])
 }
@@ -555,6 +562,8 @@ fn create_of(m: &ArgMatches) -> Create {
         preserve_fds: m.get_one("preserve-fds").copied().unwrap_or(0),
         network: m.get_one("network").cloned(),
         publish: m.get_many("publish").into_iter().flatten().copied().collect(),
+        ephemeral: m.get_flag("ephemeral"),
+        overlay: m.get_one("overlay").cloned(),
     }
 }
 

@@ -7,9 +7,13 @@
 //!        Mapped  ----------------------------->  makes its namespaces, runs the steps
 //!          <-----------------------  Namespace{kind}*    (only if a helper is to connect the network)
 //!        starts the network's helper
-//!          <-----------------------  FellBack{step}*    (another means was used)
+//!          <-----------------------  FellBack{step, nth}*   (another means was used)
 //!          <-----------------------  Source{step, mount?}*   (out of init's reach, or its ids are)
 //!        the mount to show, or an errno -->
+//!          <-----------------------  Serve{step, user namespace}*   (a process has to serve its root)
+//!        a mount of it, or an errno -->
+//!          <-----------------------  Served*            (it is, and may take as long as it likes from here on)
+//!          <-----------------------  Copied{bytes}*     (how much had to be copied)
 //!          <-----------------------  Mounted            (only if hooks wait for it)
 //!        waits for the helper, createRuntime hooks
 //!        Provisioned ------------------------->  createContainer hooks, pivot_root, identity
@@ -53,8 +57,15 @@ pub enum ToInit {
 /// From init to launch.
 #[derive(Debug)]
 pub enum FromInit {
-    /// The means of this step was replaced by its fallback.
-    FellBack { step: u16 },
+    /// The means of this step was replaced by this one of its fallbacks.
+    FellBack { step: u16, nth: u8 },
+    /// The root file system of this step has to be served by a process in our user namespace: asks for it, and
+    /// for a mount of what it serves.
+    Serve { step: u16, userns: OwnedFd },
+    /// It is served.
+    Served,
+    /// So much was copied, and so many files that we may not read were left out.
+    Copied { bytes: u64, left_out: u64 },
     /// All mounts are made; the createRuntime hooks may look at them.
     Mounted,
     /// What this bind mount is to show is out of init's reach, or is to have ids that only launch may give it:
@@ -91,6 +102,8 @@ pub enum Place {
     Step(u16),
     /// The ids of what step N mounts.
     Ids(u16),
+    /// The fallback M of step N.
+    Fallback(u16, u8),
     /// Becoming the process that the configuration describes.
     Process(Act),
     /// startContainer hook N.
@@ -154,12 +167,16 @@ numbered! {
     }
 }
 
+/// The tags from here on are those of fallbacks.
+const FALLBACKS: u8 = 16;
+
 impl Place {
     fn encode(self) -> (u8, u16) {
         match self {
             Place::Sync => (0, 0),
             Place::Isolate(what) => (1, what as u16),
             Place::Step(n) => (2, n),
+            Place::Fallback(n, nth) => (FALLBACKS.saturating_add(nth), n),
             Place::Process(act) => (3, act as u16),
             Place::StartHook(n) => (4, n),
             Place::Lookup => (5, 0),
@@ -178,6 +195,7 @@ impl Place {
             5 => Place::Lookup,
             6 => Place::Exec,
             7 => Place::Ids(n),
+            FALLBACKS.. => Place::Fallback(n, tag - FALLBACKS),
             _ => return None,
         })
     }
@@ -275,9 +293,20 @@ impl Channel {
     /// `EPIPE` when launch is gone.
     pub fn report(&self, message: &FromInit) -> sys::Result<()> {
         match message {
-            FromInit::FellBack { step } => {
+            FromInit::FellBack { step, nth } => {
                 let [a, b] = step.to_le_bytes();
-                fds::send(self.as_fd(), &[1, a, b], None)
+                fds::send(self.as_fd(), &[1, a, b, *nth], None)
+            }
+            FromInit::Serve { step, userns } => {
+                let [a, b] = step.to_le_bytes();
+                fds::send(self.as_fd(), &[8, a, b], Some(userns.as_fd()))
+            }
+            FromInit::Served => fds::send(self.as_fd(), &[10], None),
+            FromInit::Copied { bytes, left_out } => {
+                let mut message = vec![9];
+                message.extend(bytes.to_le_bytes());
+                message.extend(left_out.to_le_bytes());
+                fds::send(self.as_fd(), &message, None)
             }
             FromInit::Source { step, tree } => {
                 let [a, b] = step.to_le_bytes();
@@ -322,7 +351,14 @@ impl Channel {
 
 fn decode(bytes: &[u8], fd: Option<OwnedFd>) -> Option<FromInit> {
     match (bytes, fd) {
-        ([1, a, b], None) => Some(FromInit::FellBack { step: u16::from_le_bytes([*a, *b]) }),
+        ([1, a, b, nth], None) => Some(FromInit::FellBack { step: u16::from_le_bytes([*a, *b]), nth: *nth }),
+        ([8, a, b], Some(userns)) => Some(FromInit::Serve { step: u16::from_le_bytes([*a, *b]), userns }),
+        ([10], None) => Some(FromInit::Served),
+        ([9, rest @ ..], None) => {
+            let (bytes, left_out) = rest.split_first_chunk::<8>()?;
+            let left_out = u64::from_le_bytes(left_out.try_into().ok()?);
+            Some(FromInit::Copied { bytes: u64::from_le_bytes(*bytes), left_out })
+        }
         ([7, a, b], tree) => Some(FromInit::Source { step: u16::from_le_bytes([*a, *b]), tree }),
         ([2], None) => Some(FromInit::Mounted),
         ([3], Some(master)) => Some(FromInit::Console(master)),
@@ -351,6 +387,7 @@ mod tests {
             Place::Isolate(Isolate::Unshare),
             Place::Step(513),
             Place::Ids(3),
+            Place::Fallback(513, 1),
             Place::Process(Act::Seccomp),
             Place::StartHook(2),
             Place::Lookup,

@@ -9,6 +9,7 @@ pub mod idmap;
 pub mod namespaces;
 pub mod network;
 pub mod process;
+pub mod rootfs;
 
 use crate::sys;
 use idmap::{IdRange, Subids};
@@ -46,6 +47,8 @@ pub struct Facts {
     pub devices: BTreeMap<PathBuf, PathBuf>,
     /// What a container could be connected with.
     pub network: network::Network,
+    /// What a root file system of layers may be made with; read only where one is asked for.
+    pub roots: Option<rootfs::Roots>,
 }
 
 pub const CAP_CHOWN: u32 = 0;
@@ -124,6 +127,7 @@ pub fn read(needs: Needs) -> sys::Result<Facts> {
         cgroups: cgroup::Cgroups::none(cgroup::Hierarchy::Absent),
         devices: BTreeMap::new(),
         network: if needs.network { network::read() } else { network::Network::default() },
+        roots: None,
     };
     if facts.in_child_userns {
         facts.own_ids = idmap::own();

@@ -103,7 +103,7 @@ fn one(from: BorrowedFd<'_>, to: BorrowedFd<'_>, name: &CStr) -> Result<bool, Er
     Ok(false)
 }
 
-fn owner(stat: &FileStat) -> (Uid, Gid) {
+pub fn owner(stat: &FileStat) -> (Uid, Gid) {
     (Uid::from_raw(stat.st_uid), Gid::from_raw(stat.st_gid))
 }
 

@@ -9,11 +9,14 @@
 
 mod copy_up;
 mod exec;
+mod flatten;
+mod layers;
 mod mounts;
 mod namespaces;
 mod process;
 mod rootfs;
 
+pub use layers::{Like, directory, forbidden, hollow, memory};
 pub use mounts::{NO_ID_MAPS, id_maps, source};
 
 use crate::plan::hooks::Hook;
@@ -102,6 +105,8 @@ impl From<Errno> for Trouble {
 struct Holding {
     /// The root mount of the container.
     root: Option<OwnedFd>,
+    /// Where the upper layers of its branches are.
+    storage: Option<OwnedFd>,
     /// One empty read-only tmpfs for all masked directories.
     empty: Option<OwnedFd>,
     /// The slave of the container's terminal.
@@ -162,19 +167,21 @@ fn take(
     channel: &Channel,
     holding: &mut Holding,
 ) -> Result<(), Failed> {
-    let failed =
-        |trouble: Trouble| Failed { place: (trouble.place)(n), errno: trouble.errno, detail: trouble.detail };
-    let trouble = match perform(n, &step.op, orders, channel, holding) {
+    let mut trouble = match perform(n, &step.op, orders, channel, holding) {
         Ok(()) => return Ok(()),
         Err(trouble) => trouble,
     };
-    match &step.or {
-        Some(other) if other.on.contains(&(trouble.errno as i32)) => {
-            perform(n, &other.op, orders, channel, holding).map_err(failed)?;
-            report(channel, &FromInit::FellBack { step: n })
+    let mut place = (trouble.place)(n);
+    for (nth, other) in (0u8..).zip(&step.or) {
+        if !other.on.contains(&(trouble.errno as i32)) {
+            break;
         }
-        _ => Err(failed(trouble)),
+        match perform(n, &other.op, orders, channel, holding) {
+            Ok(()) => return report(channel, &FromInit::FellBack { step: n, nth }),
+            Err(more) => (place, trouble) = (Place::Fallback(n, nth), more),
+        }
     }
+    Err(Failed { place, errno: trouble.errno, detail: trouble.detail })
 }
 
 fn perform(
@@ -188,6 +195,17 @@ fn perform(
         Op::Propagation { flags } => sys::mount::mount(None, c"/", None, *flags, None)?,
         Op::Root { path, nodev, own_parent } => {
             holding.root = Some(rootfs::open(path, *nodev, *own_parent)?);
+        }
+        Op::Overlay(wanted, beneath) => holding.root = Some(layers::overlay(wanted, beneath, orders.proc)?),
+        Op::Served(wanted) => holding.root = Some(layers::served(n, wanted, orders.proc, channel)?),
+        Op::Copied(wanted) => holding.root = Some(layers::copied(wanted, channel)?),
+        Op::Trunk { layers: wanted, empty } => {
+            let (root, storage) = layers::trunk(wanted, empty)?;
+            (holding.root, holding.storage) = (Some(root), Some(storage));
+        }
+        Op::Branch(branch) => {
+            let storage = holding.storage.as_ref().ok_or(Errno::EBADF)?;
+            layers::branch(holding.root()?, storage, branch, orders.proc)?;
         }
         Op::Filesystem(filesystem) => mounts::filesystem(holding.root()?, filesystem)?,
         Op::Bind(bind) => {

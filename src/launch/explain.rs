@@ -13,14 +13,20 @@ use std::process::ExitStatus;
 
 /// What init reported, as who holds the plan says it.
 pub fn failure(failed: &Failed, plan: &Plan) -> Failure {
-    if let Place::Step(n) | Place::Ids(n) = failed.place {
-        match (failed.place, plan.steps.get(usize::from(n)).map(|step| &step.op)) {
-            (Place::Ids(_), Some(Op::Bind(bind))) => {
-                return ids(bind, failed.errno, &failed.detail, &plan.id);
-            }
-            (_, Some(op)) => return step(failed, op, &plan.id, &plan.rootfs),
-            (_, None) => {}
+    let op = match failed.place {
+        Place::Ids(n) => match plan.steps.get(usize::from(n)).map(|step| &step.op) {
+            Some(Op::Bind(bind)) => return ids(bind, failed.errno, &failed.detail, &plan.id),
+            other => other,
+        },
+        Place::Step(n) => plan.steps.get(usize::from(n)).map(|step| &step.op),
+        Place::Fallback(n, nth) => {
+            let step = plan.steps.get(usize::from(n));
+            step.and_then(|step| step.or.get(usize::from(nth))).map(|other| &other.op)
         }
+        _ => None,
+    };
+    if let Some(op) = op {
+        return step(failed, op, &plan.id, &plan.rootfs);
     }
     let program =
         plan.process.args.iter().next().map(|a| a.to_string_lossy().into_owned()).unwrap_or_default();
@@ -50,7 +56,19 @@ pub fn step(failed: &Failed, op: &Op, container: &str, rootfs: &Path) -> Failure
         (Op::Filesystem(_) | Op::Bind(_) | Op::Root { .. }, Errno::ENOSYS) => {
             failure.code("MNT-API").fix("bryo needs the mount calls of Linux 5.12 or later; in an outer container, allow them")
         }
-        (Op::Root { .. }, Errno::EACCES) => failure.code("FS-ACCESS").fix(format!(
+        (Op::Overlay(..) | Op::Trunk { .. }, Errno::EINVAL | Errno::EPERM | Errno::ENODEV | Errno::EOPNOTSUPP) => {
+            failure.code("FS-OVERLAY").fix("install fuse-overlayfs, and let the user open /dev/fuse")
+        }
+        (Op::Served(_), Errno::ENOTCONN | Errno::ECONNABORTED | Errno::ENOENT | Errno::EPERM | Errno::EIO) => failure
+            .code("FS-FUSE")
+            .fix("see that fuse-overlayfs runs and /dev/fuse may be opened, or take fuse-overlayfs out of PATH to go without"),
+        (Op::Copied(_), Errno::ENOSPC) => failure.code("FS-OVERLAY").fix(
+            "the root file system had to be copied into memory: install fuse-overlayfs, or name a directory on a disk with --overlay",
+        ),
+        (Op::Overlay(..) | Op::Copied(_) | Op::Trunk { .. }, Errno::ENOENT | Errno::ENOTDIR) => {
+            failure.fix("each of the layers has to be a directory: see root.path and io.bryo.rootfs.layers in config.json")
+        }
+        (Op::Root { .. } | Op::Overlay(..) | Op::Copied(_) | Op::Served(_) | Op::Trunk { .. }, Errno::EACCES) => failure.code("FS-ACCESS").fix(format!(
             "the container's root user has to be able to enter every directory of {}: chmod a+x what lies above it",
             rootfs.display()
         )),
@@ -108,7 +126,9 @@ pub fn late_failure(failed: &Failed, container: &str, program: &str, cwd: &str) 
             };
             Failure::new(act(what), text)
         }
-        Place::Step(n) | Place::Ids(n) => Failure::new(act(&format!("take step {n}")), text),
+        Place::Step(n) | Place::Ids(n) | Place::Fallback(n, _) => {
+            Failure::new(act(&format!("take step {n}")), text)
+        }
         Place::StartHook(n) => hook_failure("startContainer", n, failed, container),
         Place::Process(what @ (Act::Scheduler | Act::IoPriority)) => {
             scheduling::failure(what, failed.errno, container)

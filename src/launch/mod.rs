@@ -13,6 +13,7 @@ pub mod foreground;
 pub mod hooks;
 mod idmap;
 pub mod join;
+pub mod layers;
 mod limits;
 mod mounts;
 pub mod network;
@@ -303,6 +304,7 @@ impl Launch<Ready> {
         });
         self.talk.tell(ToInit::Recorded)?;
         self.talk.leave();
+        self.stage.server.into_iter().for_each(layers::Server::keep);
         Ok(())
     }
 
@@ -312,10 +314,14 @@ impl Launch<Ready> {
     /// Why it does not.
     pub fn start(self, plan: &Plan) -> Result<Child, Failure> {
         let network = self.stage.network.map(network::Connected::keep);
-        let started = self.talk.start(|failed| explain::failure(failed, plan));
-        if started.is_err() {
-            network.into_iter().for_each(network::Kept::await_end);
-        }
-        started
+        let child = match self.talk.start(|failed| explain::failure(failed, plan)) {
+            Ok(child) => child,
+            Err(failure) => {
+                network.into_iter().for_each(network::Kept::await_end);
+                return Err(failure);
+            }
+        };
+        self.stage.server.into_iter().for_each(layers::Server::keep);
+        Ok(child)
     }
 }

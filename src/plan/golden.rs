@@ -10,6 +10,7 @@ mod render;
 use super::Request;
 use super::cgroup::Manager;
 use super::degrade::Policy;
+use super::layers::Changes;
 use super::network;
 use crate::bundle::{self, Bundle};
 use crate::cgroup::systemd::Candidate;
@@ -19,6 +20,7 @@ use crate::host::cgroup::{Cgroups, Hierarchy, Subtree};
 use crate::host::idmap::{Helper, IdRange, Subids};
 use crate::host::network::Network;
 use crate::host::process::Lsm;
+use crate::host::rootfs::{Kind, Roots};
 use crate::spec::{self, SpecKind};
 use nix::errno::Errno;
 use nix::libc;
@@ -97,6 +99,7 @@ fn alice() -> Facts {
         cgroups: session(),
         devices: BTreeMap::new(),
         network: Network::default(),
+        roots: None,
     }
 }
 
@@ -504,6 +507,29 @@ goldens! {
     // The rest.
     seccomp_agent
     hooks_in_order
+    ephemeral
+    ephemeral_by_annotation
+    ephemeral_without_fuse_overlayfs
+    ephemeral_without_the_fuse_device
+    ephemeral_of_files_that_are_nobodys
+    ephemeral_of_files_that_are_nobodys_without_fuse_overlayfs
+    ephemeral_read_only
+    ephemeral_of_root
+    ephemeral_wins_over_the_annotation
+    overlay_of_the_bundle
+    overlay_wins_over_the_annotation
+    overlay_with_a_copy_of_an_earlier_run
+    overlay_and_ephemeral_is_refused
+    layers_beneath_the_root
+    layers_beneath_an_empty_root
+    layers_read_only
+    layers_without_a_place_for_changes_is_refused
+    layers_that_are_no_list_is_refused
+    layers_and_the_host_is_refused
+    ephemeral_that_is_neither_true_nor_false_is_refused
+    host_by_fuse_overlayfs
+    host_without_fuse_overlayfs
+    host_of_root
 }
 
 // ---- who the caller is --------------------------------------------------------------------------------
@@ -1262,6 +1288,149 @@ fn apparmor_profile() -> Scenario {
     let lsm = Lsm { apparmor: true, selinux: false };
     let config = with(bare(), &json!({"process": {"apparmorProfile": "docker-default"}}));
     scenario(config, Facts { lsm, ..root() })
+}
+
+// ---- layers -------------------------------------------------------------------------------------------
+
+/// alice, who has fuse-overlayfs and may open its device; her root file systems are her own.
+fn roots() -> Roots {
+    Roots {
+        fuse_overlayfs: Some("/usr/bin/fuse-overlayfs".into()),
+        fuse_device: true,
+        owner: 1000,
+        ..Roots::default()
+    }
+}
+
+fn layered(annotations: &Value, roots: Roots) -> Scenario {
+    let config = with(one_id(), &json!({ "annotations": annotations }));
+    scenario(config, Facts { roots: Some(roots), ..alice() })
+}
+
+fn asked_for(changes: Changes, roots: Roots) -> Scenario {
+    layered(&json!({}), roots).asking(|request| request.changes = Some(changes))
+}
+
+fn ephemeral() -> Scenario {
+    asked_for(Changes::Vanish, roots())
+}
+
+fn ephemeral_by_annotation() -> Scenario {
+    layered(&json!({"io.bryo.rootfs.ephemeral": "true"}), roots())
+}
+
+fn ephemeral_without_fuse_overlayfs() -> Scenario {
+    asked_for(Changes::Vanish, Roots { fuse_overlayfs: None, ..roots() })
+}
+
+fn ephemeral_without_the_fuse_device() -> Scenario {
+    asked_for(Changes::Vanish, Roots { fuse_device: false, ..roots() })
+}
+
+fn ephemeral_of_files_that_are_nobodys() -> Scenario {
+    asked_for(Changes::Vanish, Roots { owner: 0, ..roots() })
+}
+
+fn ephemeral_of_files_that_are_nobodys_without_fuse_overlayfs() -> Scenario {
+    asked_for(Changes::Vanish, Roots { owner: 0, fuse_overlayfs: None, ..roots() })
+}
+
+fn ephemeral_read_only() -> Scenario {
+    let mut scenario = ephemeral();
+    scenario.config["root"]["readonly"] = true.into();
+    scenario.config["linux"]["rootfsPropagation"] = "rshared".into();
+    scenario
+}
+
+fn ephemeral_of_root() -> Scenario {
+    let roots =
+        Roots { submounts: vec!["/bundle/rootfs/srv".into(), "/bundle/rootfs/srv/x".into()], ..roots() };
+    scenario(bare(), Facts { roots: Some(roots), ..root() })
+        .asking(|request| request.changes = Some(Changes::Vanish))
+}
+
+fn ephemeral_wins_over_the_annotation() -> Scenario {
+    layered(&json!({"io.bryo.rootfs.overlay": "overlay"}), roots())
+        .asking(|request| request.changes = Some(Changes::Vanish))
+}
+
+fn overlay_of_the_bundle() -> Scenario {
+    layered(&json!({"io.bryo.rootfs.overlay": "./x/../overlay"}), roots())
+}
+
+fn overlay_wins_over_the_annotation() -> Scenario {
+    layered(&json!({"io.bryo.rootfs.ephemeral": "true"}), roots())
+        .asking(|request| request.changes = Some(Changes::Kept("/home/alice/changes".into())))
+}
+
+fn overlay_with_a_copy_of_an_earlier_run() -> Scenario {
+    asked_for(Changes::Kept("/changes".into()), Roots { copied: true, ..roots() })
+}
+
+fn overlay_and_ephemeral_is_refused() -> Scenario {
+    layered(&json!({"io.bryo.rootfs.overlay": "overlay", "io.bryo.rootfs.ephemeral": "true"}), roots())
+}
+
+fn layers_annotation(more: &Value) -> Value {
+    let mut annotations = json!({"io.bryo.rootfs.layers": "[\"lowest\", \"/store/a,b:c\"]"});
+    merge(&mut annotations, more);
+    annotations
+}
+
+fn layers_beneath_the_root() -> Scenario {
+    layered(&layers_annotation(&json!({"io.bryo.rootfs.ephemeral": "true"})), roots())
+}
+
+fn layers_beneath_an_empty_root() -> Scenario {
+    let annotations = layers_annotation(&json!({"io.bryo.rootfs.overlay": "overlay"}));
+    layered(&annotations, Roots { root_is_empty: true, ..roots() })
+}
+
+fn layers_read_only() -> Scenario {
+    let mut scenario = layered(&layers_annotation(&json!({})), roots());
+    scenario.config["root"]["readonly"] = true.into();
+    scenario
+}
+
+fn layers_without_a_place_for_changes_is_refused() -> Scenario {
+    layered(&layers_annotation(&json!({})), roots())
+}
+
+fn layers_that_are_no_list_is_refused() -> Scenario {
+    layered(&json!({"io.bryo.rootfs.layers": "/store/a"}), roots())
+}
+
+fn layers_and_the_host_is_refused() -> Scenario {
+    layered(&layers_annotation(&json!({"io.bryo.rootfs.host": "true"})), roots())
+}
+
+fn ephemeral_that_is_neither_true_nor_false_is_refused() -> Scenario {
+    layered(&json!({"io.bryo.rootfs.ephemeral": "yes"}), roots())
+}
+
+/// This machine's own system, with two more file systems.
+fn machine() -> Roots {
+    let directories = ["dev", "etc", "home", "proc", "run", "sys", "tmp", "usr", "var"];
+    let mut top: Vec<_> = directories.map(|name| (name.into(), Kind::Directory)).into();
+    top.push(("bin".into(), Kind::Link("usr/bin".into())));
+    top.push(("swapfile".into(), Kind::File));
+    let submounts = ["/home", "/proc", "/proc/x", "/var/lib/x", "/var/lib/x/y"].map(Into::into).into();
+    Roots { owner: 0, top, submounts, ..roots() }
+}
+
+fn host_by_fuse_overlayfs() -> Scenario {
+    layered(&json!({"io.bryo.rootfs.host": "true", "io.bryo.rootfs.ephemeral": "true"}), machine())
+}
+
+fn host_without_fuse_overlayfs() -> Scenario {
+    let machine = Roots { fuse_overlayfs: None, ..machine() };
+    layered(&json!({"io.bryo.rootfs.host": "true", "io.bryo.rootfs.ephemeral": "true"}), machine)
+}
+
+fn host_of_root() -> Scenario {
+    let annotations = json!({"io.bryo.rootfs.host": "true", "io.bryo.rootfs.overlay": "/changes"});
+    let config = with(bare(), &json!({ "annotations": annotations }));
+    scenario(config, Facts { roots: Some(machine()), ..root() })
 }
 
 // ---- the rest -----------------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ pub mod idmap;
 mod idmapped;
 pub mod inherited;
 pub mod joining;
+pub mod layers;
 pub mod limits;
 mod mount_label;
 mod mounts;
@@ -56,6 +57,8 @@ pub struct Request {
     pub publish: Vec<network::Publish>,
     /// Where the state of the container is, with the files that it is shown.
     pub state: PathBuf,
+    /// Where changes to the root file system go; an annotation may say so, too.
+    pub changes: Option<layers::Changes>,
 }
 
 /// Everything that launch and init will do, decided.
@@ -64,6 +67,8 @@ pub struct Plan {
     pub id: String,
     /// The absolute path of the root file system.
     pub rootfs: PathBuf,
+    /// The layers that it is made of, unless it is a plain directory.
+    pub layers: Option<layers::Asked>,
     pub namespaces: Namespaces,
     pub idmap: Idmap,
     pub cgroup: Option<cgroup::Cgroup>,
@@ -95,6 +100,7 @@ pub struct Context<'a> {
     pub container: &'a str,
     pub bundle_dir: &'a Path,
     pub rootfs: &'a Path,
+    pub layers: Option<&'a layers::Asked>,
     pub namespaces: &'a Namespaces,
     pub idmap: &'a Idmap,
     pub facts: &'a Facts,
@@ -174,6 +180,7 @@ pub fn decide(bundle: &Bundle, facts: &Facts, request: &Request) -> Result<Plan,
     let root = spec.root().as_ref().ok_or_else(|| Failure::new(act(), "config.json: root is missing"))?;
     let rootfs = crate::bundle::clean(&bundle.dir.join(root.path()));
     refuse_unsupported(&linux, &act)?;
+    let layers = layers::asked(spec, &bundle.dir, request)?;
     let mut degradations = Vec::new();
     let no_annotations = HashMap::new();
     let annotations = spec.annotations().as_ref().unwrap_or(&no_annotations);
@@ -209,6 +216,7 @@ pub fn decide(bundle: &Bundle, facts: &Facts, request: &Request) -> Result<Plan,
         container: id,
         bundle_dir: &bundle.dir,
         rootfs: &rootfs,
+        layers: layers.as_ref(),
         namespaces: &namespaces,
         idmap: &idmap,
         facts,
@@ -269,6 +277,7 @@ pub fn decide(bundle: &Bundle, facts: &Facts, request: &Request) -> Result<Plan,
         id: id.to_string(),
         hooks: hooks::decide(spec.hooks().as_ref(), id)?,
         rootfs: rootfs.clone(),
+        layers: layers.clone(),
         steps,
         process,
         spec_process: spec_process.clone(),

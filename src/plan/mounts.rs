@@ -293,7 +293,7 @@ impl Planner<'_> {
             return Ok(shown.into());
         }
         // A joined network namespace may or may not belong to us.
-        Ok(Step { op: self.filesystem("sysfs")?, or: Some(Fallback { on: REFUSED, op: shown, cost }) })
+        Ok(Step { op: self.filesystem("sysfs")?, or: vec![Fallback { on: REFUSED, op: shown, cost }] })
     }
 
     fn mqueue(&self, degradations: &mut Vec<Degradation>) -> Result<Step, Failure> {
@@ -314,10 +314,10 @@ impl Planner<'_> {
             let absent = &[libc::ENOENT];
             return Ok(Step {
                 op: self.show("/dev/mqueue", false)?,
-                or: Some(Fallback { on: absent, op: nothing, cost }),
+                or: vec![Fallback { on: absent, op: nothing, cost }],
             });
         }
-        Ok(Step { op: self.filesystem("mqueue")?, or: Some(Fallback { on: ABSENT, op: nothing, cost }) })
+        Ok(Step { op: self.filesystem("mqueue")?, or: vec![Fallback { on: ABSENT, op: nothing, cost }] })
     }
 
     /// The container sees the cgroup tree from its own root on, read-only unless it has a cgroup of its
@@ -341,7 +341,7 @@ impl Planner<'_> {
         }
         Ok(Step {
             op: self.filesystem_with("cgroup2", &[], properties)?,
-            or: Some(Fallback { on: REFUSED, op: shown, cost }),
+            or: vec![Fallback { on: REFUSED, op: shown, cost }],
         })
     }
 

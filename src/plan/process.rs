@@ -154,7 +154,7 @@ pub fn keyring(container: &str) -> Result<Step, Failure> {
     let act = || format!("cannot prepare the process of container {container}");
     Ok(Step {
         op: Op::Keyring(c(format!("_ses.{container}"), act)?),
-        or: Some(Fallback {
+        or: vec![Fallback {
             on: NO_KEY,
             op: Op::Nothing,
             cost: Degradation::weaker(
@@ -164,7 +164,7 @@ pub fn keyring(container: &str) -> Result<Step, Failure> {
                 "no key is to be had here, often because the quota of keys is used up",
             )
             .fix("sudo sysctl -w kernel.keys.maxkeys=20000, or --no-new-keyring"),
-        }),
+        }],
     })
 }
 

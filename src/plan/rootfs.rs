@@ -2,9 +2,9 @@
 
 use super::degrade::Degradation;
 use super::mount_label::Way;
-use super::mounts;
 use super::step::{Bind, Device, Fallback, NO_PLACE, Op, Properties, Step};
 use super::{Context, c};
+use super::{layers, mounts};
 use crate::bundle::clean;
 use crate::host::CAP_MKNOD;
 use crate::host::devices::Wanted;
@@ -71,7 +71,10 @@ pub fn steps(
         _ => libc::MS_SLAVE,
     };
     push(Op::Propagation { flags: of_host | libc::MS_REC });
-    push(Op::Root { path: c(context.rootfs, act)?, nodev: context.nodev, own_parent: shared });
+    match context.layers {
+        None => push(Op::Root { path: c(context.rootfs, act)?, nodev: context.nodev, own_parent: shared }),
+        Some(asked) => steps.extend(layers::steps(asked, context, shared, degradations)?),
+    }
     let mounts = spec.mounts().as_deref().unwrap_or_default();
     let planned = mounts::steps(mounts, context, degradations)?;
     steps.extend(planned.steps);
@@ -152,7 +155,7 @@ fn shown(context: &Context<'_>) -> Result<Vec<Step>, Failure> {
             "what the image has there",
             "the root file system has no such file, and none can be made in it",
         );
-        Ok(Step { op, or: Some(Fallback { on: NO_PLACE, op: Op::Nothing, cost }) })
+        Ok(Step { op, or: vec![Fallback { on: NO_PLACE, op: Op::Nothing, cost }] })
     });
     steps.collect()
 }

@@ -14,7 +14,8 @@ use std::path::PathBuf;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Step {
     pub op: Op,
-    pub or: Option<Fallback>,
+    /// What to do instead, in the order in which it is tried.
+    pub or: Vec<Fallback>,
 }
 
 /// The other means.
@@ -37,10 +38,36 @@ pub const ABSENT: &[i32] = &[libc::ENODEV, libc::EPERM];
 /// else is in its place.
 pub const NO_PLACE: &[i32] =
     &[libc::EROFS, libc::EACCES, libc::EPERM, libc::ELOOP, libc::ENOTDIR, libc::EISDIR, libc::EOVERFLOW];
+/// No overlay of the kernel's: none for who we are, not of these layers, or not into this upper one.
+pub const NO_OVERLAY: &[i32] =
+    &[libc::EINVAL, libc::EPERM, libc::ENODEV, libc::EOPNOTSUPP, libc::ENOSYS, libc::EIO];
+/// The same for one directory of the host, which may also hold the upper layer itself (ELOOP).
+pub const NO_BRANCH: &[i32] = &[
+    libc::EINVAL,
+    libc::EPERM,
+    libc::ENODEV,
+    libc::EOPNOTSUPP,
+    libc::ENOSYS,
+    libc::EIO,
+    libc::ELOOP,
+    libc::EACCES,
+];
+/// A file system that nobody serves: no device, no program, or one that ends or says nothing.
+pub const NOT_SERVED: &[i32] = &[
+    libc::ENOTCONN,
+    libc::ECONNABORTED,
+    libc::ENOENT,
+    libc::ENODEV,
+    libc::ENXIO,
+    libc::EPERM,
+    libc::EACCES,
+    libc::EINVAL,
+    libc::EIO,
+];
 
 impl From<Op> for Step {
     fn from(op: Op) -> Step {
-        Step { op, or: None }
+        Step { op, or: Vec::new() }
     }
 }
 
@@ -57,10 +84,24 @@ pub enum Op {
         path: CString,
         /// No device node in it may be opened.
         nodev: bool,
-        /// Put a private mount between it and the host's shared ones, which pivot_root(2) would refuse as a
-        /// parent.
+        /// The mount in which it lies is shared with the host, and must not be here: pivot_root(2) would refuse
+        /// it as a parent, and the host would get a mount of the root.
         own_parent: bool,
     },
+    /// Makes the root file system of layers, by an overlay of the kernel's. It hides what is mounted beneath its
+    /// layers; these binds show it, and are opened before.
+    Overlay(Layers, Vec<Bind>),
+    /// The same by a process that serves it: fuse-overlayfs.
+    Served(Served),
+    /// The same by a copy of all layers.
+    Copied(Layers),
+    /// Makes a root file system of the upper layer alone, with these empty directories; branches follow.
+    Trunk {
+        layers: Layers,
+        empty: Vec<(CString, u32)>,
+    },
+    /// Lays one directory of the upper layer over one of the host, at the same place in both.
+    Branch(Branch),
     /// Mounts a new file system.
     Filesystem(Filesystem),
     /// Shows a file or directory of the host.
@@ -152,6 +193,58 @@ pub enum Op {
     },
 }
 
+/// A root file system of layers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Layers {
+    /// The directory that it is mounted on.
+    pub place: CString,
+    /// The topmost first.
+    pub lower: Vec<CString>,
+    pub upper: Upper,
+    /// Marks are in the namespace `user.`, since `trusted.` is for the machine's root.
+    pub userxattr: bool,
+    /// Most owners of files do not exist inside: as far as the means allows it, all is root's.
+    pub squash: bool,
+    /// As [`Op::Root`].
+    pub nodev: bool,
+    /// As [`Op::Root`].
+    pub own_parent: bool,
+}
+
+/// Where changes go.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Upper {
+    /// Into memory; they vanish with the container.
+    Memory,
+    /// Into this directory.
+    Kept(CString),
+}
+
+/// Layers that fuse-overlayfs serves.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Served {
+    pub layers: Layers,
+    /// Whose root file system it is: who looks at the list of processes wants to know.
+    pub container: String,
+    pub program: PathBuf,
+    /// Directories of the lower layers that are shown empty.
+    pub empty: Vec<(CString, u32)>,
+    /// Be root in the container's user namespace.
+    pub root_inside: bool,
+    /// The container's user namespace is not ours.
+    pub own_userns: bool,
+}
+
+/// One directory of the host beneath the container's layer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Branch {
+    pub at: CString,
+    pub userxattr: bool,
+    /// As [`Layers::squash`].
+    pub squash: bool,
+    pub nodev: bool,
+}
+
 /// A file system to mount.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Filesystem {
@@ -226,6 +319,17 @@ pub struct Device {
     pub minor: u64,
 }
 
+impl Layers {
+    /// What lies below, for errors.
+    fn describe(&self) -> String {
+        match self.lower.split_first() {
+            Some((top, [])) => top.to_string_lossy().into_owned(),
+            Some((top, rest)) => format!("{} and {} layers", top.to_string_lossy(), rest.len()),
+            None => self.place.to_string_lossy().into_owned(),
+        }
+    }
+}
+
 impl Op {
     /// What the operation is about, for the line that says it failed.
     pub fn describe(&self) -> String {
@@ -233,6 +337,11 @@ impl Op {
         match self {
             Op::Propagation { .. } => "set the propagation of /".into(),
             Op::Root { path, .. } => format!("open the root file system {}", text(path)),
+            Op::Overlay(layers, _) => format!("lay an overlay over {}", layers.describe()),
+            Op::Served(served) => format!("lay fuse-overlayfs over {}", served.layers.describe()),
+            Op::Copied(layers) => format!("copy {}", layers.describe()),
+            Op::Trunk { layers, .. } => format!("make a root file system at {}", text(&layers.place)),
+            Op::Branch(branch) => format!("lay an overlay over {} of the host", text(&branch.at)),
             Op::Filesystem(fs) => format!("mount {} on {}", text(&fs.fstype), text(&fs.at)),
             Op::Bind(bind) => format!("mount {} on {}", text(&bind.source), text(&bind.at)),
             Op::Remount { at, .. } => format!("remount {}", text(at)),

@@ -62,6 +62,17 @@ pub struct Record {
     /// Who keeps it connected.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub network: Option<RecordedNetwork>,
+    /// What serves the root file system.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub service: Option<Service>,
+}
+
+/// A process that works for a container, as far as one has to know it to wait for its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Service {
+    pub pid: i32,
+    /// In ticks after boot: with the pid it names one process for ever.
+    pub start_time: u64,
 }
 
 /// The cgroup of a container, as far as one has to know it to use and to remove it.

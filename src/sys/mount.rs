@@ -116,7 +116,7 @@ impl Context {
     /// # Errors
     /// `EPERM` for a file system that may not be mounted in this user namespace, or whose fully visible
     /// instance would be revealed by it (mount_too_revealing).
-    pub fn mount(self, attributes: u64) -> Result<OwnedFd> {
+    pub fn mount(&self, attributes: u64) -> Result<OwnedFd> {
         // SAFETY: no pointers but nulls.
         check(unsafe {
             libc::syscall(
@@ -132,6 +132,23 @@ impl Context {
         descriptor(unsafe {
             libc::syscall(libc::SYS_fsmount, self.0.as_raw_fd(), FSMOUNT_CLOEXEC, attributes as libc::c_uint)
         })
+    }
+}
+
+impl Context {
+    /// What the file system had to say about its options: lines that begin with the letter of their kind and a
+    /// blank (fsopen(2)). Empty where it was silent.
+    pub fn said(&self) -> Vec<u8> {
+        let mut said = Vec::new();
+        let mut line = [0; 256];
+        // One message a read; ENODATA ends them.
+        while let Ok(len @ 1..) = nix::unistd::read(&self.0, &mut line) {
+            said.extend_from_slice(line[..len].get(2..).unwrap_or_default());
+            if said.len() > 512 {
+                break;
+            }
+        }
+        said
     }
 }
 
@@ -165,6 +182,25 @@ pub fn attach(mount: BorrowedFd<'_>, target: BorrowedFd<'_>) -> Result<()> {
         )
     })?;
     Ok(())
+}
+
+/// Whether a directory is where a mount begins.
+///
+/// # Errors
+/// That of statx(2); `ENOSYS` where the kernel does not tell (before Linux 5.8).
+pub fn is_root(dir: BorrowedFd<'_>) -> Result<bool> {
+    /// `STATX_ATTR_MOUNT_ROOT`.
+    const MOUNT_ROOT: u64 = 0x2000;
+    let mut buf = std::mem::MaybeUninit::<libc::statx>::zeroed();
+    // SAFETY: the kernel fills the buffer; zeroes are a valid one all the same.
+    let buf = unsafe {
+        check(libc::statx(dir.as_raw_fd(), c"".as_ptr(), libc::AT_EMPTY_PATH, 0, buf.as_mut_ptr()))?;
+        buf.assume_init()
+    };
+    if buf.stx_attributes_mask & MOUNT_ROOT == 0 {
+        return Err(super::Errno::ENOSYS);
+    }
+    Ok(buf.stx_attributes & MOUNT_ROOT != 0)
 }
 
 /// Changes the properties of a mount, and of all mounts beneath it if `recursive`.

@@ -7,6 +7,7 @@ use crate::host::{self, Needs};
 use crate::init::StateText;
 use crate::launch::cgroup::{self, Home};
 use crate::launch::console::{self, Console};
+use crate::launch::layers::{Kept, Server};
 use crate::launch::network;
 use crate::launch::notify;
 use crate::launch::pidfd::{self, Receiver};
@@ -14,6 +15,7 @@ use crate::launch::seccomp::{Agent, Listener};
 use crate::launch::{self, Launch, Ready, Supplies, foreground, hooks};
 use crate::plan::cgroup::Manager;
 use crate::plan::degrade::Policy;
+use crate::plan::layers::Changes;
 use crate::plan::step::Op;
 use crate::plan::{self, Plan};
 use crate::report::{Act, Failure, debug, errno_text, io_text};
@@ -64,6 +66,7 @@ pub struct Made {
     pub record: Record,
     pub console: Option<OwnedFd>,
     pub pid_file: PidFile,
+    pub kept: Option<Kept>,
     pub claim: Claim,
 }
 
@@ -159,6 +162,7 @@ pub fn create(
     made.launch.leave()?;
     made.home.keep();
     made.pid_file.keep();
+    made.kept.into_iter().for_each(Kept::keep);
     drop(made.claim.keep());
     Ok(0)
 }
@@ -179,11 +183,15 @@ pub fn make(store: &Store, flags: &Create, manner: &Manner) -> Result<Made, Fail
     };
     let mut facts = host::read(needs).act(|| "cannot read facts of the host")?;
     facts.devices = host::devices::elsewhere(&plan::wanted_devices(&bundle.spec));
-    let request = request(store, flags, manner);
+    let request = request(store, flags, manner)?;
+    let layers = plan::layers::asked(&bundle.spec, &bundle.dir, &request)?;
+    facts.roots = layers.map(|asked| host::rootfs::read(&asked.wanted));
     let mut plan = plan::decide(&bundle, &facts, &request)?;
     bundle.remarks.iter().chain(&plan.remarks).for_each(|remark| warn(remark));
     let owner = check_rootfs(&plan.rootfs, id)?;
-    plan.degradations.extend(plan.idmap.foreign_owner(owner));
+    if plan.layers.is_none() {
+        plan.degradations.extend(plan.idmap.foreign_owner(owner));
+    }
     tell_plan(&plan);
     manner.degrade.check(&format_args!("container {id}"), &plan.degradations)?;
     let console = console::choose(
@@ -196,6 +204,7 @@ pub fn make(store: &Store, flags: &Create, manner: &Manner) -> Result<Made, Fail
     let socket = flags.pidfd_socket.as_deref().or_else(asked);
     let receiver = Receiver::connect(socket, &format!("cannot create container {id}"))?;
     let filter = compile(&plan, store)?;
+    let kept = Kept::open(&plan)?;
     let claim = Claim(Some(store.claim(id)?));
     if let Some(left) = &claim.entry()?.left {
         cgroup::dissolve(left, id)?;
@@ -206,10 +215,11 @@ pub fn make(store: &Store, flags: &Create, manner: &Manner) -> Result<Made, Fail
     prepare_network(&plan, claim.entry()?)?;
     let mut record = record(&bundle, &plan)?;
     let supplies = supplies(claim.entry()?, &plan, &record, filter, manner)?;
-    let launched = bring_up(&plan, &supplies, &console, receiver.as_ref(), &mut record, claim.entry()?)
-        .and_then(|launched| {
-            manner.degrade.check(&format_args!("container {id}"), &record.degraded).map(|()| launched)
-        });
+    let launched =
+        bring_up(&plan, &supplies, &console, receiver.as_ref(), kept.as_ref(), &mut record, claim.entry()?)
+            .and_then(|launched| {
+                manner.degrade.check(&format_args!("container {id}"), &record.degraded).map(|()| launched)
+            });
     // Whatever fails takes init with it first, and then has the hooks know.
     let launched = launched.and_then(|launched| {
         PidFile::write(flags.pid_file.as_deref(), record.pid).map(|pid_file| (launched, pid_file))
@@ -220,7 +230,7 @@ pub fn make(store: &Store, flags: &Create, manner: &Manner) -> Result<Made, Fail
             warn(&line);
         }
     }
-    Ok(Made { launch, home, plan, record, console: master, pid_file, claim })
+    Ok(Made { launch, home, plan, record, console: master, pid_file, kept, claim })
 }
 
 /// For `--debug`: what has been decided, before any of it is done.
@@ -246,6 +256,7 @@ fn bring_up(
     supplies: &Supplies,
     console: &Console,
     receiver: Option<&Receiver>,
+    kept: Option<&Kept>,
     record: &mut Record,
     entry: &Entry,
 ) -> Result<(Launch<Ready>, Home, Option<OwnedFd>), Failure> {
@@ -256,12 +267,14 @@ fn bring_up(
         entry.write(CGROUP, &text)?;
     }
     home.make(plan)?;
-    let born = launch::spawn(plan, supplies, &home, entry.lock_fd().as_slice())?.settled(plan, &mut home)?;
+    let ours_alone: Vec<_> = entry.lock_fd().into_iter().chain(kept.map(Kept::fd)).collect();
+    let born = launch::spawn(plan, supplies, &home, &ours_alone)?.settled(plan, &mut home)?;
     // Once more, now that it is known by more than its name.
     note_cgroup(&home, entry)?;
     let mut launch = born.mapped(plan)?.ready(plan, supplies)?;
     let found = launch.found();
     record.degraded.append(&mut found.degradations);
+    record.service = found.server.as_ref().and_then(Server::service);
     let master = match found.console.take() {
         Some(master) => {
             console::prepare(&master, console, &plan.id)?;
@@ -278,6 +291,9 @@ fn bring_up(
     let gone =
         || Failure::new(format!("cannot start container {}", plan.id), "init died before it was recorded");
     record.start_time = status::stat(record.pid).ok_or_else(gone)?.start_time;
+    if let Some(kept) = kept {
+        kept.hold(record)?;
+    }
     let spare = save_template(plan, record, supplies.filter.as_ref(), entry);
     spare.and_then(|()| entry.save(record))?;
     Ok((launch, home, master))
@@ -309,9 +325,16 @@ pub fn clean_up(plan: &Plan, record: &Record) {
     hooks::run_poststop(&plan.hooks.poststop, &state, &plan.id, warn);
 }
 
-fn request(store: &Store, flags: &Create, manner: &Manner) -> plan::Request {
+fn request(store: &Store, flags: &Create, manner: &Manner) -> Result<plan::Request, Failure> {
     let (listen_fds, listen_names) = listen_fds();
-    plan::Request {
+    let changes =
+        match &flags.overlay {
+            Some(dir) => Some(Changes::Kept(bundle::clean(&std::path::absolute(dir).act(|| {
+                format!("cannot keep the changes of container {} in {}", flags.id, dir.display())
+            })?))),
+            None => flags.ephemeral.then_some(Changes::Vanish),
+        };
+    Ok(plan::Request {
         id: flags.id.clone(),
         no_pivot: flags.no_pivot,
         no_new_keyring: flags.no_new_keyring,
@@ -323,7 +346,8 @@ fn request(store: &Store, flags: &Create, manner: &Manner) -> plan::Request {
         network: flags.network.clone(),
         publish: flags.publish.clone(),
         state: store.place(&flags.id),
-    }
+        changes,
+    })
 }
 
 /// The sockets that systemd passed to us (sd_listen_fds(3)), if they are for us.
@@ -403,6 +427,7 @@ fn record(bundle: &Bundle, plan: &Plan) -> Result<Record, Failure> {
         hooks: plan.hooks.clone(),
         cgroup: None,
         network: None,
+        service: None,
     })
 }
 

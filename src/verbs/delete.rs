@@ -2,6 +2,7 @@
 
 use super::{kill, warn};
 use crate::launch::cgroup::dissolve;
+use crate::launch::layers::dismiss;
 use crate::launch::{hooks, network};
 use crate::report::Failure;
 use crate::state::store::{Entry, Store};
@@ -78,6 +79,9 @@ fn finish(entry: Entry, record: &Record) -> Result<(), Failure> {
     }
     if let Some(cgroup) = record.present_cgroup() {
         dissolve(cgroup, &record.id)?;
+    }
+    if record.of_this_boot() {
+        dismiss(record);
     }
     let state = record.oci(Status::Stopped, 0).to_string();
     hooks::run_poststop(&record.hooks.poststop, &state, &record.id, warn);

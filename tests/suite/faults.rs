@@ -130,7 +130,7 @@ fn traced(lab: &Lab, call: Call, follow: bool) -> Vec<Traced> {
 
 /// Kill a call at every few of its system calls, from the first to the last, and look each time at what it has
 /// left. Its children go on, as they do when somebody kills the runtime alone. Each call is told its number.
-fn kill_at_every_step<'lab>(
+pub fn kill_at_every_step<'lab>(
     lab: &Lab,
     step: usize,
     call: impl Fn(usize) -> Call<'lab>,
@@ -171,7 +171,7 @@ fn left_by_delete(lab: &Lab, id: &str) -> Option<String> {
 }
 
 #[track_caller]
-fn assert_deleted(lab: &Lab, id: &str, n: usize) {
+pub fn assert_deleted(lab: &Lab, id: &str, n: usize) {
     let left = left_by_delete(lab, id);
     assert!(left.is_none(), "killed at {n}: {}", left.unwrap_or_default());
 }

@@ -38,6 +38,7 @@ mod pty;
 mod readme;
 mod rootfs;
 mod rootful;
+mod roots;
 mod run;
 mod seccomp;
 mod security;

@@ -72,6 +72,20 @@ fn ids_aside(line: &str) -> Vec<String> {
 }
 
 #[test]
+fn what_the_readme_shows_of_an_ephemeral_container_is_what_happens() {
+    bryo_only!("runc has no layers");
+    let lab = Lab::new();
+    let bundle = lab.bundle().own_rootfs().args(["sh"]);
+    bundle.save();
+    let shown = block("bryo run --ephemeral web");
+    let (input, output) = shown[1..].split_at(shown.iter().position(|line| *line == "END").unwrap() - 1);
+    assert_eq!(shown[0], "$ bryo run --ephemeral web <<'END'");
+    let call = lab.call(["run", "--ephemeral", "web"]).cwd(&bundle.dir).stdin(input.join("\n"));
+    call.done().prints(&format!("{}\n", output[1..].join("\n")));
+    assert!(bundle.rootfs().join("usr").exists());
+}
+
+#[test]
 fn the_refusal_that_the_readme_shows_is_the_real_one() {
     bryo_only!("the words are bryo's");
     plain_user_only!("all ids are root's");

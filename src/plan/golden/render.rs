@@ -12,7 +12,9 @@ use crate::plan::namespaces::Namespaces;
 use crate::plan::network::{Helper, Network, Shown};
 use crate::plan::process::{Label, Process, Programs};
 use crate::plan::scheduling::Scheduling;
-use crate::plan::step::{Bind, Device, Fallback, Filesystem, IdMaps, Ids, Op, Properties, Step};
+use crate::plan::step::{
+    Bind, Branch, Device, Fallback, Filesystem, IdMaps, Ids, Layers, Op, Properties, Served, Step, Upper,
+};
 use crate::sys::caps::Sets;
 use crate::sys::mount as attr;
 use crate::sys::process::Rlimit;
@@ -20,16 +22,17 @@ use crate::sys::scheduling::Attributes;
 use nix::errno::Errno;
 use nix::libc;
 use nix::sched::CloneFlags;
-use std::ffi::CStr;
+use std::ffi::{CStr, CString};
 use std::fmt::Write;
 
 /// The whole plan.
 pub fn plan(plan: &Plan) -> String {
     // `spec_process` is a copy of what the configuration has, and compared with it by the caller; what is
-    // `inherited` is among the steps.
+    // `inherited` is among the steps, and what `layers` asks for.
     let Plan {
         id,
         rootfs,
+        layers: _,
         namespaces: spaces,
         idmap,
         cgroup: group,
@@ -196,7 +199,7 @@ fn ids(idmap: &Idmap) -> Vec<String> {
 fn step(step: &Step) -> Vec<String> {
     let Step { op: wanted, or } = step;
     let mut lines = vec![op(wanted)];
-    if let Some(Fallback { on, op: other, cost }) = or {
+    for Fallback { on, op: other, cost } in or {
         let errnos: Vec<_> = on.iter().map(|errno| format!("{:?}", Errno::from_raw(*errno))).collect();
         lines.push(format!("  or, on {}: {}", errnos.join(" "), op(other)));
         lines.push(format!("    {}", degradation(cost)));
@@ -222,13 +225,24 @@ fn op(op: &Op) -> String {
             let parent = if *own_parent { " on a parent of its own" } else { "" };
             format!("open root {}{nodev}{parent}", text(path))
         }
-        Op::Filesystem(filesystem) => mount(filesystem),
-        Op::Bind(Bind { source, at, recursive, properties, nofollow, ids }) => {
-            let act = if *recursive { "rbind" } else { "bind" };
-            let link = if *nofollow { " (the link itself)" } else { "" };
-            let ids = ids.as_ref().map(mount_ids).unwrap_or_default();
-            format!("{act} {} on {}{link}{}{ids}", text(source), text(at), self::properties(properties))
+        Op::Overlay(wanted, beneath) => {
+            let beneath: Vec<_> = beneath.iter().map(|bind| format!(", {}", self::bind(bind))).collect();
+            format!("overlay {}{}", layers(wanted), beneath.concat())
         }
+        Op::Served(Served { layers: wanted, container: _, program, empty, root_inside, own_userns }) => {
+            let who = if *root_inside { " as root inside" } else { "" };
+            let place = if *own_userns { " in its user namespace" } else { "" };
+            let by = program.display();
+            format!("{} served by {by}{who}{place}{}", layers(wanted), hollow(empty))
+        }
+        Op::Copied(wanted) => format!("copy {}", layers(wanted)),
+        Op::Trunk { layers: wanted, empty } => format!("trunk {}{}", layers(wanted), hollow(empty)),
+        Op::Branch(Branch { at, userxattr, squash, nodev }) => {
+            let squash = if *squash { ", itself root's" } else { "" };
+            format!("branch {}{}{squash}", text(at), marks(*userxattr, *nodev))
+        }
+        Op::Filesystem(filesystem) => mount(filesystem),
+        Op::Bind(wanted) => bind(wanted),
         Op::Remount { at, properties } => format!("remount {}{}", text(at), self::properties(properties)),
         Op::Device { source, at, device, optional } => {
             let optional = if *optional { " if it exists" } else { "" };
@@ -279,6 +293,37 @@ fn mount_ids(ids: &Ids) -> String {
     };
     let scope = if *recursive { " and beneath" } else { "" };
     format!(", with {maps}{scope} by {}", if *by_launch { "us" } else { "init" })
+}
+
+fn bind(bind: &Bind) -> String {
+    let Bind { source, at, recursive, properties, nofollow, ids } = bind;
+    let act = if *recursive { "rbind" } else { "bind" };
+    let link = if *nofollow { " (the link itself)" } else { "" };
+    let ids = ids.as_ref().map(mount_ids).unwrap_or_default();
+    format!("{act} {} on {}{link}{}{ids}", text(source), text(at), self::properties(properties))
+}
+
+fn layers(layers: &Layers) -> String {
+    let Layers { place, lower, upper, userxattr, squash, nodev, own_parent } = layers;
+    let lower: Vec<_> = lower.iter().map(|dir| text(dir)).collect();
+    let upper = match upper {
+        Upper::Memory => "a tmpfs".into(),
+        Upper::Kept(dir) => text(dir),
+    };
+    let parent = if *own_parent { " on a parent of its own" } else { "" };
+    let marks = marks(*userxattr, *nodev);
+    let squash = if *squash { ", all of it root's" } else { "" };
+    format!("{} at {}, changes in {upper}{marks}{parent}{squash}", lower.join(" over "), text(place))
+}
+
+fn marks(userxattr: bool, nodev: bool) -> String {
+    let words = [(userxattr, " +userxattr"), (nodev, " +nodev")];
+    words.iter().filter(|(set, _)| *set).map(|(_, word)| *word).collect()
+}
+
+fn hollow(empty: &[(CString, u32)]) -> String {
+    let empty: Vec<_> = empty.iter().map(|(at, mode)| format!("{} {mode:04o}", text(at))).collect();
+    if empty.is_empty() { String::new() } else { format!(", empty: {}", empty.join(", ")) }
 }
 
 fn mount(filesystem: &Filesystem) -> String {
