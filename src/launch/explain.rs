@@ -103,7 +103,7 @@ pub fn ids(bind: &Bind, errno: Errno, detail: &[u8], container: &str) -> Failure
         Errno::EPERM => failure(
             "only root of the user namespace that its file system was mounted in may, and not where it has other ids already",
         )
-        .fix("run it as root, or remove idmap and give the files to ids of the container"),
+        .fix("run it as root of the machine, or remove idmap and give the files to ids of the container"),
         Errno::EINVAL => failure("its file system cannot do it, or not in this kernel")
             .fix("put it on another file system (ext4, xfs, btrfs, tmpfs), or remove idmap"),
         _ => failure("mount_setattr").fix("bryo needs Linux 5.12 or later for it; in an outer container, allow it"),

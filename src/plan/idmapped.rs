@@ -105,7 +105,7 @@ fn of_container(
     let refuse = |cause: &str| {
         Failure::new(act(), format!("{cause}: operation not permitted"))
             .code("MNT-IDMAP")
-            .fix("run it as root, or remove idmap and give the files to ids of the container")
+            .fix("run it as root of the machine, or remove idmap and give the files to ids of the container")
     };
     // What the container's own root may map is in the container's ids already.
     let explicit = explicit
