@@ -85,6 +85,7 @@ pub fn start<'a>(
         directory: state,
         stdin: None,
         stdout: None,
+        own_mounts: helper.as_root,
         ready: None,
     };
     let mut holder = None;

@@ -16,7 +16,6 @@ use crate::lab::{
     Bundle, Call, Container, Lab, NONE, PATIENCE, alive, bryo_only, eventually, field, note, plain_user_only,
     warns,
 };
-
 use crate::readme::block;
 
 const HELPERS: [&str; 2] = ["pasta", "slirp4netns"];
@@ -380,6 +379,25 @@ fn a_helper_inherits_nothing_and_lives_outside_of_the_containers_cgroup_and_our_
             }
         }
         container.remove();
+    }
+}
+
+#[test]
+fn the_sandbox_of_a_helper_is_not_mounted_on_the_host() {
+    bryo_only!("runc brings no network");
+    let lab = Lab::new();
+    // That is where slirp4netns makes it.
+    let mounts = || {
+        let table = fs::read_to_string("/proc/self/mountinfo").unwrap();
+        let points = table.lines().filter_map(|line| line.split(' ').nth(4));
+        points.filter(|point| point.starts_with("/tmp")).map(str::to_owned).collect::<Vec<_>>()
+    };
+    for helper in HELPERS {
+        let before = mounts();
+        let container = web(&lab, "").sleeps().launch("run", &["--detach", "--network", helper]);
+        assert_eq!(mounts(), before, "{helper}");
+        container.remove();
+        assert_eq!(mounts(), before, "{helper}");
     }
 }
 

@@ -7,7 +7,9 @@
 use crate::state::status;
 use crate::sys::{self, Errno, fds, pidfd, process};
 use nix::fcntl::OFlag;
+use nix::libc;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sched::CloneFlags;
 use serde::{Deserialize, Serialize};
 use std::convert::Infallible;
 use std::fs::File;
@@ -36,6 +38,9 @@ pub struct Orders<'a> {
     pub directory: &'a Path,
     pub stdin: Option<OwnedFd>,
     pub stdout: Option<OwnedFd>,
+    /// It gets a mount namespace of ours: slirp4netns 1.2 as root mounts its sandbox over /tmp in a copy of the
+    /// caller's that has not been cut off from it, and so over the machine's /tmp.
+    pub own_mounts: bool,
     /// Where it says that it is ready, and where that is heard; without it, it says its pid on standard error.
     pub ready: Option<(OwnedFd, OwnedFd)>,
 }
@@ -88,6 +93,11 @@ fn work(orders: &Orders<'_>, init: BorrowedFd<'_>, line: &OwnedFd) -> Result<(),
     }
     // So that no directory is in use because of us.
     nix::unistd::chdir(c"/")?;
+    if orders.own_mounts {
+        sys::clone::unshare(CloneFlags::CLONE_NEWNS)?;
+        // What the host unmounts is not kept in use by us.
+        sys::mount::mount(None, c"/", None, libc::MS_SLAVE | libc::MS_REC, None)?;
+    }
     let (said, stderr) = nix::unistd::pipe2(OFlag::O_CLOEXEC)?;
     let helper = match spawn(orders, stderr) {
         Ok(helper) => helper,
