@@ -37,8 +37,8 @@ pub struct Facts {
     pub hard_limits: [u64; 16],
     /// Our own oom_score_adj.
     pub oom_score_adj: i32,
-    /// The uid that owns the file of our own program.
-    pub binary_owner: u32,
+    /// The uid that owns the file of our own program; none for one that nobody can write to any more.
+    pub binary_owner: Option<u32>,
     /// The security modules that can confine the container's process.
     pub lsm: process::Lsm,
     /// The cgroup hierarchy and our part in it.

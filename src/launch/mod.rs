@@ -8,6 +8,7 @@ mod affinity;
 pub mod cgroup;
 pub mod console;
 mod conversation;
+pub mod copy;
 mod explain;
 pub mod foreground;
 pub mod hooks;
@@ -33,6 +34,7 @@ use conversation::{Conversation, Host};
 use crate::host::namespaces as host_namespaces;
 use crate::init::{self, Orders, StateText};
 use crate::plan::Plan;
+use crate::plan::process::Guard;
 use crate::report::{Act, Failure};
 use crate::seccomp::Filter;
 use crate::sync::{self, ToInit};
@@ -130,7 +132,7 @@ pub fn spawn(
         created: &supplies.created,
         start_socket: supplies.start_socket.as_ref(),
         signals: supplies.signals,
-        guard_binary: plan.guard_binary,
+        guard_binary: plan.guard == Guard::Stub,
         launch_reaches_more: plan.launch_reaches_more,
         agent: supplies.agent.as_ref().map(|agent| (&agent.socket, &agent.greeting)),
         proc: &supplies.proc,

@@ -94,7 +94,7 @@ fn alice() -> Facts {
         setgroups_denied: false,
         hard_limits,
         oom_score_adj: 0,
-        binary_owner: 0,
+        binary_owner: Some(0),
         lsm: Lsm::default(),
         cgroups: session(),
         devices: BTreeMap::new(),
@@ -180,7 +180,7 @@ fn podman() -> Facts {
     Facts {
         in_child_userns: true,
         own_ids: (own.clone(), own),
-        binary_owner: 65534,
+        binary_owner: Some(65534),
         cgroups: session(),
         ..root()
     }
@@ -452,6 +452,8 @@ goldens! {
     oom_score_is_clamped
     binary_of_the_caller
     binary_of_the_caller_under_selinux
+    binary_of_the_caller_with_a_filter_that_stops_the_stub
+    binary_of_a_sealed_copy
     groups_are_refused
     groups_are_dropped
     groups_of_many_ids
@@ -1168,14 +1170,25 @@ fn oom_score_is_clamped() -> Scenario {
 }
 
 fn binary_of_the_caller() -> Scenario {
-    scenario(one_id(), Facts { binary_owner: 1000, ..alice() })
+    scenario(one_id(), Facts { binary_owner: Some(1000), ..alice() })
+}
+
+fn binary_of_the_caller_with_a_filter_that_stops_the_stub() -> Scenario {
+    let rule = json!({"names": ["execveat"], "action": "SCMP_ACT_ERRNO"});
+    let seccomp = json!({"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [rule]});
+    let config = with(one_id(), &json!({"linux": {"seccomp": seccomp}}));
+    scenario(config, Facts { binary_owner: Some(1000), ..alice() })
+}
+
+fn binary_of_a_sealed_copy() -> Scenario {
+    scenario(one_id(), Facts { binary_owner: None, ..alice() })
 }
 
 fn binary_of_the_caller_under_selinux() -> Scenario {
     let lsm = Lsm { apparmor: false, selinux: true };
     let label = "system_u:system_r:container_t:s0:c1,c2";
     let config = with(one_id(), &json!({"process": {"selinuxLabel": label}}));
-    scenario(config, Facts { binary_owner: 1000, lsm, ..alice() })
+    scenario(config, Facts { binary_owner: Some(1000), lsm, ..alice() })
 }
 
 fn groups() -> Value {

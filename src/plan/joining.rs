@@ -4,7 +4,7 @@ use super::affinity;
 use super::degrade::Degradation;
 use super::idmap::Idmap;
 use super::inherited::Inherited;
-use super::process::{self, Process};
+use super::process::{self, Guard, Process};
 use super::step::Step;
 use crate::host::{Facts, Needs};
 use crate::report::Failure;
@@ -19,8 +19,7 @@ pub struct Joining {
     pub processors: Option<Vec<u16>>,
     /// Value for oom_score_adj (proc_pid_oom_score_adj(5)).
     pub oom_score_adj: Option<i32>,
-    /// The container's root could write to our own binary.
-    pub guard_binary: bool,
+    pub guard: Guard,
     pub degradations: Vec<Degradation>,
 }
 
@@ -32,6 +31,8 @@ pub struct Before<'a> {
     /// It is kept to these processors by its affinity, since it has no cgroup that would.
     pub affinity: Option<&'a [u16]>,
     pub inherited: &'a Inherited,
+    /// Its filter lets the stub through.
+    pub stub_passes: bool,
 }
 
 /// Which facts this process makes worth reading.
@@ -66,7 +67,7 @@ pub fn decide(
     }
     steps.extend(before.inherited.steps());
     Ok(Joining {
-        guard_binary: process.guards_binary(idmap, facts),
+        guard: process.guard(idmap, facts, || before.stub_passes),
         process,
         steps,
         processors: affinity.initial,

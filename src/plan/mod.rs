@@ -30,6 +30,7 @@ use crate::bundle::Bundle;
 use crate::host::{Facts, Needs};
 use crate::report::Failure;
 use crate::seccomp;
+use crate::sys::stub;
 use degrade::Degradation;
 use idmap::Idmap;
 use namespaces::Namespaces;
@@ -82,8 +83,7 @@ pub struct Plan {
     pub inherited: inherited::Inherited,
     pub seccomp: Option<seccomp::Profile>,
     pub hooks: hooks::Hooks,
-    /// The container's root could write to our own binary.
-    pub guard_binary: bool,
+    pub guard: process::Guard,
     /// We may mount, and are another user than the container's root: sources that it cannot reach are for us.
     pub launch_reaches_more: bool,
     /// Value for oom_score_adj (proc_pid_oom_score_adj(5)).
@@ -272,7 +272,8 @@ pub fn decide(bundle: &Bundle, facts: &Facts, request: &Request) -> Result<Plan,
     let oom_score_adj = spec_process.oom_score_adj().map(|wanted| oom(wanted, facts, &mut degradations));
     // For what joins later; said now, while the configuration is looked at.
     affinity::decide(spec_process, None, id)?;
-    let guard_binary = process.guards_binary(&idmap, facts);
+    let stub_passes = || seccomp.as_ref().is_none_or(|profile| profile.permits(&stub::CALLS));
+    let guard = process.guard(&idmap, facts, stub_passes);
     Ok(Plan {
         id: id.to_string(),
         hooks: hooks::decide(spec.hooks().as_ref(), id)?,
@@ -283,7 +284,7 @@ pub fn decide(bundle: &Bundle, facts: &Facts, request: &Request) -> Result<Plan,
         spec_process: spec_process.clone(),
         inherited,
         seccomp,
-        guard_binary,
+        guard,
         launch_reaches_more: facts.privileged() && namespaces.is_new(nix::sched::CloneFlags::CLONE_NEWUSER),
         oom_score_adj,
         namespaces,

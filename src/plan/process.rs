@@ -10,6 +10,7 @@ use crate::host::{CAP_SYS_RESOURCE, Facts};
 use crate::report::Failure;
 use crate::sys::caps::Sets;
 use crate::sys::process::{Rlimit, Strings};
+use crate::sys::stub;
 use oci_spec::runtime as oci;
 use oci_spec::runtime::{Capabilities, PosixRlimitType};
 use std::ffi::CString;
@@ -43,13 +44,32 @@ pub struct Process {
 }
 
 impl Process {
-    /// Whether the container's root could write to our own binary, were it to see it (CVE-2019-5736). SELinux
-    /// knows better than to let a container write to the host's programs, and its label would not let
-    /// memory be executed.
-    pub fn guards_binary(&self, idmap: &Idmap, facts: &Facts) -> bool {
+    /// How our own binary is kept from the container, whose filter lets the stub through or not. SELinux knows
+    /// better than to let a container write to the host's programs, and its label would not let memory be executed.
+    pub fn guard(&self, idmap: &Idmap, facts: &Facts, stub_passes: impl FnOnce() -> bool) -> Guard {
         let selinux = self.label.as_ref().is_some_and(|label| label.file.as_c_str() == c"attr/exec");
-        !selinux && idmap.reaches(facts.binary_owner, facts)
+        match facts.binary_owner {
+            Some(owner) if !selinux && idmap.reaches(owner, facts) => {
+                if stub::WRITTEN && stub_passes() {
+                    Guard::Stub
+                } else {
+                    Guard::Copy
+                }
+            }
+            _ => Guard::Needless,
+        }
     }
+}
+
+/// How our own binary is kept from a container whose root could write to it, were it to see it (CVE-2019-5736).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Guard {
+    /// Nobody inside could.
+    Needless,
+    /// A stub is executed before the program ([`crate::sys::stub`]).
+    Stub,
+    /// There is no stub for this machine, or the filter does not let it through: we are started again from a copy that cannot be written to.
+    Copy,
 }
 
 /// How the program is found.

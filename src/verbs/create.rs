@@ -8,6 +8,7 @@ use crate::init::StateText;
 use crate::launch::cgroup::{self, Home};
 use crate::launch::console::{self, Console};
 use crate::launch::layers::{Kept, Server};
+use crate::launch::copy;
 use crate::launch::network;
 use crate::launch::notify;
 use crate::launch::pidfd::{self, Receiver};
@@ -16,13 +17,14 @@ use crate::launch::{self, Launch, Ready, Supplies, foreground, hooks};
 use crate::plan::cgroup::Manager;
 use crate::plan::degrade::Policy;
 use crate::plan::layers::Changes;
+use crate::plan::process::Guard;
 use crate::plan::step::Op;
 use crate::plan::{self, Plan};
 use crate::report::{Act, Failure, debug, errno_text, io_text};
 use crate::seccomp::{self, Filter};
 use crate::state::store::{CGROUP, EXEC, Entry, FILTER, START_SOCKET, Store};
 use crate::state::{self, Record, Status, status};
-use crate::sys::fds;
+use crate::sys::{fds, stub};
 use nix::sched::CloneFlags;
 use nix::sys::signal::SigSet;
 use nix::unistd::{getegid, geteuid};
@@ -43,6 +45,9 @@ pub struct Template {
     pub deny_setgroups: bool,
     /// There is a filter, and no process goes without it.
     pub filtered: bool,
+    /// It does not let the stub through that would keep our binary from the container.
+    #[serde(default)]
+    pub stops_stub: bool,
     /// The container was made with `--no-new-keyring`.
     #[serde(default)]
     pub no_new_keyring: bool,
@@ -187,6 +192,9 @@ pub fn make(store: &Store, flags: &Create, manner: &Manner) -> Result<Made, Fail
     let layers = plan::layers::asked(&bundle.spec, &bundle.dir, &request)?;
     facts.roots = layers.map(|asked| host::rootfs::read(&asked.wanted));
     let mut plan = plan::decide(&bundle, &facts, &request)?;
+    if plan.guard == Guard::Copy {
+        return Err(copy::start_again(passed_on(flags.preserve_fds), &manner.signals, id));
+    }
     bundle.remarks.iter().chain(&plan.remarks).for_each(|remark| warn(remark));
     let owner = check_rootfs(&plan.rootfs, id)?;
     if plan.layers.is_none() {
@@ -359,10 +367,15 @@ pub fn listen_fds() -> (u32, Option<String>) {
     (number("LISTEN_FDS").unwrap_or(0), std::env::var("LISTEN_FDNAMES").ok())
 }
 
+/// How many descriptors from 3 on the container gets.
+pub fn passed_on(preserve_fds: u32) -> u32 {
+    listen_fds().0.saturating_add(preserve_fds)
+}
+
 /// Looks after the descriptors that our caller left open, before we open any ourselves: what is to be passed
 /// on has to be there, and nothing else may reach a hook or the container.
 pub fn guard_fds(preserve_fds: u32, id: &str) -> Result<(), Failure> {
-    let count = listen_fds().0.saturating_add(preserve_fds);
+    let count = passed_on(preserve_fds);
     fds::cloexec_from(3).act(|| format!("cannot close descriptors to container {id}"))?;
     match (3..3u32.saturating_add(count)).find(|fd| i32::try_from(*fd).map_or(true, |fd| !fds::is_open(fd))) {
         None => Ok(()),
@@ -509,6 +522,7 @@ fn save_template(
         }),
         inherited: plan.inherited.clone(),
         filtered: filter.is_some(),
+        stops_stub: plan.seccomp.as_ref().is_some_and(|profile| !profile.permits(&stub::CALLS)),
         listener: listener(plan),
     };
     let text = serde_json::to_vec(&template).map_err(|e| Failure::new(act(), e.to_string()))?;

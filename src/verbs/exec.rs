@@ -1,19 +1,21 @@
 //! `exec`: another process in a running container.
 
-use super::create::{PidFile, Template, connect, guard_fds, listen_fds};
+use super::create::{PidFile, Template, connect, guard_fds, listen_fds, passed_on};
 use super::{start, warn};
 use crate::bundle;
 use crate::cli::Exec;
 use crate::host;
 use crate::launch::cgroup::Entrance;
 use crate::launch::console::{self, Console};
+use crate::launch::copy;
 use crate::launch::foreground::{self, Signals};
 use crate::launch::join::{self, Doors};
 use crate::launch::pidfd::Receiver;
+use crate::plan;
 use crate::plan::degrade::Policy;
 use crate::plan::idmap::Idmap;
 use crate::plan::joining::{self, Joining};
-use crate::plan::{self, process};
+use crate::plan::process::{self, Guard};
 use crate::report::{Act, Failure, io_text};
 use crate::seccomp::Filter;
 use crate::state::store::{EXEC, Entry, FILTER, Store};
@@ -44,6 +46,9 @@ pub fn exec(store: &Store, flags: &Exec, degrade: &Policy) -> Result<u8, Failure
     let template = template(&entry, &record)?;
     let process = wanted(flags, &template.process)?;
     let plan = decide(flags, &record, &template, &process, degrade)?;
+    if plan.guard == Guard::Copy {
+        return Err(copy::start_again(passed_on(flags.preserve_fds), &foreground::current_mask()?, id));
+    }
     degrade.check(&format_args!("container {id}"), &plan.degradations)?;
     let console =
         console::choose(plan.process.terminal, flags.detach, flags.console_socket.as_deref(), &act())?;
@@ -62,7 +67,7 @@ pub fn exec(store: &Store, flags: &Exec, degrade: &Policy) -> Result<u8, Failure
         process: &plan.process,
         steps: &plan.steps,
         filter: filter.as_ref(),
-        guard_binary: plan.guard_binary,
+        guard_binary: plan.guard == Guard::Stub,
         agent: agent.as_ref(),
         signals: before,
         oom_score_adj: plan.oom_score_adj,
@@ -306,6 +311,7 @@ fn decide(
         new_keyring: !template.no_new_keyring,
         affinity: template.affinity.as_deref(),
         inherited: &template.inherited,
+        stub_passes: !template.stops_stub,
     };
     joining::decide(wanted, &idmap, &facts, request, before)
 }

@@ -10,7 +10,7 @@ use crate::plan::inherited::MemoryPolicy;
 use crate::plan::limits::{Absent, Setting};
 use crate::plan::namespaces::Namespaces;
 use crate::plan::network::{Helper, Network, Shown};
-use crate::plan::process::{Label, Process, Programs};
+use crate::plan::process::{Guard, Label, Process, Programs};
 use crate::plan::scheduling::Scheduling;
 use crate::plan::step::{
     Bind, Branch, Device, Fallback, Filesystem, IdMaps, Ids, Layers, Op, Properties, Served, Step, Upper,
@@ -43,7 +43,7 @@ pub fn plan(plan: &Plan) -> String {
         inherited: _,
         seccomp,
         hooks: kinds,
-        guard_binary,
+        guard,
         launch_reaches_more,
         oom_score_adj,
         degradations,
@@ -61,7 +61,11 @@ pub fn plan(plan: &Plan) -> String {
         None => "seccomp filter".into(),
     }));
     process.extend(launch_reaches_more.then(|| "sources out of its reach are mounted by us".to_string()));
-    process.extend(guard_binary.then(|| "started by a stub, out of sight of our binary".to_string()));
+    process.extend(match guard {
+        Guard::Needless => None,
+        Guard::Stub => Some("started by a stub, out of sight of our binary".to_string()),
+        Guard::Copy => Some("started from a sealed copy of our binary".to_string()),
+    });
     process.extend(oom_score_adj.map(|score| format!("oom_score_adj {score}")));
     section(&mut lines, "process", process);
     section(&mut lines, "hooks", hooks(kinds));
