@@ -23,6 +23,8 @@ mod cli;
 mod dbus;
 mod features;
 mod host;
+#[cfg_attr(not(test), allow(dead_code))] // until a verb calls it
+mod image;
 mod init;
 mod launch;
 mod plan;

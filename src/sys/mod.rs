@@ -20,6 +20,7 @@ pub mod program;
 pub mod seccomp;
 pub mod stub;
 pub mod tty;
+pub mod xattr;
 
 pub use nix::errno::Errno;
 
