@@ -62,6 +62,7 @@ pub enum Verb {
     Resume {
         id: String,
     },
+    Bundle(Box<Bundle>),
     Events {
         id: String,
         /// As it was typed: a Go duration.
@@ -123,6 +124,22 @@ pub struct Exec {
     pub ignore_paused: bool,
 }
 
+/// `bundle`.
+#[derive(Debug, Clone, Default)]
+pub struct Bundle {
+    /// SRC, as it was typed.
+    pub from: String,
+    pub dir: PathBuf,
+    /// In the place of the image's own.
+    pub command: Vec<String>,
+    pub flat: bool,
+    pub tty: bool,
+    /// `--store`, else $BRYO_STORE.
+    pub store: Option<PathBuf>,
+    /// Remove unused layers, and make no bundle.
+    pub prune: bool,
+}
+
 /// `update`: what was typed, as it was typed.
 #[derive(Debug, Clone, Default)]
 pub struct Update {
@@ -156,9 +173,9 @@ pub enum Call {
 }
 
 /// The words that are verbs.
-pub const VERBS: [&str; 16] = [
-    "create", "delete", "events", "exec", "features", "kill", "list", "pause", "ps", "resume", "run", "spec",
-    "start", "state", "unshare", "update",
+pub const VERBS: [&str; 17] = [
+    "bundle", "create", "delete", "events", "exec", "features", "kill", "list", "pause", "ps", "resume",
+    "run", "spec", "start", "state", "unshare", "update",
 ];
 
 const UNSUPPORTED: [&str; 2] = ["checkpoint", "restore"];
@@ -216,7 +233,8 @@ fn command(called: impl Fn(&str) -> bool) -> Command {
                 .action(ArgAction::SetTrue),
         ]);
     type Definition = (&'static str, &'static str, fn(Command) -> Command);
-    let verbs: [Definition; 16] = [
+    let verbs: [Definition; 17] = [
+        ("bundle", "make a bundle from an image, a root file system or this machine's own system", bundle),
         ("create", "create a container", create),
         ("delete", "delete any resources held by the container", delete),
         (
@@ -247,6 +265,38 @@ fn command(called: impl Fn(&str) -> bool) -> Command {
         command.subcommand(Command::new(name).about("not supported yet").hide(true).arg(any))
     })
 }
+
+fn bundle(command: Command) -> Command {
+    command
+        .args([
+            option("from", "oci:PATH[:REF], docker-archive:FILE[:REF], a tar of a root file system (- for standard input), a directory, or host")
+                .value_name("SRC")
+                .allow_hyphen_values(true)
+                .required_unless_present("prune"),
+            flag("flat", "unpack everything into DIR/rootfs, for any runtime, and not into the store"),
+            flag("tty", "give the container a terminal").short('t'),
+            path("store", "the store of layers that bundles share"),
+            flag("prune", "remove the layers that no bundle uses from the store, and make no bundle")
+                .conflicts_with_all(["from", "flat", "tty", "dir", "command"]),
+            Arg::new("dir")
+                .value_name("DIR")
+                .help("the bundle; it must be empty, or not exist")
+                .value_parser(clap::value_parser!(PathBuf))
+                .required_unless_present("prune"),
+            Arg::new("command")
+                .value_name("command")
+                .help("what to run in the place of the image's Cmd")
+                .num_args(0..)
+                .last(true),
+        ])
+        .after_help(BUNDLE_HELP)
+}
+
+const BUNDLE_HELP: &str = "\
+PATH and REF may have colons: PATH ends at the first colon before which there is something on the disk. REF is a name
+in the layout or archive, or a digest; without it there has to be one image for this machine. A file that is called
+host, - or like a prefix is named with ./ before it. A terminal is given only with --tty, since most images are of
+servers, and `bryo run -d` has none.";
 
 fn create(command: Command) -> Command {
     command.args([
@@ -491,6 +541,7 @@ fn verb(name: &str, m: &ArgMatches) -> Verb {
             interval: text(m, "interval").unwrap_or_default(),
             stats: m.get_flag("stats"),
         },
+        "bundle" => Verb::Bundle(Box::new(bundle_of(m))),
         "update" => Verb::Update(Box::new(update_of(m))),
         other => Verb::Unsupported(UNSUPPORTED.into_iter().find(|name| *name == other).unwrap_or("help")),
     }
@@ -506,6 +557,19 @@ fn create_of(m: &ArgMatches) -> Create {
         no_pivot: m.get_flag("no-pivot"),
         no_new_keyring: m.get_flag("no-new-keyring"),
         preserve_fds: m.get_one("preserve-fds").copied().unwrap_or(0),
+    }
+}
+
+fn bundle_of(m: &ArgMatches) -> Bundle {
+    let store = m.get_one::<PathBuf>("store").cloned();
+    Bundle {
+        from: text(m, "from").unwrap_or_default(),
+        dir: m.get_one("dir").cloned().unwrap_or_default(),
+        command: texts(m, "command"),
+        flat: m.get_flag("flat"),
+        tty: m.get_flag("tty"),
+        store: store.or_else(|| std::env::var_os("BRYO_STORE").map(PathBuf::from)),
+        prune: m.get_flag("prune"),
     }
 }
 
