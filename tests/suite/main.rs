@@ -10,6 +10,7 @@
 // An unexpected None or Err is a failed test, and its line is the best message that there is.
 #![allow(clippy::unwrap_used)]
 
+mod bundle;
 mod cgroup;
 mod cli;
 mod console;
