@@ -6,6 +6,8 @@
 //! oci, docker_archive                from the index to one manifest: which layers, which configuration
 //! layer    a layer as a plain tar    decompressed, and its digests compared with what was promised
 //! unpack   from a tar to a tree
+//! root     all of these: the root file system of a bundle
+//! maps     the ids that there are
 //! store    trees that bundles share; draft    a bundle in the making
 //! merged   one file of all the layers, without a mount
 //! user, config                       the configuration of the image as that of a container
@@ -25,9 +27,11 @@ pub mod docker_archive;
 pub mod draft;
 pub mod files;
 pub mod layer;
+pub mod maps;
 pub mod merged;
 pub mod oci;
-pub mod progress;
+mod progress;
+pub mod root;
 pub mod source;
 pub mod store;
 pub mod unpack;

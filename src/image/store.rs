@@ -106,27 +106,36 @@ impl Store {
         self.root.join("layers").join(&self.ids).join(diff_id.algorithm.name()).join(diff_id.hex())
     }
 
-    /// A place to unpack the layer of this digest, or of one that will be known: none if the layer is there.
+    /// A place to unpack the layer of this digest; none if it is there, perhaps since just now.
     ///
     /// # Errors
     /// A store that cannot be written.
-    pub fn begin(&self, diff_id: Option<&Digest>) -> Result<Option<Partial>, Failure> {
-        let name = match diff_id {
-            Some(diff_id) => format!("{}-{}", self.ids, diff_id.hex()),
-            None => format!("{}-{}", self.ids, std::process::id()),
-        };
-        let home = self.partials().join(name);
-        loop {
-            if diff_id.is_some_and(|diff_id| self.layer(diff_id).exists()) {
-                return Ok(None);
+    pub fn begin(&self, diff_id: &Digest) -> Result<Option<Partial>, Failure> {
+        let home = self.partials().join(format!("{}-{}", self.ids, diff_id.hex()));
+        while !self.layer(diff_id).exists() {
+            // Another writer may be at it. Then it has become a layer once we have the lock, or the directory is
+            // not the same any more.
+            let lock = claim(&home, Lock::Wait).act(|| unusable(&self.root))?;
+            let partial = lock.map(|lock| Partial { home: home.clone(), lock: Some(lock) });
+            if let Some(partial) = partial.filter(|_| !self.layer(diff_id).exists()) {
+                partial.renew().act(|| unusable(&self.root))?;
+                return Ok(Some(partial));
             }
-            // Another writer may be at it, and its directory gone before we have the lock.
+        }
+        Ok(None)
+    }
+
+    /// The same for one whose digest will be known.
+    ///
+    /// # Errors
+    /// As [`Store::begin`].
+    pub fn begin_unknown(&self) -> Result<Partial, Failure> {
+        let home = self.partials().join(format!("{}-{}", self.ids, std::process::id()));
+        loop {
             if let Some(lock) = claim(&home, Lock::Wait).act(|| unusable(&self.root))? {
-                let partial = Partial { home: home.clone(), lock: Some(lock) };
-                if diff_id.is_none_or(|diff_id| !self.layer(diff_id).exists()) {
-                    partial.renew().act(|| unusable(&self.root))?;
-                    return Ok(Some(partial));
-                }
+                let partial = Partial { home, lock: Some(lock) };
+                partial.renew().act(|| unusable(&self.root))?;
+                return Ok(partial);
             }
         }
     }
@@ -160,12 +169,6 @@ impl Store {
         let text =
             serde_json::to_vec(&reference).map_err(std::io::Error::from).act(|| unusable(&self.root))?;
         fs::write(&temporary, text).and_then(|()| fs::rename(&temporary, &path)).act(|| unusable(&self.root))
-    }
-
-    /// Forgets a bundle that came to nothing.
-    pub fn forget(&self, bundle: &Path) {
-        // It may not have been noted yet, and what is left over is nobody's at the next pruning.
-        let _ = fs::remove_file(self.bundles().join(name_of(bundle)));
     }
 
     /// Removes what killed writers have left.
@@ -369,7 +372,7 @@ mod tests {
     }
 
     fn layer(store: &Store, digest: &Digest) -> PathBuf {
-        let partial = store.begin(Some(digest)).unwrap().unwrap();
+        let partial = store.begin(digest).unwrap().unwrap();
         fs::write(partial.tree_path().join("file"), "x").unwrap();
         store.complete(partial, digest).unwrap()
     }
@@ -379,13 +382,13 @@ mod tests {
         let place = Place::new("complete");
         let store = place.store();
         let digest = Digest::of(b"a");
-        let partial = store.begin(Some(&digest)).unwrap().unwrap();
+        let partial = store.begin(&digest).unwrap().unwrap();
         assert!(!store.layer(&digest).exists());
         drop(partial);
         assert_eq!(list(&store.partials()).unwrap(), Vec::<PathBuf>::new());
         let path = layer(&store, &digest);
         assert_eq!(fs::read_to_string(path.join("file")).unwrap(), "x");
-        assert!(store.begin(Some(&digest)).unwrap().is_none());
+        assert!(store.begin(&digest).unwrap().is_none());
         assert_eq!(list(&store.partials()).unwrap(), Vec::<PathBuf>::new());
     }
 
@@ -395,7 +398,7 @@ mod tests {
         let store = place.store();
         let left = store.partials().join("0-left");
         fs::create_dir_all(left.join("tree/usr")).unwrap();
-        let working = store.begin(Some(&Digest::of(b"b"))).unwrap().unwrap();
+        let working = store.begin(&Digest::of(b"b")).unwrap().unwrap();
         let again = place.store();
         assert!(!left.exists() && working.tree_path().exists());
         drop(again);
@@ -407,9 +410,9 @@ mod tests {
         let place = Place::new("second");
         let store = place.store();
         let digest = Digest::of(b"c");
-        let partial = store.begin(Some(&digest)).unwrap().unwrap();
+        let partial = store.begin(&digest).unwrap().unwrap();
         std::thread::scope(|scope| {
-            let second = scope.spawn(|| place.store().begin(Some(&digest)).unwrap().is_none());
+            let second = scope.spawn(|| place.store().begin(&digest).unwrap().is_none());
             std::thread::sleep(std::time::Duration::from_millis(50));
             store.complete(partial, &digest).unwrap();
             assert!(second.join().unwrap());

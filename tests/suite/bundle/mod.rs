@@ -226,6 +226,7 @@ fn docker_saves_archive_is_read_plain_compressed_and_from_a_pipe() {
     bryo_only!("runc makes no bundles");
     let lab = Lab::new();
     let upper = Tar::new().file("leaf", "green\n").done();
+    // A layer that comes twice, and what hides the first of them.
     let layers = [Tar::base().done(), upper.clone(), Tar::new().file(".wh.leaf", "").done(), upper];
     let archive = docker_archive(&layers, json!({ "Cmd": ["cat", "/leaf"] }));
     for (name, bytes) in [("plain", archive.clone()), ("gzip", gzip(&archive)), ("zstd", zstd(&archive))] {
@@ -236,10 +237,28 @@ fn docker_saves_archive_is_read_plain_compressed_and_from_a_pipe() {
         bundle(&lab, &["--from", &format!("docker-archive:{}:lichen", file.display()), "none"])
             .refuses(1, &["\"lichen\"", "moss:latest", "no such file or directory"]);
     }
+    bundle(&lab, &["--from", "docker-archive:plain.tar", "layered"]).prints("");
+    run(&lab, "layered").prints("green\n");
     let script = "cat plain.tar | \"$0\" bundle --from docker-archive:/dev/stdin --flat pipe";
     lab.program("sh").args(["-c", script]).args([&lab.runtime]).cwd(&lab.dir).done().prints("");
     run(&lab, "pipe").prints("green\n");
     assert!(!lab.dir.join("none").exists());
+}
+
+#[test]
+fn the_commands_of_the_readme_take_an_image_to_a_server() {
+    bryo_only!("runc makes no bundles");
+    let lab = Lab::new();
+    let image = json!({ "Entrypoint": ["sh", "-c"], "Cmd": ["trap 'exit 0' TERM; while :; do sleep 1 & wait; done"] });
+    let tar = Tar::base().link("bin/sleep", "busybox").done();
+    lab.file("web.tar", docker_archive(&[tar], image));
+    for line in crate::readme::block("bryo bundle --from docker-archive") {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        assert_eq!(words[0], "bryo");
+        lab.call(&words[1..]).cwd(&lab.dir).done().ok();
+    }
+    assert_eq!(lab.call(["state", "web"]).done().ok().json()["status"], "running");
+    lab.call(["delete", "--force", "web"]).done().ok();
 }
 
 #[test]
