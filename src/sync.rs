@@ -5,11 +5,13 @@
 //!        clone  ------------------------------>  waits, still dumpable
 //!        writes id maps
 //!        Mapped  ----------------------------->  makes its namespaces, runs the steps
+//!          <-----------------------  Namespace{kind}*    (only if a helper is to connect the network)
+//!        starts the network's helper
 //!          <-----------------------  FellBack{step}*    (another means was used)
-//!          <-----------------------  Source{step}*      (init may not reach what it is to show)
-//!        a mount of it, or an errno -->
+//!          <-----------------------  Source{step, mount?}*   (out of init's reach, or its ids are)
+//!        the mount to show, or an errno -->
 //!          <-----------------------  Mounted            (only if hooks wait for it)
-//!        createRuntime hooks
+//!        waits for the helper, createRuntime hooks
 //!        Provisioned ------------------------->  createContainer hooks, pivot_root, identity
 //!          <-----------------------  Console(fd)?       (the pty master)
 //!          <-----------------------  Ready              (all that can fail early has not)
@@ -55,11 +57,13 @@ pub enum FromInit {
     FellBack { step: u16 },
     /// All mounts are made; the createRuntime hooks may look at them.
     Mounted,
-    /// The source of this bind mount is out of init's reach: asks for a mount of it.
-    Source { step: u16 },
+    /// What this bind mount is to show is out of init's reach, or is to have ids that only launch may give it:
+    /// asks for a mount of the source, or for this one of it back.
+    Source { step: u16, tree: Option<OwnedFd> },
     /// The master of the container's terminal.
     Console(OwnedFd),
-    /// One namespace of those that were to be lent: its `CLONE_NEW*` bit and its file. `Ready` ends them.
+    /// One namespace of those that were to be lent: its `CLONE_NEW*` bit and its file. To an exec `Ready` ends them; launch,
+    /// which starts the helper of the network with them, gets the network namespace last.
     Namespace { kind: i32, file: OwnedFd },
     /// Ready to run the program.
     Ready,
@@ -85,6 +89,8 @@ pub enum Place {
     Isolate(Isolate),
     /// Step N of the plan.
     Step(u16),
+    /// The ids of what step N mounts.
+    Ids(u16),
     /// Becoming the process that the configuration describes.
     Process(Act),
     /// startContainer hook N.
@@ -143,6 +149,8 @@ numbered! {
         StartSocket = 16,
         Signals = 17,
         Stub = 18,
+        Scheduler = 19,
+        IoPriority = 20,
     }
 }
 
@@ -156,6 +164,7 @@ impl Place {
             Place::StartHook(n) => (4, n),
             Place::Lookup => (5, 0),
             Place::Exec => (6, 0),
+            Place::Ids(n) => (7, n),
         }
     }
 
@@ -168,6 +177,7 @@ impl Place {
             4 => Place::StartHook(n),
             5 => Place::Lookup,
             6 => Place::Exec,
+            7 => Place::Ids(n),
             _ => return None,
         })
     }
@@ -269,9 +279,9 @@ impl Channel {
                 let [a, b] = step.to_le_bytes();
                 fds::send(self.as_fd(), &[1, a, b], None)
             }
-            FromInit::Source { step } => {
+            FromInit::Source { step, tree } => {
                 let [a, b] = step.to_le_bytes();
-                fds::send(self.as_fd(), &[7, a, b], None)
+                fds::send(self.as_fd(), &[7, a, b], tree.as_ref().map(AsFd::as_fd))
             }
             FromInit::Mounted => fds::send(self.as_fd(), &[2], None),
             FromInit::Console(master) => fds::send(self.as_fd(), &[3], Some(master.as_fd())),
@@ -313,7 +323,7 @@ impl Channel {
 fn decode(bytes: &[u8], fd: Option<OwnedFd>) -> Option<FromInit> {
     match (bytes, fd) {
         ([1, a, b], None) => Some(FromInit::FellBack { step: u16::from_le_bytes([*a, *b]) }),
-        ([7, a, b], None) => Some(FromInit::Source { step: u16::from_le_bytes([*a, *b]) }),
+        ([7, a, b], tree) => Some(FromInit::Source { step: u16::from_le_bytes([*a, *b]), tree }),
         ([2], None) => Some(FromInit::Mounted),
         ([3], Some(master)) => Some(FromInit::Console(master)),
         ([4], None) => Some(FromInit::Ready),
@@ -340,6 +350,7 @@ mod tests {
             Place::Sync,
             Place::Isolate(Isolate::Unshare),
             Place::Step(513),
+            Place::Ids(3),
             Place::Process(Act::Seccomp),
             Place::StartHook(2),
             Place::Lookup,
@@ -395,8 +406,11 @@ mod tests {
     #[test]
     fn a_mount_is_lent_or_the_reason_why_not() {
         let (launch, init) = pair().unwrap();
-        init.report(&FromInit::Source { step: 300 }).unwrap();
-        assert!(matches!(launch.reported().unwrap(), Some(FromInit::Source { step: 300 })));
+        init.report(&FromInit::Source { step: 300, tree: None }).unwrap();
+        assert!(matches!(launch.reported().unwrap(), Some(FromInit::Source { step: 300, tree: None })));
+        let tree: OwnedFd = std::fs::File::open("/dev/null").unwrap().into();
+        init.report(&FromInit::Source { step: 1, tree: Some(tree) }).unwrap();
+        assert!(matches!(launch.reported().unwrap(), Some(FromInit::Source { step: 1, tree: Some(_) })));
         launch.lend(Err(Errno::EACCES)).unwrap();
         assert_eq!(init.lent().unwrap_err(), Errno::EACCES);
         let null: OwnedFd = std::fs::File::open("/dev/null").unwrap().into();

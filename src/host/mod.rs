@@ -7,6 +7,7 @@ pub mod cgroup;
 pub mod devices;
 pub mod idmap;
 pub mod namespaces;
+pub mod network;
 pub mod process;
 
 use crate::sys;
@@ -43,6 +44,8 @@ pub struct Facts {
     pub cgroups: cgroup::Cgroups,
     /// Devices of the configuration that the host has elsewhere: their paths in the container and on the host.
     pub devices: BTreeMap<PathBuf, PathBuf>,
+    /// What a container could be connected with.
+    pub network: network::Network,
 }
 
 pub const CAP_CHOWN: u32 = 0;
@@ -50,7 +53,9 @@ pub const CAP_DAC_OVERRIDE: u32 = 1;
 pub const CAP_FOWNER: u32 = 3;
 pub const CAP_SETGID: u32 = 6;
 pub const CAP_SETUID: u32 = 7;
+pub const CAP_NET_BIND_SERVICE: u32 = 10;
 pub const CAP_SYS_ADMIN: u32 = 21;
+pub const CAP_SYS_NICE: u32 = 23;
 pub const CAP_SYS_RESOURCE: u32 = 24;
 pub const CAP_MKNOD: u32 = 27;
 
@@ -95,6 +100,8 @@ pub struct Needs {
     pub hard_limits: bool,
     /// Cgroups.
     pub cgroups: bool,
+    /// The network.
+    pub network: bool,
 }
 
 /// Reads the facts.
@@ -116,6 +123,7 @@ pub fn read(needs: Needs) -> sys::Result<Facts> {
         lsm: if needs.lsm { process::lsm() } else { process::Lsm::default() },
         cgroups: cgroup::Cgroups::none(cgroup::Hierarchy::Absent),
         devices: BTreeMap::new(),
+        network: if needs.network { network::read() } else { network::Network::default() },
     };
     if facts.in_child_userns {
         facts.own_ids = idmap::own();

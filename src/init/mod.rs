@@ -14,7 +14,7 @@ mod namespaces;
 mod process;
 mod rootfs;
 
-pub use mounts::source;
+pub use mounts::{NO_ID_MAPS, id_maps, source};
 
 use crate::plan::hooks::Hook;
 use crate::plan::namespaces::Namespaces;
@@ -83,16 +83,17 @@ impl StateText {
     }
 }
 
-/// Why a step failed.
+/// Why a step failed, and where in it.
 #[derive(Debug)]
 struct Trouble {
     errno: Errno,
     detail: Vec<u8>,
+    place: fn(u16) -> Place,
 }
 
 impl From<Errno> for Trouble {
     fn from(errno: Errno) -> Trouble {
-        Trouble { errno, detail: Vec::new() }
+        Trouble { errno, detail: Vec::new(), place: Place::Step }
     }
 }
 
@@ -162,7 +163,7 @@ fn take(
     holding: &mut Holding,
 ) -> Result<(), Failed> {
     let failed =
-        |trouble: Trouble| Failed { place: Place::Step(n), errno: trouble.errno, detail: trouble.detail };
+        |trouble: Trouble| Failed { place: (trouble.place)(n), errno: trouble.errno, detail: trouble.detail };
     let trouble = match perform(n, &step.op, orders, channel, holding) {
         Ok(()) => return Ok(()),
         Err(trouble) => trouble,
@@ -190,14 +191,7 @@ fn perform(
         }
         Op::Filesystem(filesystem) => mounts::filesystem(holding.root()?, filesystem)?,
         Op::Bind(bind) => {
-            let tree = match mounts::source(bind) {
-                // It lies behind a directory that only who called us may enter.
-                Err(Errno::EACCES) if orders.launch_reaches_more => {
-                    channel.report(&FromInit::Source { step: n })?;
-                    channel.lent()?
-                }
-                other => other?,
-            };
+            let tree = mounts::shown(n, bind, orders, channel)?;
             mounts::bind(holding.root()?, bind, &tree)?;
         }
         Op::Remount { at, properties } => mounts::remount(holding.root()?, at, properties)?,
@@ -208,7 +202,7 @@ fn perform(
             rootfs::node(holding.root()?, at, *device, *mode, (*uid, *gid))?;
         }
         Op::Symlink { at, target } => rootfs::symlink(holding.root()?, at, target)?,
-        Op::Mask { at } => rootfs::mask(holding, at)?,
+        Op::Mask { at, label } => rootfs::mask(holding, at, label.as_ref())?,
         Op::ReadOnly { at } => rootfs::read_only(holding.root()?, at)?,
         Op::Directory { at } => rootfs::directory(holding.root()?, at)?,
         Op::Console { rows, columns } => rootfs::console(holding, channel, (*rows, *columns))?,
@@ -227,8 +221,11 @@ fn perform(
         }
         Op::Affinity(cpus) => sys::process::set_affinity(cpus)?,
         Op::OwnCgroup { at, uid, files } => rootfs::own_cgroup(holding.root()?, at, *uid, files)?,
+        Op::Personality(persona) => sys::process::set_personality(*persona)?,
+        Op::MemoryPolicy(policy) => sys::process::set_memory_policy(policy.mode, &policy.nodes)?,
         Op::Keyring(name) => sys::process::join_session_keyring(name)?,
         Op::Loopback => sys::net::loopback_up()?,
+        Op::LendNetwork => namespaces::lend_network(orders, channel)?,
         Op::Nothing => {}
         Op::Sysctl { at, value } => rootfs::sysctl(orders.proc, at, value)?,
         Op::Hostname(name) => {
@@ -260,7 +257,7 @@ fn run_hook(hook: &Hook, state: &StateText) -> Result<(), Trouble> {
     use std::os::unix::process::ExitStatusExt;
     let mut detail = outcome.status.into_raw().to_le_bytes().to_vec();
     detail.extend(outcome.output);
-    Err(Trouble { errno: Errno::ECHILD, detail })
+    Err(Trouble { detail, ..Errno::ECHILD.into() })
 }
 
 fn report(channel: &Channel, message: &FromInit) -> Result<(), Failed> {

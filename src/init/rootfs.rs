@@ -130,7 +130,7 @@ fn existing(root: &OwnedFd, at: &CStr) -> Result<Option<OwnedFd>, Errno> {
 }
 
 /// Hides a path.
-pub fn mask(holding: &mut Holding, at: &CStr) -> Result<(), Errno> {
+pub fn mask(holding: &mut Holding, at: &CStr, label: Option<&(CString, CString)>) -> Result<(), Errno> {
     let Some(target) = existing(holding.root()?, at)? else { return Ok(()) };
     if fstat(&target)?.st_mode & libc::S_IFMT != libc::S_IFDIR {
         // The host's /dev/null, looked at: the container's could be anything (CVE-2025-31133).
@@ -147,6 +147,9 @@ pub fn mask(holding: &mut Holding, at: &CStr) -> Result<(), Errno> {
             context.string(c"source", c"tmpfs")?;
             context.string(c"nr_blocks", c"1")?;
             context.string(c"nr_inodes", c"1")?;
+            if let Some((option, label)) = label {
+                context.string(option, label)?;
+            }
             context.mount(ATTR_RDONLY)?
         }
     };

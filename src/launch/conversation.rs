@@ -4,14 +4,15 @@
 //! The child ends with the conversation, unless it was let go: whatever fails on our side, nobody is left waiting
 //! for a word that never comes.
 
-use crate::init;
+use super::network::Connected;
 use crate::plan::degrade::Degradation;
-use crate::plan::step::{Bind, Op, Step};
+use crate::plan::step::Step;
 use crate::report::{Act, Failure};
 use crate::sync::{Channel, Failed, FromInit, ToInit};
 use crate::sys::clone::Child;
 use crate::sys::{self, Errno, pidfd};
 use nix::libc;
+use nix::sched::CloneFlags;
 use std::os::fd::OwnedFd;
 
 /// A child, and the line to it.
@@ -24,6 +25,38 @@ pub struct Conversation {
     with: String,
 }
 
+/// What the host does while the child gets ready.
+pub trait Host {
+    /// The child has made its mounts, and goes on after this: hooks.
+    ///
+    /// # Errors
+    /// The hook that failed.
+    fn mounted(&mut self) -> Result<(), Failure> {
+        Ok(())
+    }
+
+    /// The mount that a step is to show, of the tree that the child could open or could not. An errno is for the
+    /// child to report.
+    ///
+    /// # Errors
+    /// Why it cannot be as it is to be.
+    fn shown(&mut self, _step: u16, _tree: Option<OwnedFd>) -> Result<sys::Result<OwnedFd>, Failure> {
+        // Whoever joins mounts nothing.
+        Ok(Err(Errno::EINVAL))
+    }
+
+    /// The child lends one of its namespaces.
+    ///
+    /// # Errors
+    /// Why nothing can be done with it.
+    fn lent(&mut self, _kind: CloneFlags, _file: OwnedFd) -> Result<(), Failure> {
+        Ok(())
+    }
+}
+
+/// For a process that joins a container, the host has done what it had to.
+impl Host for () {}
+
 /// What came to light until the child was ready.
 #[derive(Debug, Default)]
 pub struct Ready {
@@ -31,6 +64,8 @@ pub struct Ready {
     pub degradations: Vec<Degradation>,
     /// The master of the terminal.
     pub console: Option<OwnedFd>,
+    /// Who connects it to a network.
+    pub network: Option<Connected>,
 }
 
 impl Conversation {
@@ -62,16 +97,15 @@ impl Conversation {
         self.channel.reported().act(|| format!("cannot hear {}", self.with))
     }
 
-    /// Listens until the child may run its program. `mounted` is called once it waits for the hooks of its mounts,
-    /// and it goes on after.
+    /// Listens until the child may run its program, and answers it by `host`.
     ///
     /// # Errors
-    /// What the child reports, in the words of `explain`; what `mounted` returns.
+    /// What the child reports, in the words of `explain`; what `host` returns.
     pub fn until_ready(
         &self,
         steps: &[Step],
         explain: impl Fn(&Failed) -> Failure,
-        mut mounted: impl FnMut() -> Result<(), Failure>,
+        host: &mut dyn Host,
     ) -> Result<Ready, Failure> {
         let mut ready = Ready::default();
         loop {
@@ -82,16 +116,17 @@ impl Conversation {
                     ready.degradations.extend(other.map(|other| other.cost.clone()));
                 }
                 Some(FromInit::Mounted) => {
-                    mounted()?;
+                    host.mounted()?;
                     self.tell(ToInit::Provisioned)?;
                 }
-                Some(FromInit::Source { step }) => {
-                    let mount = bind_of(steps, step).ok_or(Errno::EINVAL).and_then(init::source);
+                Some(FromInit::Source { step, tree }) => {
+                    let mount = host.shown(step, tree)?;
                     self.channel.lend(mount).act(|| format!("cannot talk to {}", self.with))?;
                 }
                 Some(FromInit::Console(master)) => ready.console = Some(master),
-                // Those are lent on another line.
-                Some(FromInit::Namespace { .. }) => {}
+                Some(FromInit::Namespace { kind, file }) => {
+                    host.lent(CloneFlags::from_bits_retain(kind), file)?;
+                }
                 Some(FromInit::Failed(failed)) => return Err(explain(&failed)),
                 None => {
                     let act = format!("cannot start {}", self.with);
@@ -117,16 +152,6 @@ impl Conversation {
     pub fn leave(mut self) {
         self.child = None;
     }
-}
-
-/// The bind mount of a step, or the one that it falls back to.
-fn bind_of(steps: &[Step], step: u16) -> Option<&Bind> {
-    let step = steps.get(usize::from(step))?;
-    let mut ops = std::iter::once(&step.op).chain(step.or.as_ref().map(|other| &other.op));
-    ops.find_map(|op| match op {
-        Op::Bind(bind) => Some(bind),
-        _ => None,
-    })
 }
 
 /// Listens until the program runs: the line is close-on-exec.

@@ -1,20 +1,26 @@
 //! What will be done. Pure: from the bundle, the facts and the flags to a plan, without I/O, clock or
 //! environment, so that the same three always give the same plan.
 
+pub mod affinity;
 pub mod cgroup;
 pub mod degrade;
 #[cfg(test)]
 mod golden;
 pub mod hooks;
 pub mod idmap;
+mod idmapped;
+pub mod inherited;
 pub mod joining;
 pub mod limits;
+mod mount_label;
 mod mounts;
 pub mod namespaces;
+pub mod network;
 pub mod options;
 pub mod process;
 mod resources;
 mod rootfs;
+pub mod scheduling;
 pub mod step;
 
 pub use rootfs::wanted_devices;
@@ -45,6 +51,11 @@ pub struct Request {
     pub degrade: degrade::Policy,
     /// Who is to make the cgroup.
     pub manager: Option<cgroup::Manager>,
+    /// Which network the container is to have, and what of it is to be reached from outside.
+    pub network: Option<network::Mode>,
+    pub publish: Vec<network::Publish>,
+    /// Where the state of the container is, with the files that it is shown.
+    pub state: PathBuf,
 }
 
 /// Everything that launch and init will do, decided.
@@ -56,11 +67,14 @@ pub struct Plan {
     pub namespaces: Namespaces,
     pub idmap: Idmap,
     pub cgroup: Option<cgroup::Cgroup>,
+    pub network: network::Network,
     /// What init does, in order, up to being in its root.
     pub steps: Vec<Step>,
     pub process: process::Process,
     /// As the configuration has it, for later execs.
     pub spec_process: oci_spec::runtime::Process,
+    /// Likewise; what init is given of it is among the steps.
+    pub inherited: inherited::Inherited,
     pub seccomp: Option<seccomp::Profile>,
     pub hooks: hooks::Hooks,
     /// The container's root could write to our own binary.
@@ -91,6 +105,11 @@ pub struct Context<'a> {
     /// Init gives the files of its cgroup to this uid inside.
     pub cgroup_owner: Option<u32>,
     pub degrade: &'a degrade::Policy,
+    /// The SELinux label of what is mounted.
+    pub mount_label: Option<&'a mount_label::MountLabel>,
+    pub network: &'a network::Network,
+    /// Where the state of the container is.
+    pub state: &'a Path,
 }
 
 /// Which facts this bundle makes worth reading, for a caller of these ids.
@@ -110,10 +129,11 @@ pub fn needs(spec: &Spec, euid: u32, egid: u32) -> Needs {
     Needs {
         // A map of one id is nearly always the caller's own; that it is not shows in the refusal.
         subids: !(joins_user || single && owns_single(spec, euid, egid)),
-        lsm: process.is_some_and(needs_lsm),
+        lsm: process.is_some_and(needs_lsm) || linux.is_some_and(|l| l.mount_label().is_some()),
         oom_score_adj: process.is_some_and(|p| p.oom_score_adj().is_some()),
         hard_limits: process.is_some_and(needs_hard_limits),
         cgroups: true,
+        network: network::needs(spec, None, &[]),
     }
 }
 
@@ -145,7 +165,7 @@ pub fn decide(bundle: &Bundle, facts: &Facts, request: &Request) -> Result<Plan,
     let act = || format!("cannot plan container {id}");
     let spec = &bundle.spec;
     let empty = oci_spec::runtime::LinuxBuilder::default();
-    let linux = match spec.linux() {
+    let mut linux = match spec.linux() {
         Some(linux) => linux.clone(),
         None => empty.namespaces(Vec::new()).build().map_err(|e| Failure::new(act(), e.to_string()))?,
     };
@@ -155,7 +175,17 @@ pub fn decide(bundle: &Bundle, facts: &Facts, request: &Request) -> Result<Plan,
     let rootfs = crate::bundle::clean(&bundle.dir.join(root.path()));
     refuse_unsupported(&linux, &act)?;
     let mut degradations = Vec::new();
+    let no_annotations = HashMap::new();
+    let annotations = spec.annotations().as_ref().unwrap_or(&no_annotations);
+    let asked = network::asked(id, annotations, request.network.as_ref(), &request.publish)?;
+    if let Some(asked) = &asked {
+        network::list(&mut linux, asked, id)?;
+    }
     let namespaces = namespaces::decide(id, &linux, facts)?;
+    let network = match &asked {
+        Some(asked) => network::decide(asked, id, spec, &namespaces, facts, &mut degradations)?,
+        None => network::Network::default(),
+    };
     let idmap = if namespaces.is_new(nix::sched::CloneFlags::CLONE_NEWUSER) {
         let wanted = idmap::Wanted {
             container: id,
@@ -170,6 +200,11 @@ pub fn decide(bundle: &Bundle, facts: &Facts, request: &Request) -> Result<Plan,
         idmap.check_user(spec_process.user(), id)?;
         idmap
     };
+    let no_annotations = HashMap::new();
+    let annotations = spec.annotations().as_ref().unwrap_or(&no_annotations);
+    let annotation = |name: &str| annotations.get(name).cloned();
+    let mount_label = linux.mount_label().as_deref();
+    let mount_label = mount_label::decide(mount_label, annotation, facts, id, &mut degradations)?;
     let mut context = Context {
         container: id,
         bundle_dir: &bundle.dir,
@@ -181,9 +216,10 @@ pub fn decide(bundle: &Bundle, facts: &Facts, request: &Request) -> Result<Plan,
         own_cgroup: false,
         cgroup_owner: None,
         degrade: &request.degrade,
+        mount_label: mount_label.as_ref(),
+        network: &network,
+        state: &request.state,
     };
-    let no_annotations = HashMap::new();
-    let annotations = spec.annotations().as_ref().unwrap_or(&no_annotations);
     let bounding = mask_of(spec_process);
     let cgroups =
         cgroup::decide(&linux, annotations, &context, request.manager, bounding, &mut degradations)?;
@@ -206,6 +242,8 @@ pub fn decide(bundle: &Bundle, facts: &Facts, request: &Request) -> Result<Plan,
     if !request.no_new_keyring {
         steps.push(process::keyring(id)?);
     }
+    let inherited = inherited::decide(&linux, id)?;
+    steps.extend(inherited.steps());
     steps.extend(rootfs::steps(spec, &linux, &context, console, request.no_pivot, &mut degradations)?);
     let process_request = process::Request {
         container: id,
@@ -213,7 +251,7 @@ pub fn decide(bundle: &Bundle, facts: &Facts, request: &Request) -> Result<Plan,
         listen_fds: request.listen_fds,
         degrade: &request.degrade,
         listen_names: request.listen_names.as_deref(),
-        keep_groups: process::keeps_groups(|name| annotations.get(name).cloned()),
+        keep_groups: process::keeps_groups(annotation),
         init: namespaces.is_new(nix::sched::CloneFlags::CLONE_NEWPID),
     };
     let process = process::decide(spec_process, &idmap, facts, process_request, &mut degradations)?;
@@ -224,6 +262,8 @@ pub fn decide(bundle: &Bundle, facts: &Facts, request: &Request) -> Result<Plan,
         None => None,
     };
     let oom_score_adj = spec_process.oom_score_adj().map(|wanted| oom(wanted, facts, &mut degradations));
+    // For what joins later; said now, while the configuration is looked at.
+    affinity::decide(spec_process, None, id)?;
     let guard_binary = process.guards_binary(&idmap, facts);
     Ok(Plan {
         id: id.to_string(),
@@ -232,6 +272,7 @@ pub fn decide(bundle: &Bundle, facts: &Facts, request: &Request) -> Result<Plan,
         steps,
         process,
         spec_process: spec_process.clone(),
+        inherited,
         seccomp,
         guard_binary,
         launch_reaches_more: facts.privileged() && namespaces.is_new(nix::sched::CloneFlags::CLONE_NEWUSER),
@@ -239,6 +280,7 @@ pub fn decide(bundle: &Bundle, facts: &Facts, request: &Request) -> Result<Plan,
         namespaces,
         idmap,
         cgroup: own_cgroup,
+        network,
         degradations,
         remarks: cgroups.remarks,
     })
@@ -268,9 +310,6 @@ fn refuse_unsupported(linux: &oci_spec::runtime::Linux, act: &impl Fn() -> Strin
     let asked = [
         ("netDevices", linux.net_devices().as_ref().is_some_and(|d| !d.is_empty())),
         ("intelRdt", linux.intel_rdt().is_some()),
-        ("memoryPolicy", linux.memory_policy().is_some()),
-        ("personality", linux.personality().is_some()),
-        ("mountLabel", linux.mount_label().as_ref().is_some_and(|l| !l.is_empty())),
     ];
     match asked.iter().find(|(_, asked)| *asked) {
         Some((name, _)) => {

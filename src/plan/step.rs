@@ -4,9 +4,11 @@
 //! carries its alternative and the price of it; the errno decides, not a guess beforehand.
 
 use super::degrade::Degradation;
+use super::inherited::MemoryPolicy;
 use crate::sys::mount::Attr;
 use nix::libc;
 use std::ffi::CString;
+use std::path::PathBuf;
 
 /// An operation and what to do instead.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,12 +26,17 @@ pub struct Fallback {
     pub cost: Degradation,
 }
 
-/// The kernel, or an outer security policy, does not let us do it this way.
-pub const REFUSED: &[i32] = &[libc::EPERM, libc::EACCES, libc::EBUSY, libc::EINVAL];
+/// The kernel, or an outer security policy, does not let us do it this way. `EINVAL` is not among them: it says that
+/// an option is wrong.
+pub const REFUSED: &[i32] = &[libc::EPERM, libc::EACCES, libc::EBUSY];
 /// There is no key to be had: the quota is used up, or keys are off limits.
 pub const NO_KEY: &[i32] = &[libc::EDQUOT, libc::ENOSYS, libc::EPERM, libc::EACCES, libc::ENOMEM];
-/// The file system does not exist here.
-pub const ABSENT: &[i32] = &[libc::ENODEV, libc::EPERM, libc::ENOSYS];
+/// The file system does not exist here, or not for us.
+pub const ABSENT: &[i32] = &[libc::ENODEV, libc::EPERM];
+/// The image has no such file, and it cannot be made: the root is on a read-only file system or another user's, or something
+/// else is in its place.
+pub const NO_PLACE: &[i32] =
+    &[libc::EROFS, libc::EACCES, libc::EPERM, libc::ELOOP, libc::ENOTDIR, libc::EISDIR, libc::EOVERFLOW];
 
 impl From<Op> for Step {
     fn from(op: Op) -> Step {
@@ -86,6 +93,8 @@ pub enum Op {
     /// Hides a path: a directory behind an empty read-only tmpfs, a file behind /dev/null.
     Mask {
         at: CString,
+        /// An option of the tmpfs, for its SELinux label.
+        label: Option<(CString, CString)>,
     },
     /// Makes a path read-only, with all that is mounted beneath it.
     ReadOnly {
@@ -112,10 +121,16 @@ pub enum Op {
         uid: u32,
         files: Vec<CString>,
     },
+    /// Enters an execution domain (personality(2)).
+    Personality(u32),
+    /// Says from which nodes memory is taken.
+    MemoryPolicy(MemoryPolicy),
     /// Joins a new session keyring, so that the caller's keys stay the caller's.
     Keyring(CString),
     /// Brings the loopback interface of a new network namespace up.
     Loopback,
+    /// Lends launch the network namespace, so that its helper can connect it, and the user namespace that it belongs to.
+    LendNetwork,
     /// Does nothing: the other means is to go without.
     Nothing,
     /// Sets a namespaced kernel parameter; `at` is the path below /proc/sys.
@@ -146,6 +161,8 @@ pub struct Filesystem {
     /// Options of the file system itself, with or without a value.
     pub options: Vec<(CString, Option<CString>)>,
     pub properties: Properties,
+    /// The SELinux label of its root, where it takes none as an option.
+    pub label: Option<CString>,
     /// Copy what the root file system holds there into the new file system.
     pub copy_up: bool,
     /// The mount point must be exactly there, not behind a link: proc and sysfs.
@@ -163,6 +180,27 @@ pub struct Bind {
     pub properties: Properties,
     /// crun's `src-nofollow`: show the link itself.
     pub nofollow: bool,
+    /// Other ids for what is shown.
+    pub ids: Option<Ids>,
+}
+
+/// What becomes of the ids of a mount's files (mount_setattr(2), `MOUNT_ATTR_IDMAP`).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ids {
+    pub maps: IdMaps,
+    /// For what is mounted beneath as well.
+    pub recursive: bool,
+    /// Launch has the right to do it, or at least more of it than init.
+    pub by_launch: bool,
+}
+
+/// Where the maps of an idmapped mount come from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum IdMaps {
+    /// Lines as uid_map and gid_map take them, for who writes them.
+    Lines { uids: String, gids: String },
+    /// The user namespace behind this file.
+    Of(PathBuf),
 }
 
 /// The properties of a mount.
@@ -203,16 +241,19 @@ impl Op {
                 format!("make device {} ({}:{})", text(at), device.major, device.minor)
             }
             Op::Symlink { at, .. } => format!("make link {}", text(at)),
-            Op::Mask { at } => format!("mask {}", text(at)),
+            Op::Mask { at, .. } => format!("mask {}", text(at)),
             Op::ReadOnly { at } => format!("make {} read-only", text(at)),
             Op::Directory { at } => format!("make directory {}", text(at)),
             Op::Console { .. } => "allocate the terminal".into(),
             Op::AwaitHooks => "wait for the createRuntime hooks".into(),
             Op::Hook(n) => format!("run createContainer hook #{n}"),
-            Op::Affinity(_) => "set the affinity to processors".into(),
+            Op::Affinity(cpus) => format!("keep to processors {cpus:?}"),
             Op::OwnCgroup { uid, .. } => format!("give the cgroup to uid {uid}"),
+            Op::Personality(persona) => format!("set personality {persona:#x}"),
+            Op::MemoryPolicy(_) => "set the memory policy".into(),
             Op::Keyring(name) => format!("join session keyring {}", text(name)),
             Op::Loopback => "bring the loopback interface up".into(),
+            Op::LendNetwork => "lend the network namespace".into(),
             Op::Nothing => "do nothing".into(),
             Op::Sysctl { at, .. } => format!("set sysctl {}", text(at).replace('/', ".")),
             Op::Hostname(name) => format!("set hostname {}", text(name)),

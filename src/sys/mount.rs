@@ -19,7 +19,7 @@ pub struct Attr {
     pub set: u64,
     pub clear: u64,
     pub propagation: u64,
-    /// For idmapped mounts, which are not made yet.
+    /// The user namespace of `ATTR_IDMAP`.
     pub userns_fd: u64,
 }
 
@@ -33,6 +33,7 @@ pub const ATTR_NOATIME: u64 = 0x10;
 pub const ATTR_STRICTATIME: u64 = 0x20;
 pub const ATTR_NODIRATIME: u64 = 0x80;
 pub const ATTR_NOSYMFOLLOW: u64 = 0x20_0000;
+const ATTR_IDMAP: u64 = 0x10_0000;
 
 impl Attr {
     /// Whether mount_setattr would have nothing to do.
@@ -186,6 +187,17 @@ pub fn set_attr(mount: BorrowedFd<'_>, attr: &Attr, recursive: bool) -> Result<(
     Ok(())
 }
 
+/// Has a detached mount, and all mounts beneath it if `recursive`, show the ids of its files through the maps of
+/// a user namespace: an id on disk is taken for one inside of it.
+///
+/// # Errors
+/// `EPERM` for who is not root in the user namespace that the file system was mounted in, and for a mount that
+/// has other ids already; `EINVAL` for a file system that cannot do it.
+pub fn set_idmap(mount: BorrowedFd<'_>, namespace: BorrowedFd<'_>, recursive: bool) -> Result<()> {
+    let attr = Attr { set: ATTR_IDMAP, userns_fd: namespace.as_raw_fd() as u64, ..Attr::default() };
+    set_attr(mount, &attr, recursive)
+}
+
 /// mount(2), for what the newer calls cannot say: options of more than 255 bytes, and superblock flags
 /// that have no option of their own.
 ///
@@ -245,7 +257,9 @@ pub fn magic(fd: BorrowedFd<'_>) -> Result<i64> {
         check(libc::fstatfs(fd.as_raw_fd(), buf.as_mut_ptr()))?;
         buf.assume_init()
     };
-    Ok(buf.f_type)
+    // Its type differs between C libraries, its value does not.
+    #[allow(clippy::unnecessary_cast)]
+    Ok(buf.f_type as i64)
 }
 
 /// The `ST_*` mount flags of the mount that a descriptor lives on (statfs(2), `f_flags`).

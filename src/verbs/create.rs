@@ -7,6 +7,7 @@ use crate::host::{self, Needs};
 use crate::init::StateText;
 use crate::launch::cgroup::{self, Home};
 use crate::launch::console::{self, Console};
+use crate::launch::network;
 use crate::launch::notify;
 use crate::launch::pidfd::{self, Receiver};
 use crate::launch::seccomp::{Agent, Listener};
@@ -46,6 +47,8 @@ pub struct Template {
     /// The container is kept to these processors by its affinity.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub affinity: Option<Vec<u16>>,
+    #[serde(default)]
+    pub inherited: plan::inherited::Inherited,
     /// The agent of a notifying filter.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub listener: Option<Listener>,
@@ -171,11 +174,12 @@ pub fn make(store: &Store, flags: &Create, manner: &Manner) -> Result<Made, Fail
     }
     let needs = Needs {
         cgroups: manner.cgroups != Some(Manager::Disabled),
+        network: plan::network::needs(&bundle.spec, flags.network.as_ref(), &flags.publish),
         ..plan::needs(&bundle.spec, geteuid().as_raw(), getegid().as_raw())
     };
     let mut facts = host::read(needs).act(|| "cannot read facts of the host")?;
     facts.devices = host::devices::elsewhere(&plan::wanted_devices(&bundle.spec));
-    let request = request(flags, manner);
+    let request = request(store, flags, manner);
     let mut plan = plan::decide(&bundle, &facts, &request)?;
     bundle.remarks.iter().chain(&plan.remarks).for_each(|remark| warn(remark));
     let owner = check_rootfs(&plan.rootfs, id)?;
@@ -199,6 +203,7 @@ pub fn make(store: &Store, flags: &Create, manner: &Manner) -> Result<Made, Fail
     if supervised {
         claim.entry()?.make_notify_directory()?;
     }
+    prepare_network(&plan, claim.entry()?)?;
     let mut record = record(&bundle, &plan)?;
     let supplies = supplies(claim.entry()?, &plan, &record, filter, manner)?;
     let launched = bring_up(&plan, &supplies, &console, receiver.as_ref(), &mut record, claim.entry()?)
@@ -269,12 +274,25 @@ fn bring_up(
         receiver.send(launch.child()?, &plan.id)?;
     }
     record.cgroup = home.record().cloned();
+    record.network = launch.found().network.as_ref().map(|network| network.recorded);
     let gone =
         || Failure::new(format!("cannot start container {}", plan.id), "init died before it was recorded");
     record.start_time = status::stat(record.pid).ok_or_else(gone)?.start_time;
     let spare = save_template(plan, record, supplies.filter.as_ref(), entry);
     spare.and_then(|()| entry.save(record))?;
     Ok((launch, home, master))
+}
+
+/// What the network needs before anything is started: its ports free, and the files by which names are found.
+fn prepare_network(plan: &Plan, entry: &Entry) -> Result<(), Failure> {
+    if let Some(helper) = &plan.network.helper {
+        network::check_free(helper, &plan.id)?;
+    }
+    let owner = plan.launch_reaches_more.then(|| plan.idmap.outside(0)).flatten();
+    plan.network
+        .shown
+        .iter()
+        .try_for_each(|file| entry.write_shown(file.name, file.contents.as_bytes(), owner))
 }
 
 /// Writes down what is to be removed if nobody gets to writing the record.
@@ -291,7 +309,7 @@ pub fn clean_up(plan: &Plan, record: &Record) {
     hooks::run_poststop(&plan.hooks.poststop, &state, &plan.id, warn);
 }
 
-fn request(flags: &Create, manner: &Manner) -> plan::Request {
+fn request(store: &Store, flags: &Create, manner: &Manner) -> plan::Request {
     let (listen_fds, listen_names) = listen_fds();
     plan::Request {
         id: flags.id.clone(),
@@ -302,6 +320,9 @@ fn request(flags: &Create, manner: &Manner) -> plan::Request {
         listen_names,
         degrade: manner.degrade.clone(),
         manager: manner.cgroups,
+        network: flags.network.clone(),
+        publish: flags.publish.clone(),
+        state: store.place(&flags.id),
     }
 }
 
@@ -381,6 +402,7 @@ fn record(bundle: &Bundle, plan: &Plan) -> Result<Record, Failure> {
         degraded: plan.degradations.clone(),
         hooks: plan.hooks.clone(),
         cgroup: None,
+        network: None,
     })
 }
 
@@ -407,6 +429,7 @@ fn supplies(
         init_lock,
         signals: manner.signals,
         proc: launch::open_proc()?,
+        state: entry.path().to_path_buf(),
     })
 }
 
@@ -459,6 +482,7 @@ fn save_template(
             Op::Affinity(cpus) => Some(cpus.clone()),
             _ => None,
         }),
+        inherited: plan.inherited.clone(),
         filtered: filter.is_some(),
         listener: listener(plan),
     };

@@ -66,6 +66,7 @@ pub fn exec(store: &Store, flags: &Exec, degrade: &Policy) -> Result<u8, Failure
         agent: agent.as_ref(),
         signals: before,
         oom_score_adj: plan.oom_score_adj,
+        processors: plan.processors.as_deref(),
         cgroup: entrance.as_ref(),
     };
     let mut joined = join::join(&joining)?;
@@ -174,12 +175,7 @@ fn wanted(flags: &Exec, configured: &oci::Process) -> Result<oci::Process, Failu
             let (process, remarks) = bundle::parse_process(&text)
                 .map_err(|cause| Failure::new(act(), format!("{}: {cause}", path.display())))?;
             remarks.iter().for_each(|remark| warn(remark));
-            // As runc: what the file does not say about capabilities, the configuration does.
-            let mut process: oci::Process = process;
-            if process.capabilities().is_none() {
-                process.set_capabilities(configured.capabilities().clone());
-            }
-            process
+            complete(process, configured)
         }
         None => from_flags(flags, configured)?,
     };
@@ -188,6 +184,23 @@ fn wanted(flags: &Exec, configured: &oci::Process) -> Result<oci::Process, Failu
     }
     bundle::check_process(&process).map_err(|cause| Failure::new(act(), cause))?;
     Ok(process)
+}
+
+/// As runc: what the file does not say about capabilities and scheduling, the configuration does.
+fn complete(mut process: oci::Process, configured: &oci::Process) -> oci::Process {
+    if process.capabilities().is_none() {
+        process.set_capabilities(configured.capabilities().clone());
+    }
+    if process.scheduler().is_none() {
+        process.set_scheduler(configured.scheduler().clone());
+    }
+    if process.io_priority().is_none() {
+        process.set_io_priority(*configured.io_priority());
+    }
+    if process.exec_cpu_affinity().is_none() {
+        process.set_exec_cpu_affinity(configured.exec_cpu_affinity().clone());
+    }
+    process
 }
 
 fn from_flags(flags: &Exec, configured: &oci::Process) -> Result<oci::Process, Failure> {
@@ -289,7 +302,10 @@ fn decide(
         init: false,
         degrade,
     };
-    let before =
-        joining::Before { new_keyring: !template.no_new_keyring, affinity: template.affinity.as_deref() };
+    let before = joining::Before {
+        new_keyring: !template.no_new_keyring,
+        affinity: template.affinity.as_deref(),
+        inherited: &template.inherited,
+    };
     joining::decide(wanted, &idmap, &facts, request, before)
 }

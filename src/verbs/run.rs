@@ -5,8 +5,8 @@ use super::{start, warn};
 use crate::cli::Run;
 use crate::launch::cgroup::dissolve;
 use crate::launch::foreground::{self, Signals};
-use crate::launch::hooks;
 use crate::launch::notify::Notify;
+use crate::launch::{hooks, network};
 use crate::plan::cgroup::Manager;
 use crate::plan::degrade::Policy;
 use crate::report::{Act, Failure};
@@ -68,6 +68,9 @@ fn end(entry: Option<Entry>, record: &Record, keep: bool) {
         Err(failure) => return warn(&failure.to_string()),
     }
     let state = record.oci(Status::Stopped, 0).to_string();
+    if let Some(Err(failure)) = record.network.as_ref().map(|network| network::stop(network, &record.id)) {
+        warn(&failure.to_string());
+    }
     if let Some(Err(failure)) = record.cgroup.as_ref().map(|cgroup| dissolve(cgroup, &record.id)) {
         warn(&failure.to_string());
     }

@@ -36,6 +36,42 @@ fn the_everyday_commands_of_the_readme_work_in_their_order() {
 }
 
 #[test]
+fn the_files_of_subordinate_ids_are_seen_to_as_the_readme_shows() {
+    bryo_only!("the commands are spelled bryo");
+    plain_user_only!("all ids are root's");
+    let lab = Lab::new();
+    let srv = lab.dir.join("rootfs/srv");
+    std::fs::create_dir_all(srv.join("closed")).unwrap();
+    lab.call(["unshare", "chown", "-R", "5:5"]).args([&srv]).done().ok();
+    let (mut shown, mut real) = (Vec::new(), Vec::new());
+    for line in block("$ bryo unshare") {
+        match line.strip_prefix("$ bryo ") {
+            Some(args) => {
+                let ran = lab.call(args.split_whitespace()).cwd(&lab.dir).done().ok();
+                real.extend(ran.stdout.lines().map(ids_aside));
+                let owner = std::fs::metadata(&srv).map(|meta| std::os::unix::fs::MetadataExt::uid(&meta));
+                match args.split(' ').next() {
+                    Some("remove-tree") => assert!(owner.is_err() && !lab.dir.join("rootfs").exists()),
+                    _ => {
+                        assert_eq!(owner.unwrap() == nix::unistd::geteuid().as_raw(), args.contains("chown"))
+                    }
+                }
+            }
+            None => shown.push(ids_aside(line)),
+        }
+    }
+    assert_eq!(shown, real);
+    assert_eq!(shown.len(), 2);
+}
+
+/// A line of a map without the id outside, which is the reader's own.
+fn ids_aside(line: &str) -> Vec<String> {
+    let mut fields: Vec<_> = line.split_whitespace().map(str::to_owned).collect();
+    fields.remove(1);
+    fields
+}
+
+#[test]
 fn the_refusal_that_the_readme_shows_is_the_real_one() {
     bryo_only!("the words are bryo's");
     plain_user_only!("all ids are root's");
