@@ -63,6 +63,7 @@ pub enum Verb {
     Resume {
         id: String,
     },
+    Bundle(Box<Bundle>),
     Events {
         id: String,
         /// As it was typed: a Go duration.
@@ -133,6 +134,22 @@ pub struct Exec {
     pub ignore_paused: bool,
 }
 
+/// `bundle`.
+#[derive(Debug, Clone, Default)]
+pub struct Bundle {
+    /// SRC, as it was typed.
+    pub from: String,
+    pub dir: PathBuf,
+    /// In the place of the image's own.
+    pub command: Vec<String>,
+    pub flat: bool,
+    pub tty: bool,
+    /// `--store`, else $BRYO_STORE.
+    pub store: Option<PathBuf>,
+    /// Remove unused layers, and make no bundle.
+    pub prune: bool,
+}
+
 /// `update`: what was typed, as it was typed.
 #[derive(Debug, Clone, Default)]
 pub struct Update {
@@ -166,7 +183,8 @@ pub enum Call {
 }
 
 /// The words that are verbs.
-pub const VERBS: [&str; 17] = [
+pub const VERBS: [&str; 18] = [
+    "bundle",
     "create",
     "delete",
     "events",
@@ -241,7 +259,8 @@ fn command(called: impl Fn(&str) -> bool) -> Command {
                 .action(ArgAction::SetTrue),
         ]);
     type Definition = (&'static str, &'static str, fn(Command) -> Command);
-    let verbs: [Definition; 17] = [
+    let verbs: [Definition; 18] = [
+        ("bundle", "make a bundle from an image, a root file system or this machine's own system", bundle),
         ("create", "create a container", create),
         ("delete", "delete any resources held by the container", delete),
         (
@@ -273,6 +292,38 @@ fn command(called: impl Fn(&str) -> bool) -> Command {
         command.subcommand(Command::new(name).about("not supported yet").hide(true).arg(any))
     })
 }
+
+fn bundle(command: Command) -> Command {
+    command
+        .args([
+            option("from", "oci:PATH[:REF], docker-archive:FILE[:REF], a tar of a root file system (- for standard input), a directory, or host")
+                .value_name("SRC")
+                .allow_hyphen_values(true)
+                .required_unless_present("prune"),
+            flag("flat", "unpack everything into DIR/rootfs, for any runtime, and not into the store"),
+            flag("tty", "give the container a terminal").short('t'),
+            path("store", "the store of layers that bundles share"),
+            flag("prune", "remove the layers that no bundle uses from the store, and make no bundle")
+                .conflicts_with_all(["from", "flat", "tty", "dir", "command"]),
+            Arg::new("dir")
+                .value_name("DIR")
+                .help("the bundle; it must be empty, or not exist")
+                .value_parser(clap::value_parser!(PathBuf))
+                .required_unless_present("prune"),
+            Arg::new("command")
+                .value_name("command")
+                .help("what to run in the place of the image's Cmd")
+                .num_args(0..)
+                .last(true),
+        ])
+        .after_help(BUNDLE_HELP)
+}
+
+const BUNDLE_HELP: &str = "\
+PATH and REF may have colons: PATH ends at the first colon before which there is something on the disk. REF is a name
+in the layout or archive, or a digest; without it there has to be one image for this machine. A file that is called
+host, - or like a prefix is named with ./ before it. A terminal is given only with --tty, since most images are of
+servers, and `bryo run -d` has none.";
 
 fn create(command: Command) -> Command {
     command.args([
@@ -545,6 +596,7 @@ fn verb(name: &str, m: &ArgMatches) -> Verb {
             interval: text(m, "interval").unwrap_or_default(),
             stats: m.get_flag("stats"),
         },
+        "bundle" => Verb::Bundle(Box::new(bundle_of(m))),
         "update" => Verb::Update(Box::new(update_of(m))),
         other => Verb::Unsupported(UNSUPPORTED.into_iter().find(|name| *name == other).unwrap_or("help")),
     }
@@ -564,6 +616,19 @@ fn create_of(m: &ArgMatches) -> Create {
         publish: m.get_many("publish").into_iter().flatten().copied().collect(),
         ephemeral: m.get_flag("ephemeral"),
         overlay: m.get_one("overlay").cloned(),
+    }
+}
+
+fn bundle_of(m: &ArgMatches) -> Bundle {
+    let store = m.get_one::<PathBuf>("store").cloned();
+    Bundle {
+        from: text(m, "from").unwrap_or_default(),
+        dir: m.get_one("dir").cloned().unwrap_or_default(),
+        command: texts(m, "command"),
+        flat: m.get_flag("flat"),
+        tty: m.get_flag("tty"),
+        store: store.or_else(|| std::env::var_os("BRYO_STORE").map(PathBuf::from)),
+        prune: m.get_flag("prune"),
     }
 }
 

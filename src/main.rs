@@ -8,6 +8,7 @@
 //!               +- plan            what will be done   (pure: no I/O, no clock, no environment)
 //!               +- launch <-> init do it               (parent <-> child, talking by `sync`)
 //!               +- state           what happened       (the record and its degradations)
+//! image = what a bundle is made from: images, archives, directories; and the store of their layers
 //! cgroup = what is done to a cgroup that exists, and systemd, which makes some; dbus = how systemd is spoken to
 //! sys = the system calls, and the only `unsafe`, below everything
 //! ```
@@ -23,7 +24,6 @@ mod cli;
 mod dbus;
 mod features;
 mod host;
-#[cfg_attr(not(test), allow(dead_code))] // until a verb calls it
 mod image;
 mod init;
 mod launch;

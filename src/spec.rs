@@ -1,12 +1,13 @@
 //! The config.json that `bryo spec` writes: what runc's does, and a seccomp profile.
 //!
 //! The structs are here for the order of the keys, which is the order of the runtime specification:
-//! the file is read and edited by people.
+//! the file is read and edited by people. `bundle` begins with the same file, and changes what an image says.
 
 use crate::bundle::OCI_VERSION;
 use crate::host::idmap::IdRange;
 use crate::plan::idmap;
 use serde::Serialize;
+use std::collections::BTreeMap;
 
 /// Whose ids the container runs with.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,16 +23,26 @@ pub enum SpecKind {
 /// The file, as text. `cgroup2`: the host has the unified cgroup hierarchy, and with it the
 /// container gets a cgroup namespace.
 pub fn text(kind: &SpecKind, cgroup2: bool) -> serde_json::Result<String> {
-    let mut text = Vec::new();
-    let tabs = serde_json::ser::PrettyFormatter::with_indent(b"\t");
-    let mut serializer = serde_json::Serializer::with_formatter(&mut text, tabs);
-    default_spec(kind, cgroup2).serialize(&mut serializer)?;
-    text.push(b'\n');
-    String::from_utf8(text).map_err(serde::ser::Error::custom)
+    default_spec(kind, cgroup2).text()
+}
+
+impl Spec {
+    /// The file, as text.
+    ///
+    /// # Errors
+    /// None that is known.
+    pub fn text(&self) -> serde_json::Result<String> {
+        let mut text = Vec::new();
+        let tabs = serde_json::ser::PrettyFormatter::with_indent(b"\t");
+        let mut serializer = serde_json::Serializer::with_formatter(&mut text, tabs);
+        self.serialize(&mut serializer)?;
+        text.push(b'\n');
+        String::from_utf8(text).map_err(serde::ser::Error::custom)
+    }
 }
 
 /// The same, as data.
-pub fn default_spec(kind: &SpecKind, cgroup2: bool) -> impl Serialize {
+pub fn default_spec(kind: &SpecKind, cgroup2: bool) -> Spec {
     let (uid_mappings, gid_mappings) = match kind {
         SpecKind::Root => (Vec::new(), Vec::new()),
         SpecKind::Rootless { uid, gid } => (mappings(*uid, &[]), mappings(*gid, &[])),
@@ -43,21 +54,18 @@ pub fn default_spec(kind: &SpecKind, cgroup2: bool) -> impl Serialize {
         oci_version: OCI_VERSION,
         process: Process {
             terminal: true,
-            user: User { uid: 0, gid: 0 },
-            args: ["sh"],
-            env: ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "TERM=xterm"],
-            cwd: "/",
-            capabilities: Capabilities {
-                bounding: CAPABILITIES,
-                effective: CAPABILITIES,
-                permitted: CAPABILITIES,
-            },
-            rlimits: [Rlimit { resource: "RLIMIT_NOFILE", hard: 1024, soft: 1024 }],
+            user: User { uid: 0, gid: 0, additional_gids: Vec::new() },
+            args: vec!["sh".into()],
+            env: vec![PATH.into(), TERM.into()],
+            cwd: "/".into(),
+            capabilities: Capabilities::all(&CAPABILITIES),
+            rlimits: vec![Rlimit { resource: "RLIMIT_NOFILE", hard: 1024, soft: 1024 }],
             no_new_privileges: true,
         },
         root: Root { path: "rootfs", readonly: true },
         hostname: "bryo",
         mounts: mounts(rootless, &gid_mappings),
+        annotations: BTreeMap::new(),
         linux: Linux {
             // without root there is no delegation to count on, and no device to decide about
             resources: (!rootless)
@@ -82,6 +90,12 @@ pub fn default_spec(kind: &SpecKind, cgroup2: bool) -> impl Serialize {
         },
     }
 }
+
+/// The search path where nobody says another.
+pub const PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// The kind of terminal, where there is one.
+pub const TERM: &str = "TERM=xterm";
 
 const CAPABILITIES: [&str; 3] = ["CAP_AUDIT_WRITE", "CAP_KILL", "CAP_NET_BIND_SERVICE"];
 
@@ -138,45 +152,60 @@ fn mappings(own: u32, subordinate: &[IdRange]) -> Vec<Mapping> {
     idmap::stack(own, subordinate).into_iter().map(mapping).collect()
 }
 
+/// A config.json.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Spec {
+pub struct Spec {
     oci_version: &'static str,
-    process: Process,
-    root: Root,
+    pub process: Process,
+    pub root: Root,
     hostname: &'static str,
     mounts: Vec<Mount>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub annotations: BTreeMap<String, String>,
     linux: Linux,
 }
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Process {
-    terminal: bool,
-    user: User,
-    args: [&'static str; 1],
-    env: [&'static str; 2],
-    cwd: &'static str,
-    capabilities: Capabilities,
-    rlimits: [Rlimit; 1],
-    no_new_privileges: bool,
+pub struct Process {
+    pub terminal: bool,
+    pub user: User,
+    pub args: Vec<String>,
+    pub env: Vec<String>,
+    pub cwd: String,
+    pub capabilities: Capabilities,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub rlimits: Vec<Rlimit>,
+    pub no_new_privileges: bool,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct User {
+    pub uid: u32,
+    pub gid: u32,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub additional_gids: Vec<u32>,
 }
 
 #[derive(Serialize)]
-struct User {
-    uid: u32,
-    gid: u32,
+pub struct Capabilities {
+    bounding: Vec<&'static str>,
+    effective: Vec<&'static str>,
+    permitted: Vec<&'static str>,
+}
+
+impl Capabilities {
+    /// The same in every set that root needs.
+    pub fn all(names: &[&'static str]) -> Capabilities {
+        let names = names.to_vec();
+        Capabilities { bounding: names.clone(), effective: names.clone(), permitted: names }
+    }
 }
 
 #[derive(Serialize)]
-struct Capabilities {
-    bounding: [&'static str; 3],
-    effective: [&'static str; 3],
-    permitted: [&'static str; 3],
-}
-
-#[derive(Serialize)]
-struct Rlimit {
+pub struct Rlimit {
     #[serde(rename = "type")]
     resource: &'static str,
     hard: u64,
@@ -184,9 +213,9 @@ struct Rlimit {
 }
 
 #[derive(Serialize)]
-struct Root {
-    path: &'static str,
-    readonly: bool,
+pub struct Root {
+    pub path: &'static str,
+    pub readonly: bool,
 }
 
 #[derive(Serialize)]

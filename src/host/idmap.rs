@@ -150,6 +150,24 @@ pub fn own() -> (Vec<IdRange>, Vec<IdRange>) {
     (read("/proc/self/uid_map"), read("/proc/self/gid_map"))
 }
 
+/// What the ids of our user namespace are outside of it, from 0 inside on: a file of lines `INSIDE OUTSIDE COUNT`.
+///
+/// # Errors
+/// Where /proc is not there.
+pub fn outside(map: &str) -> std::io::Result<Vec<IdRange>> {
+    std::fs::read_to_string(map).map(|text| parse_ranges_outside(&text))
+}
+
+fn parse_ranges_outside(text: &str) -> Vec<IdRange> {
+    let range = |line: &str| {
+        let mut fields = line.split_whitespace().skip(1);
+        let start = fields.next()?.parse().ok()?;
+        let count = fields.next()?.parse().ok()?;
+        Some(IdRange { start, count })
+    };
+    text.lines().filter_map(range).collect()
+}
+
 /// Whether /proc/self/setgroups says deny (user_namespaces(7)).
 pub fn setgroups_denied() -> bool {
     std::fs::read("/proc/self/setgroups").is_ok_and(|text| text.starts_with(b"deny"))

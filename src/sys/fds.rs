@@ -157,6 +157,10 @@ pub enum Lock {
     Try,
     /// With others, or not at all.
     TryShared,
+    /// Alone, once everybody else is done.
+    Wait,
+    /// With others, once nobody has it alone.
+    WaitShared,
     /// No more.
     Release,
 }
@@ -169,6 +173,8 @@ pub enum Lock {
 pub fn lock(fd: &OwnedFd, how: Lock) -> Result<()> {
     let operation = match how {
         Lock::Try => libc::LOCK_EX | libc::LOCK_NB,
+        Lock::Wait => libc::LOCK_EX,
+        Lock::WaitShared => libc::LOCK_SH,
         Lock::Release => libc::LOCK_UN,
         Lock::TryShared => libc::LOCK_SH | libc::LOCK_NB,
     };

@@ -28,6 +28,9 @@ pub enum Resolve {
     /// No link and no mount point may be crossed (`EXDEV`): for files of procfs that something could have
     /// been mounted over (CVE-2025-52881).
     SameMount,
+    /// No link may be followed, and nothing may lead out, not even to the root: for directories that somebody
+    /// else has filled.
+    Beneath,
 }
 
 #[repr(C)]
@@ -46,6 +49,7 @@ pub fn open(root: BorrowedFd<'_>, path: &CStr, flags: i32, resolve: Resolve) -> 
         Resolve::InRoot => RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS,
         Resolve::NoLinks => RESOLVE_IN_ROOT | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS,
         Resolve::SameMount => RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_XDEV,
+        Resolve::Beneath => RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS,
     };
     let how = OpenHow { flags: (flags | libc::O_CLOEXEC) as u64, mode: 0, resolve };
     // RESOLVE_IN_ROOT makes `..` safe by asking again when a rename raced with it; EAGAIN says so.

@@ -1,5 +1,6 @@
 //! The verbs, one file each, each told as a story.
 
+mod bundle;
 mod create;
 mod delete;
 mod events;
@@ -63,6 +64,7 @@ fn dispatch(global: &Global, verb: Verb) -> Result<u8, Failure> {
         })
     };
     match verb {
+        Verb::Bundle(flags) => bundle::bundle(&flags, &policy()?),
         Verb::Create(flags) => create::create(&store()?, &flags, policy()?, manager(global)),
         Verb::Run(flags) => run::run(&store()?, &flags, policy()?, manager(global)),
         Verb::Start { id } => start::start(&store()?, &id),

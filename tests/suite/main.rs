@@ -14,6 +14,7 @@ mod attributes;
 #[path = "../shared/runtime.rs"]
 mod runtime;
 
+mod bundle;
 mod cgroup;
 mod cli;
 mod console;
