@@ -101,7 +101,7 @@ impl Layout<'_> {
             let file = Watched::new(file, progress.clone());
             let input = Input { name: &layer.name, blob: layer.blob.clone(), diff_id: Some(diff_id), file };
             let Some(store) = self.store else {
-                self.into_bundle(input, &mut counts)?;
+                self.unpack_into_bundle(input, &mut counts)?;
                 continue;
             };
             layers.push(match store.begin(diff_id)? {
@@ -137,12 +137,12 @@ impl Layout<'_> {
                 let diff_id = self.unpack(input, &partial.tree()?, self.maps.layer(), &mut counts)?;
                 layers.push(store.complete(partial, &diff_id)?);
             }
-            None => self.into_bundle(input, &mut counts)?,
+            None => self.unpack_into_bundle(input, &mut counts)?,
         }
         Ok(Root { layers, config: None, degradations: counts.degradations() })
     }
 
-    fn into_bundle<R: Read>(&self, input: Input<'_, R>, counts: &mut Counts) -> Result<(), Failure> {
+    fn unpack_into_bundle<R: Read>(&self, input: Input<'_, R>, counts: &mut Counts) -> Result<(), Failure> {
         let rootfs = self.draft.rootfs();
         let tree = File::open(&rootfs).act(|| format!("cannot open {}", rootfs.display()))?;
         self.unpack(input, &tree.into(), Form::Flat, counts).map(drop)
