@@ -139,7 +139,7 @@ pub fn needs(spec: &Spec, euid: u32, egid: u32) -> Needs {
         oom_score_adj: process.is_some_and(|p| p.oom_score_adj().is_some()),
         hard_limits: process.is_some_and(needs_hard_limits),
         cgroups: true,
-        network: network::needs(spec, None, &[]),
+        network: network::is_annotated(spec),
     }
 }
 

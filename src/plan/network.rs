@@ -314,10 +314,11 @@ fn without_ipv6(
     Ok(())
 }
 
-/// Whether the facts of the network are worth reading.
-pub fn needs(spec: &Spec, mode: Option<&Mode>, publish: &[Publish]) -> bool {
-    let annotated = |name| spec.annotations().as_ref().is_some_and(|all| all.contains_key(name));
-    mode.is_some() || !publish.is_empty() || annotated(NETWORK) || annotated(PUBLISH)
+/// Whether the configuration asks for a network by its annotations.
+pub fn is_annotated(spec: &Spec) -> bool {
+    let annotated =
+        |all: &HashMap<String, String>| [NETWORK, PUBLISH].iter().any(|name| all.contains_key(*name));
+    spec.annotations().as_ref().is_some_and(annotated)
 }
 
 impl HelperKind {

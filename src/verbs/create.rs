@@ -181,10 +181,11 @@ pub fn make(store: &Store, flags: &Create, manner: &Manner) -> Result<Made, Fail
     if supervised {
         notify::announce(&mut bundle.spec, &store.place(id).join(Entry::NOTIFY))?;
     }
+    let by_bundle = plan::needs(&bundle.spec, geteuid().as_raw(), getegid().as_raw());
     let needs = Needs {
         cgroups: manner.cgroups != Some(Manager::Disabled),
-        network: plan::network::needs(&bundle.spec, flags.network.as_ref(), &flags.publish),
-        ..plan::needs(&bundle.spec, geteuid().as_raw(), getegid().as_raw())
+        network: by_bundle.network || flags.network.is_some() || !flags.publish.is_empty(),
+        ..by_bundle
     };
     let mut facts = host::read(needs).act(|| "cannot read facts of the host")?;
     facts.devices = host::devices::elsewhere(&plan::wanted_devices(&bundle.spec));
