@@ -102,8 +102,8 @@ fn record(key: &str, value: &[u8]) -> Vec<u8> {
 /// CAP_NET_RAW, permitted and effective, as setcap writes it.
 const CAPABILITY: (&str, &[u8]) = ("security.capability", b"\x01\0\0\x02\0\x20\0\0\0\0\0\0\0\0\0\0\0\0\0\0");
 
-/// Five layers with something of everything. Each describes the directories that it has something in, as those do
-/// that programs write.
+/// Five layers with something of everything. The third does not describe the directories that it has something in,
+/// and goes through links of the first.
 fn layers() -> Vec<Vec<u8>> {
     let dir = |name| Entry { name, ..DIR };
     let file = |name, content| Entry { name, content, ..FILE };
@@ -159,7 +159,9 @@ fn layers() -> Vec<Vec<u8>> {
         .add(file("becomes a directory/x", b"2"))
         .add(Entry { name: "becomes a link", target: "old", ..LINK });
     let third = Layer::default()
-        .add(dir("bin"))
+        .add(file("tmp/implied", b"3"))
+        .add(file("absolute/through links below", b"3"))
+        .without("lib/.wh.through a link")
         .add(Entry { name: "bin/box", content: b"another program", mode: 0o755, ..FILE })
         .add(Entry { name: "bin/again", target: "bin/box", ..HARD })
         .add(dir("app"))
@@ -240,13 +242,22 @@ fn five_layers_are_what_umoci_makes_of_them_flat_and_stacked() {
         "./mail|d|755|8:8|",
         "./absolute|l|777|7:8|",
         "./usr/lib/through both|",
+        "./usr/lib/through links below|",
+        "./tmp|d|1777|",
         "|4300000000.1234567890|",
     ] {
         assert!(theirs.contains(part), "no {part} in {theirs}");
     }
-    for gone in
-        ["./etc/passwd", "./old/gone", "./old/new|", "./app/deep", "./bin/su", ".wh.", "./becomes a file/x"]
-    {
+    for gone in [
+        "./etc/passwd",
+        "./old/gone",
+        "./old/new|",
+        "./app/deep",
+        "./usr/lib/through a link",
+        "./bin/su",
+        ".wh.",
+        "./becomes a file/x",
+    ] {
         assert!(!theirs.contains(gone), "{gone} in {theirs}");
     }
 
