@@ -197,12 +197,13 @@ plain_home() { getent passwd "$plain_user" | cut -d: -f6; }
 allow_userns() {
 	local file=/etc/apparmor.d/bryo-$1 profile
 	[ "$(cat /proc/sys/kernel/apparmor_restrict_unprivileged_userns 2>/dev/null)" = 1 ] || return 0
-	profile=$(apparmor_profile "$@")
+	profile=$(apparmor_profile "bryo-$1" "$2")
 	[ "$(cat "$file" 2>/dev/null)" != "$profile" ] || return 0
 	say "AppArmor keeps programs without a profile from using user namespaces here. For $2:"
 	root sh -c "printf '%s\n' \"\$1\" >$file && apparmor_parser --replace $file" sh "$profile"
 }
 
+# apparmor_profile NAME PATTERN: its text.
 apparmor_profile() {
-	printf '%s\n' 'abi <abi/4.0>,' "profile bryo-$1 \"$2\" flags=(unconfined) {" '  userns,' '}'
+	printf '%s\n' 'abi <abi/4.0>,' "profile $1 \"$2\" flags=(unconfined) {" '  userns,' '}'
 }

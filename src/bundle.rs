@@ -6,6 +6,7 @@
 //!
 //! - an unknown capability is a warning, not an error (the specification says so since 1.0);
 //! - `null` means absent, and `process.user` may be left out;
+//! - a list of processors may be empty, which is as good as absent;
 //! - `SCHED_FLAG_RESET_ON_FORK` and `SCHED_FLAG_DL_OVERRUN` have other spellings in the crate;
 //! - `pids` without a limit is no limit; the crate makes it 0, which means one process.
 
@@ -306,6 +307,9 @@ fn normalise_process(process: &mut Value, remarks: &mut Vec<String>) {
             });
         }
     }
+    if let Some(affinity) = process.get_mut("execCPUAffinity").and_then(Value::as_object_mut) {
+        affinity.retain(|_, list| list.as_str() != Some(""));
+    }
     let flags = process.get_mut("scheduler").and_then(|s| s.get_mut("flags"));
     for flag in flags.and_then(Value::as_array_mut).into_iter().flatten() {
         let spelling = match flag.as_str() {
@@ -512,6 +516,18 @@ mod tests {
         config["process"]["scheduler"] = serde_json::json!({"policy": "SCHED_DEADLINE",
             "flags": ["SCHED_FLAG_RESET_ON_FORK", "SCHED_FLAG_DL_OVERRUN", "SCHED_FLAG_RECLAIM"]});
         assert_eq!(verdict(&config), Ok(vec![]));
+    }
+
+    #[test]
+    fn an_empty_list_of_processors_is_none() {
+        let mut config = minimal();
+        config["process"]["execCPUAffinity"] = serde_json::json!({"initial": "0-3,7", "final": ""});
+        let (spec, _) = parse(config.to_string().as_bytes()).unwrap();
+        let affinity = spec.process().clone().unwrap().exec_cpu_affinity().clone().unwrap();
+        assert_eq!(affinity.initial().as_deref(), Some("0-3,7"));
+        assert_eq!(*affinity.cpu_affinity_final(), None);
+        config["process"]["execCPUAffinity"] = serde_json::json!({"initial": "0-"});
+        assert!(verdict(&config).is_err());
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! Only what was typed is turned into values here; nothing is decided. The definitions of a verb are built
 //! only when that verb is called.
 
+use crate::plan::network::{self, Mode, Publish};
 use clap::{Arg, ArgAction, ArgMatches, Command};
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -69,6 +70,9 @@ pub enum Verb {
         interval: String,
         stats: bool,
     },
+    RemoveTree {
+        paths: Vec<PathBuf>,
+    },
     Unshare {
         /// Empty for a shell.
         command: Vec<OsString>,
@@ -89,6 +93,12 @@ pub struct Create {
     pub no_pivot: bool,
     pub no_new_keyring: bool,
     pub preserve_fds: u32,
+    pub network: Option<Mode>,
+    pub publish: Vec<Publish>,
+    /// Changes to the root file system vanish.
+    pub ephemeral: bool,
+    /// Changes to the root file system are kept in this directory.
+    pub overlay: Option<PathBuf>,
 }
 
 /// `run`.
@@ -173,9 +183,25 @@ pub enum Call {
 }
 
 /// The words that are verbs.
-pub const VERBS: [&str; 17] = [
-    "bundle", "create", "delete", "events", "exec", "features", "kill", "list", "pause", "ps", "resume",
-    "run", "spec", "start", "state", "unshare", "update",
+pub const VERBS: [&str; 18] = [
+    "bundle",
+    "create",
+    "delete",
+    "events",
+    "exec",
+    "features",
+    "kill",
+    "list",
+    "pause",
+    "ps",
+    "remove-tree",
+    "resume",
+    "run",
+    "spec",
+    "start",
+    "state",
+    "unshare",
+    "update",
 ];
 
 const UNSUPPORTED: [&str; 2] = ["checkpoint", "restore"];
@@ -233,7 +259,7 @@ fn command(called: impl Fn(&str) -> bool) -> Command {
                 .action(ArgAction::SetTrue),
         ]);
     type Definition = (&'static str, &'static str, fn(Command) -> Command);
-    let verbs: [Definition; 17] = [
+    let verbs: [Definition; 18] = [
         ("bundle", "make a bundle from an image, a root file system or this machine's own system", bundle),
         ("create", "create a container", create),
         ("delete", "delete any resources held by the container", delete),
@@ -248,6 +274,7 @@ fn command(called: impl Fn(&str) -> bool) -> Command {
         ("list", "list the containers below the root directory", list),
         ("pause", "suspend all processes inside the container", |c| c.arg(id())),
         ("ps", "display the processes running inside a container", ps),
+        ("remove-tree", "remove directories that hold files of your subordinate ids", remove_tree),
         ("resume", "resume all processes that have been previously paused", |c| c.arg(id())),
         ("run", "create and run a container", run),
         ("spec", "create a new specification file", spec),
@@ -307,6 +334,21 @@ fn create(command: Command) -> Command {
         flag("no-pivot", "do not use pivot_root (for a root file system on a ramdisk)"),
         flag("no-new-keyring", "do not create a new session keyring"),
         number("preserve-fds", "pass N additional file descriptors to the container"),
+        option(
+            "network",
+            "connect it: auto, none, host, pasta, slirp4netns or ns:PATH (default: as config.json says)",
+        )
+        .value_parser(network::parse),
+        Arg::new("publish")
+            .long("publish")
+            .short('p')
+            .help("publish a port or a range: [IP:]HOST:CONTAINER[/udp]")
+            .value_name("value")
+            .value_parser(network::parse_publish)
+            .action(ArgAction::Append),
+        flag("ephemeral", "changes to the root file system vanish with the container"),
+        path("overlay", "changes to the root file system are kept in this directory, for the next run too")
+            .conflicts_with("ephemeral"),
         id(),
     ])
 }
@@ -352,6 +394,17 @@ fn ps(command: Command) -> Command {
             .trailing_var_arg(true)
             .allow_hyphen_values(true),
     ])
+}
+
+fn remove_tree(command: Command) -> Command {
+    command.arg(
+        Arg::new("path")
+            .help("a directory, or a file")
+            .value_name("path")
+            .num_args(1..)
+            .required(true)
+            .value_parser(clap::value_parser!(PathBuf)),
+    )
 }
 
 fn unshare(command: Command) -> Command {
@@ -460,8 +513,7 @@ fn user(text: &str) -> Result<(u32, Option<u32>), String> {
 ///
 /// # Errors
 /// One line that says what is wrong with it.
-pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Call, String> {
-    let args: Vec<OsString> = args.into_iter().collect();
+pub fn parse(args: &[OsString]) -> Result<Call, String> {
     // runc prints its version whatever else is missing, a verb included.
     let is_verb = |arg: &OsString| VERBS.iter().chain(&UNSUPPORTED).any(|verb| arg == verb);
     if args.iter().skip(1).take_while(|arg| !is_verb(arg)).any(|arg| arg == "--version" || arg == "-v") {
@@ -531,6 +583,9 @@ fn verb(name: &str, m: &ArgMatches) -> Verb {
             subids: m.get_flag("subids"),
         },
         "features" => Verb::Features,
+        "remove-tree" => {
+            Verb::RemoveTree { paths: m.get_many("path").into_iter().flatten().cloned().collect() }
+        }
         "unshare" => {
             Verb::Unshare { command: m.get_many("command").into_iter().flatten().cloned().collect() }
         }
@@ -557,6 +612,10 @@ fn create_of(m: &ArgMatches) -> Create {
         no_pivot: m.get_flag("no-pivot"),
         no_new_keyring: m.get_flag("no-new-keyring"),
         preserve_fds: m.get_one("preserve-fds").copied().unwrap_or(0),
+        network: m.get_one("network").cloned(),
+        publish: m.get_many("publish").into_iter().flatten().copied().collect(),
+        ephemeral: m.get_flag("ephemeral"),
+        overlay: m.get_one("overlay").cloned(),
     }
 }
 
@@ -636,7 +695,7 @@ mod tests {
     use super::*;
 
     fn call(line: &str) -> Result<Call, String> {
-        parse(line.split_whitespace().map(OsString::from))
+        parse(&line.split_whitespace().map(OsString::from).collect::<Vec<_>>())
     }
 
     fn parsed(line: &str) -> Verb {

@@ -35,13 +35,23 @@ mod state;
 mod sync;
 #[allow(unsafe_code)]
 mod sys;
+#[cfg(test)]
+mod testing;
 mod verbs;
 
+use std::ffi::OsString;
+
+/// musl's own allocator asks the kernel for each size of block, and half of what a short life costs is the first
+/// touch of a page.
+#[cfg(target_env = "musl")]
+#[global_allocator]
+static HEAP: dlmalloc::GlobalDlmalloc = dlmalloc::GlobalDlmalloc;
+
 /// The program, from its arguments to its exit code; called by [`sys`], which has the entry point.
-pub fn bryo() -> u8 {
-    match cli::parse(std::env::args_os()) {
+pub fn bryo(args: Vec<OsString>) -> u8 {
+    match cli::parse(&args) {
         Ok(cli::Call::Print(text)) => verbs::print(&text),
         Ok(cli::Call::Verb(global, verb)) => verbs::call(&global, verb),
-        Err(line) => verbs::misused(&line),
+        Err(line) => verbs::misused(&args, &line),
     }
 }

@@ -5,11 +5,17 @@
 //!        clone  ------------------------------>  waits, still dumpable
 //!        writes id maps
 //!        Mapped  ----------------------------->  makes its namespaces, runs the steps
-//!          <-----------------------  FellBack{step}*    (another means was used)
-//!          <-----------------------  Source{step}*      (init may not reach what it is to show)
+//!          <-----------------------  Namespace{kind}*    (only if a helper is to connect the network)
+//!        starts the network's helper
+//!          <-----------------------  FellBack{step, nth}*   (another means was used)
+//!          <-----------------------  Source{step, mount?}*   (out of init's reach, or its ids are)
+//!        the mount to show, or an errno -->
+//!          <-----------------------  Serve{step, user namespace}*   (a process has to serve its root)
 //!        a mount of it, or an errno -->
+//!          <-----------------------  Served*            (it is, and may take as long as it likes from here on)
+//!          <-----------------------  Copied{bytes}*     (how much had to be copied)
 //!          <-----------------------  Mounted            (only if hooks wait for it)
-//!        createRuntime hooks
+//!        waits for the helper, createRuntime hooks
 //!        Provisioned ------------------------->  createContainer hooks, pivot_root, identity
 //!          <-----------------------  Console(fd)?       (the pty master)
 //!          <-----------------------  Ready              (all that can fail early has not)
@@ -51,15 +57,24 @@ pub enum ToInit {
 /// From init to launch.
 #[derive(Debug)]
 pub enum FromInit {
-    /// The means of this step was replaced by its fallback.
-    FellBack { step: u16 },
+    /// The means of this step was replaced by this one of its fallbacks.
+    FellBack { step: u16, nth: u8 },
+    /// The root file system of this step has to be served by a process in our user namespace: asks for it, and
+    /// for a mount of what it serves.
+    Serve { step: u16, userns: OwnedFd },
+    /// It is served.
+    Served,
+    /// So much was copied, and so many files that we may not read were left out.
+    Copied { bytes: u64, left_out: u64 },
     /// All mounts are made; the createRuntime hooks may look at them.
     Mounted,
-    /// The source of this bind mount is out of init's reach: asks for a mount of it.
-    Source { step: u16 },
+    /// What this bind mount is to show is out of init's reach, or is to have ids that only launch may give it:
+    /// asks for a mount of the source, or for this one of it back.
+    Source { step: u16, tree: Option<OwnedFd> },
     /// The master of the container's terminal.
     Console(OwnedFd),
-    /// One namespace of those that were to be lent: its `CLONE_NEW*` bit and its file. `Ready` ends them.
+    /// One namespace of those that were to be lent: its `CLONE_NEW*` bit and its file. To an exec `Ready` ends them; launch,
+    /// which starts the helper of the network with them, gets the network namespace last.
     Namespace { kind: i32, file: OwnedFd },
     /// Ready to run the program.
     Ready,
@@ -85,6 +100,10 @@ pub enum Place {
     Isolate(Isolate),
     /// Step N of the plan.
     Step(u16),
+    /// The ids of what step N mounts.
+    Ids(u16),
+    /// The fallback M of step N.
+    Fallback(u16, u8),
     /// Becoming the process that the configuration describes.
     Process(Act),
     /// startContainer hook N.
@@ -143,8 +162,13 @@ numbered! {
         StartSocket = 16,
         Signals = 17,
         Stub = 18,
+        Scheduler = 19,
+        IoPriority = 20,
     }
 }
+
+/// The tags from here on are those of fallbacks.
+const FALLBACKS: u8 = 16;
 
 impl Place {
     fn encode(self) -> (u8, u16) {
@@ -152,10 +176,12 @@ impl Place {
             Place::Sync => (0, 0),
             Place::Isolate(what) => (1, what as u16),
             Place::Step(n) => (2, n),
+            Place::Fallback(n, nth) => (FALLBACKS.saturating_add(nth), n),
             Place::Process(act) => (3, act as u16),
             Place::StartHook(n) => (4, n),
             Place::Lookup => (5, 0),
             Place::Exec => (6, 0),
+            Place::Ids(n) => (7, n),
         }
     }
 
@@ -168,6 +194,8 @@ impl Place {
             4 => Place::StartHook(n),
             5 => Place::Lookup,
             6 => Place::Exec,
+            7 => Place::Ids(n),
+            FALLBACKS.. => Place::Fallback(n, tag - FALLBACKS),
             _ => return None,
         })
     }
@@ -265,13 +293,24 @@ impl Channel {
     /// `EPIPE` when launch is gone.
     pub fn report(&self, message: &FromInit) -> sys::Result<()> {
         match message {
-            FromInit::FellBack { step } => {
+            FromInit::FellBack { step, nth } => {
                 let [a, b] = step.to_le_bytes();
-                fds::send(self.as_fd(), &[1, a, b], None)
+                fds::send(self.as_fd(), &[1, a, b, *nth], None)
             }
-            FromInit::Source { step } => {
+            FromInit::Serve { step, userns } => {
                 let [a, b] = step.to_le_bytes();
-                fds::send(self.as_fd(), &[7, a, b], None)
+                fds::send(self.as_fd(), &[8, a, b], Some(userns.as_fd()))
+            }
+            FromInit::Served => fds::send(self.as_fd(), &[10], None),
+            FromInit::Copied { bytes, left_out } => {
+                let mut message = vec![9];
+                message.extend(bytes.to_le_bytes());
+                message.extend(left_out.to_le_bytes());
+                fds::send(self.as_fd(), &message, None)
+            }
+            FromInit::Source { step, tree } => {
+                let [a, b] = step.to_le_bytes();
+                fds::send(self.as_fd(), &[7, a, b], tree.as_ref().map(AsFd::as_fd))
             }
             FromInit::Mounted => fds::send(self.as_fd(), &[2], None),
             FromInit::Console(master) => fds::send(self.as_fd(), &[3], Some(master.as_fd())),
@@ -312,8 +351,15 @@ impl Channel {
 
 fn decode(bytes: &[u8], fd: Option<OwnedFd>) -> Option<FromInit> {
     match (bytes, fd) {
-        ([1, a, b], None) => Some(FromInit::FellBack { step: u16::from_le_bytes([*a, *b]) }),
-        ([7, a, b], None) => Some(FromInit::Source { step: u16::from_le_bytes([*a, *b]) }),
+        ([1, a, b, nth], None) => Some(FromInit::FellBack { step: u16::from_le_bytes([*a, *b]), nth: *nth }),
+        ([8, a, b], Some(userns)) => Some(FromInit::Serve { step: u16::from_le_bytes([*a, *b]), userns }),
+        ([10], None) => Some(FromInit::Served),
+        ([9, rest @ ..], None) => {
+            let (bytes, left_out) = rest.split_first_chunk::<8>()?;
+            let left_out = u64::from_le_bytes(left_out.try_into().ok()?);
+            Some(FromInit::Copied { bytes: u64::from_le_bytes(*bytes), left_out })
+        }
+        ([7, a, b], tree) => Some(FromInit::Source { step: u16::from_le_bytes([*a, *b]), tree }),
         ([2], None) => Some(FromInit::Mounted),
         ([3], Some(master)) => Some(FromInit::Console(master)),
         ([4], None) => Some(FromInit::Ready),
@@ -340,6 +386,8 @@ mod tests {
             Place::Sync,
             Place::Isolate(Isolate::Unshare),
             Place::Step(513),
+            Place::Ids(3),
+            Place::Fallback(513, 1),
             Place::Process(Act::Seccomp),
             Place::StartHook(2),
             Place::Lookup,
@@ -395,8 +443,11 @@ mod tests {
     #[test]
     fn a_mount_is_lent_or_the_reason_why_not() {
         let (launch, init) = pair().unwrap();
-        init.report(&FromInit::Source { step: 300 }).unwrap();
-        assert!(matches!(launch.reported().unwrap(), Some(FromInit::Source { step: 300 })));
+        init.report(&FromInit::Source { step: 300, tree: None }).unwrap();
+        assert!(matches!(launch.reported().unwrap(), Some(FromInit::Source { step: 300, tree: None })));
+        let tree: OwnedFd = std::fs::File::open("/dev/null").unwrap().into();
+        init.report(&FromInit::Source { step: 1, tree: Some(tree) }).unwrap();
+        assert!(matches!(launch.reported().unwrap(), Some(FromInit::Source { step: 1, tree: Some(_) })));
         launch.lend(Err(Errno::EACCES)).unwrap();
         assert_eq!(init.lent().unwrap_err(), Errno::EACCES);
         let null: OwnedFd = std::fs::File::open("/dev/null").unwrap().into();

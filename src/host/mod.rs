@@ -7,7 +7,9 @@ pub mod cgroup;
 pub mod devices;
 pub mod idmap;
 pub mod namespaces;
+pub mod network;
 pub mod process;
+pub mod rootfs;
 
 use crate::sys;
 use idmap::{IdRange, Subids};
@@ -35,14 +37,18 @@ pub struct Facts {
     pub hard_limits: [u64; 16],
     /// Our own oom_score_adj.
     pub oom_score_adj: i32,
-    /// The uid that owns the file of our own program.
-    pub binary_owner: u32,
+    /// The uid that owns the file of our own program; none for one that nobody can write to any more.
+    pub binary_owner: Option<u32>,
     /// The security modules that can confine the container's process.
     pub lsm: process::Lsm,
     /// The cgroup hierarchy and our part in it.
     pub cgroups: cgroup::Cgroups,
     /// Devices of the configuration that the host has elsewhere: their paths in the container and on the host.
     pub devices: BTreeMap<PathBuf, PathBuf>,
+    /// What a container could be connected with.
+    pub network: network::Network,
+    /// What a root file system of layers may be made with; read only where one is asked for.
+    pub roots: Option<rootfs::Roots>,
 }
 
 pub const CAP_CHOWN: u32 = 0;
@@ -50,7 +56,9 @@ pub const CAP_DAC_OVERRIDE: u32 = 1;
 pub const CAP_FOWNER: u32 = 3;
 pub const CAP_SETGID: u32 = 6;
 pub const CAP_SETUID: u32 = 7;
+pub const CAP_NET_BIND_SERVICE: u32 = 10;
 pub const CAP_SYS_ADMIN: u32 = 21;
+pub const CAP_SYS_NICE: u32 = 23;
 pub const CAP_SYS_RESOURCE: u32 = 24;
 pub const CAP_MKNOD: u32 = 27;
 
@@ -95,6 +103,8 @@ pub struct Needs {
     pub hard_limits: bool,
     /// Cgroups.
     pub cgroups: bool,
+    /// The network.
+    pub network: bool,
 }
 
 /// Reads the facts.
@@ -116,6 +126,8 @@ pub fn read(needs: Needs) -> sys::Result<Facts> {
         lsm: if needs.lsm { process::lsm() } else { process::Lsm::default() },
         cgroups: cgroup::Cgroups::none(cgroup::Hierarchy::Absent),
         devices: BTreeMap::new(),
+        network: if needs.network { network::read() } else { network::Network::default() },
+        roots: None,
     };
     if facts.in_child_userns {
         facts.own_ids = idmap::own();

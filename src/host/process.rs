@@ -23,9 +23,13 @@ pub fn hard_limits() -> sys::Result<[u64; 16]> {
 }
 
 /// The uid that owns the file we were started from; our own where that cannot be seen, which is the careful
-/// answer.
-pub fn binary_owner() -> u32 {
-    std::fs::metadata("/proc/self/exe").map_or_else(|_| nix::unistd::geteuid().as_raw(), |meta| meta.uid())
+/// answer. None if it is sealed memory.
+pub fn binary_owner() -> Option<u32> {
+    match std::fs::metadata("/proc/self/exe") {
+        Ok(meta) if meta.nlink() == 0 && sys::stub::is_own_copy() => None,
+        Ok(meta) => Some(meta.uid()),
+        Err(_) => Some(nix::unistd::geteuid().as_raw()),
+    }
 }
 
 /// Our own oom_score_adj; zero, the kernel's default, where it cannot be read.

@@ -51,12 +51,18 @@ fn choose(mut entries: Vec<Entry>, reference: Option<&str>) -> Result<Entry, Str
                 || of_id.is_some() && id(&entry.config) == of_id
         });
         return named.ok_or_else(|| {
-            format!("{reference:?} is not in it, which has {}: no such file or directory", list(all))
+            format!(
+                "{reference:?} is not in it, which has {}: no such file or directory; fix: name one of them",
+                list(all)
+            )
         });
     }
     match (entries.pop(), entries.is_empty()) {
         (Some(only), true) => Ok(only),
-        (Some(_), false) => Err(format!("it has several images, {}: invalid argument", list(all))),
+        (Some(_), false) => Err(format!(
+            "it has several images, {}: invalid argument; fix: name one of them behind a colon",
+            list(all)
+        )),
         (None, _) => Err("it has no images: invalid argument".into()),
     }
 }

@@ -179,7 +179,10 @@ impl Layout<'_> {
         if let Ok(digest) = Digest::parse(reference.strip_prefix('@').unwrap_or(reference)) {
             return self.by_digest(&digest, &all);
         }
-        Err(format!("{reference:?} is not in it, which has {}: no such file or directory", names(&all)))
+        Err(format!(
+            "{reference:?} is not in it, which has {}: no such file or directory; fix: name one of them",
+            names(&all)
+        ))
     }
 
     /// An entry of the index by its digest: whoever gives that knows which platform it is for.
@@ -218,7 +221,10 @@ impl Layout<'_> {
                 let bytes = self.blob(entry, MAX_DOCUMENT)?;
                 Document::parse(&entry.digest, &bytes, &entry.media_type)
             }
-            _ => Err(format!("{what} has several images, {}: invalid argument", names(&found))),
+            _ => Err(format!(
+                "{what} has several images, {}: invalid argument; fix: name one of them behind a colon",
+                names(&found)
+            )),
         }
     }
 

@@ -19,6 +19,7 @@
 //! Nobody else may look into the store: an image may have set-user-ID programs.
 
 use super::digest::Digest;
+use crate::launch::{self, remove::Stuck};
 use crate::report::{Act, Failure};
 use crate::sys::fds::{self, Lock};
 use nix::errno::Errno;
@@ -26,10 +27,11 @@ use nix::fcntl::OFlag;
 use nix::sys::stat::{Mode, fstat, stat};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
-use std::ffi::OsString;
+use std::ffi::{CString, OsString};
 use std::fs::{self, DirBuilder, File};
 use std::io::ErrorKind;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
@@ -276,7 +278,6 @@ fn is_there(bundle: &Path) -> std::io::Result<bool> {
 }
 
 fn name_of(bundle: &Path) -> String {
-    use std::os::unix::ffi::OsStrExt;
     Digest::of(bundle.as_os_str().as_bytes()).hex().to_string()
 }
 
@@ -335,16 +336,20 @@ pub fn claim(path: &Path, how: Lock) -> std::io::Result<Option<OwnedFd>> {
     Ok(same.then_some(dir))
 }
 
-/// Removes a tree, or a file; what is not there is removed.
+/// Removes a tree, or a file; what is not there is removed. As deep as a layer may have made it, and nothing that is
+/// mounted in it.
 pub fn remove(path: &Path) -> std::io::Result<()> {
-    let gone = |result: std::io::Result<()>| match result {
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
-        other => other,
+    let (Some(above), Some(name)) = (path.parent(), path.file_name()) else {
+        return Err(Errno::EINVAL.into());
     };
-    match fs::symlink_metadata(path) {
-        Ok(meta) if meta.is_dir() => gone(fs::remove_dir_all(path)),
-        Ok(_) => gone(fs::remove_file(path)),
-        Err(error) => gone(Err(error)),
+    let name = CString::new(name.as_bytes())?;
+    let above = match open_directory(above) {
+        Err(Errno::ENOENT) => return Ok(()),
+        other => other?,
+    };
+    match launch::remove::tree(above.as_fd(), &name) {
+        Err(Stuck { errno: Errno::ENOENT, .. }) => Ok(()),
+        other => other.map_err(|stuck| stuck.errno.into()),
     }
 }
 

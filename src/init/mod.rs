@@ -9,12 +9,15 @@
 
 mod copy_up;
 mod exec;
+mod flatten;
+mod layers;
 mod mounts;
 mod namespaces;
 mod process;
 mod rootfs;
 
-pub use mounts::source;
+pub use layers::{Like, directory, forbidden, hollow, memory};
+pub use mounts::{NO_ID_MAPS, id_maps, source};
 
 use crate::plan::hooks::Hook;
 use crate::plan::namespaces::Namespaces;
@@ -83,16 +86,17 @@ impl StateText {
     }
 }
 
-/// Why a step failed.
+/// Why a step failed, and where in it.
 #[derive(Debug)]
 struct Trouble {
     errno: Errno,
     detail: Vec<u8>,
+    place: fn(u16) -> Place,
 }
 
 impl From<Errno> for Trouble {
     fn from(errno: Errno) -> Trouble {
-        Trouble { errno, detail: Vec::new() }
+        Trouble { errno, detail: Vec::new(), place: Place::Step }
     }
 }
 
@@ -101,6 +105,8 @@ impl From<Errno> for Trouble {
 struct Holding {
     /// The root mount of the container.
     root: Option<OwnedFd>,
+    /// Where the upper layers of its branches are.
+    storage: Option<OwnedFd>,
     /// One empty read-only tmpfs for all masked directories.
     empty: Option<OwnedFd>,
     /// The slave of the container's terminal.
@@ -161,19 +167,21 @@ fn take(
     channel: &Channel,
     holding: &mut Holding,
 ) -> Result<(), Failed> {
-    let failed =
-        |trouble: Trouble| Failed { place: Place::Step(n), errno: trouble.errno, detail: trouble.detail };
-    let trouble = match perform(n, &step.op, orders, channel, holding) {
+    let mut trouble = match perform(n, &step.op, orders, channel, holding) {
         Ok(()) => return Ok(()),
         Err(trouble) => trouble,
     };
-    match &step.or {
-        Some(other) if other.on.contains(&(trouble.errno as i32)) => {
-            perform(n, &other.op, orders, channel, holding).map_err(failed)?;
-            report(channel, &FromInit::FellBack { step: n })
+    let mut place = (trouble.place)(n);
+    for (nth, other) in (0u8..).zip(&step.or) {
+        if !other.on.contains(&(trouble.errno as i32)) {
+            break;
         }
-        _ => Err(failed(trouble)),
+        match perform(n, &other.op, orders, channel, holding) {
+            Ok(()) => return report(channel, &FromInit::FellBack { step: n, nth }),
+            Err(more) => (place, trouble) = (Place::Fallback(n, nth), more),
+        }
     }
+    Err(Failed { place, errno: trouble.errno, detail: trouble.detail })
 }
 
 fn perform(
@@ -188,16 +196,20 @@ fn perform(
         Op::Root { path, nodev, own_parent } => {
             holding.root = Some(rootfs::open(path, *nodev, *own_parent)?);
         }
+        Op::Overlay(wanted, beneath) => holding.root = Some(layers::overlay(wanted, beneath, orders.proc)?),
+        Op::Served(wanted) => holding.root = Some(layers::served(n, wanted, orders.proc, channel)?),
+        Op::Copied(wanted) => holding.root = Some(layers::copied(wanted, channel)?),
+        Op::Trunk { layers: wanted, empty } => {
+            let (root, storage) = layers::trunk(wanted, empty)?;
+            (holding.root, holding.storage) = (Some(root), Some(storage));
+        }
+        Op::Branch(branch) => {
+            let storage = holding.storage.as_ref().ok_or(Errno::EBADF)?;
+            layers::branch(holding.root()?, storage, branch, orders.proc)?;
+        }
         Op::Filesystem(filesystem) => mounts::filesystem(holding.root()?, filesystem)?,
         Op::Bind(bind) => {
-            let tree = match mounts::source(bind) {
-                // It lies behind a directory that only who called us may enter.
-                Err(Errno::EACCES) if orders.launch_reaches_more => {
-                    channel.report(&FromInit::Source { step: n })?;
-                    channel.lent()?
-                }
-                other => other?,
-            };
+            let tree = mounts::shown(n, bind, orders, channel)?;
             mounts::bind(holding.root()?, bind, &tree)?;
         }
         Op::Remount { at, properties } => mounts::remount(holding.root()?, at, properties)?,
@@ -208,7 +220,7 @@ fn perform(
             rootfs::node(holding.root()?, at, *device, *mode, (*uid, *gid))?;
         }
         Op::Symlink { at, target } => rootfs::symlink(holding.root()?, at, target)?,
-        Op::Mask { at } => rootfs::mask(holding, at)?,
+        Op::Mask { at, label } => rootfs::mask(holding, at, label.as_ref())?,
         Op::ReadOnly { at } => rootfs::read_only(holding.root()?, at)?,
         Op::Directory { at } => rootfs::directory(holding.root()?, at)?,
         Op::Console { rows, columns } => rootfs::console(holding, channel, (*rows, *columns))?,
@@ -227,8 +239,11 @@ fn perform(
         }
         Op::Affinity(cpus) => sys::process::set_affinity(cpus)?,
         Op::OwnCgroup { at, uid, files } => rootfs::own_cgroup(holding.root()?, at, *uid, files)?,
+        Op::Personality(persona) => sys::process::set_personality(*persona)?,
+        Op::MemoryPolicy(policy) => sys::process::set_memory_policy(policy.mode, &policy.nodes)?,
         Op::Keyring(name) => sys::process::join_session_keyring(name)?,
         Op::Loopback => sys::net::loopback_up()?,
+        Op::LendNetwork => namespaces::lend_network(orders, channel)?,
         Op::Nothing => {}
         Op::Sysctl { at, value } => rootfs::sysctl(orders.proc, at, value)?,
         Op::Hostname(name) => {
@@ -260,7 +275,7 @@ fn run_hook(hook: &Hook, state: &StateText) -> Result<(), Trouble> {
     use std::os::unix::process::ExitStatusExt;
     let mut detail = outcome.status.into_raw().to_le_bytes().to_vec();
     detail.extend(outcome.output);
-    Err(Trouble { errno: Errno::ECHILD, detail })
+    Err(Trouble { detail, ..Errno::ECHILD.into() })
 }
 
 fn report(channel: &Channel, message: &FromInit) -> Result<(), Failed> {

@@ -1,17 +1,20 @@
 //! Mounts: made detached, given all their properties, then attached to a resolved place.
 
-use super::Trouble;
 use super::copy_up;
-use crate::plan::step::{Bind, Filesystem, Properties};
-use crate::sys::Errno;
+use super::{Orders, Trouble};
+use crate::plan::step::{Bind, Filesystem, IdMaps, Properties};
+use crate::sync::{Channel, FromInit, Place};
 use crate::sys::mount::{
     self, ATTR_ATIME, ATTR_NOATIME, ATTR_NODEV, ATTR_NODIRATIME, ATTR_NOEXEC, ATTR_NOSUID, ATTR_NOSYMFOLLOW,
     ATTR_RDONLY, ATTR_STRICTATIME, Attr, Context,
 };
 use crate::sys::path::{self, Kind, Resolve};
+use crate::sys::{Errno, fds, userns};
+use nix::fcntl::OFlag;
 use nix::libc;
+use nix::sys::stat::Mode;
 use std::ffi::{CStr, CString};
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 /// File systems whose superblock is never the mount's alone, or that have no use for a read-only one.
 const SHARED: [&CStr; 6] = [c"proc", c"sysfs", c"tmpfs", c"devpts", c"mqueue", c"cgroup2"];
@@ -46,6 +49,10 @@ pub fn filesystem(root: &OwnedFd, wanted: &Filesystem) -> Result<(), Trouble> {
     } else {
         context.mount(own.set)?
     };
+    if let Some(label) = &wanted.label {
+        let top = nix::fcntl::openat(&tree, c".", OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty())?;
+        fds::set_xattr(top.as_fd(), c"security.selinux", label)?;
+    }
     // A new mount has nothing to clear, and nothing beneath it yet.
     let all = Attr { clear: wanted.properties.all.clear & ATTR_ATIME, ..wanted.properties.all };
     set(&tree, &all, true)?;
@@ -54,14 +61,52 @@ pub fn filesystem(root: &OwnedFd, wanted: &Filesystem) -> Result<(), Trouble> {
     Ok(())
 }
 
+/// The mount that a bind mount shows, by launch where that can do more than we.
+pub fn shown(step: u16, wanted: &Bind, orders: &Orders<'_>, channel: &Channel) -> Result<OwnedFd, Trouble> {
+    let tree = match source(wanted) {
+        // It lies behind a directory that only who called us may enter.
+        Err(Errno::EACCES) if orders.launch_reaches_more => None,
+        other => Some(other?),
+    };
+    match (&wanted.ids, tree) {
+        (None, Some(tree)) => Ok(tree),
+        (Some(ids), Some(tree)) if !ids.by_launch => {
+            let failed = |detail: &'static [u8]| {
+                move |errno: Errno| Trouble { errno, detail: detail.to_vec(), place: Place::Ids }
+            };
+            let namespace = id_maps(&ids.maps, orders.proc.as_fd()).map_err(failed(NO_ID_MAPS))?;
+            mount::set_idmap(tree.as_fd(), namespace.as_fd(), ids.recursive).map_err(failed(b""))?;
+            Ok(tree)
+        }
+        (_, tree) => {
+            channel.report(&FromInit::Source { step, tree })?;
+            Ok(channel.lent()?)
+        }
+    }
+}
+
+/// What there is to say of an errno of [`id_maps`].
+pub const NO_ID_MAPS: &[u8] = b"no user namespace with its maps is to be had";
+
+/// A user namespace with the maps of an idmapped mount.
+///
+/// # Errors
+/// Those of open(2) and [`userns::with_maps`].
+pub fn id_maps(maps: &IdMaps, proc: BorrowedFd<'_>) -> Result<OwnedFd, Errno> {
+    match maps {
+        IdMaps::Lines { uids, gids } => userns::with_maps(proc, uids, gids),
+        IdMaps::Of(path) => nix::fcntl::open(path, OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty()),
+    }
+}
+
 /// A mount of what a bind mount is to show.
 ///
 /// # Errors
 /// That of open(2) and open_tree(2).
 pub fn source(wanted: &Bind) -> Result<OwnedFd, Errno> {
     if wanted.nofollow {
-        let flags = nix::fcntl::OFlag::O_PATH | nix::fcntl::OFlag::O_NOFOLLOW | nix::fcntl::OFlag::O_CLOEXEC;
-        let link = nix::fcntl::open(wanted.source.as_c_str(), flags, nix::sys::stat::Mode::empty())?;
+        let flags = OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+        let link = nix::fcntl::open(wanted.source.as_c_str(), flags, Mode::empty())?;
         return mount::clone_tree(link.as_fd(), c"", wanted.recursive);
     }
     mount::clone_tree(mount::cwd(), &wanted.source, wanted.recursive)
@@ -99,7 +144,8 @@ fn mount_point(root: &OwnedFd, at: &CStr, kind: Kind, exact: bool) -> Result<Own
     let resolve = if exact { Resolve::NoLinks } else { Resolve::InRoot };
     let target = path::create(root.as_fd(), at, kind, resolve)?;
     if !exact && mount::magic(target.as_fd())? == mount::PROC_SUPER_MAGIC {
-        return Err(Trouble { errno: Errno::EPERM, detail: b"the destination leads into /proc".to_vec() });
+        let detail = b"the destination leads into /proc".to_vec();
+        return Err(Trouble { detail, ..Errno::EPERM.into() });
     }
     Ok(target)
 }
@@ -126,7 +172,9 @@ fn by_mount(target: &OwnedFd, root: &OwnedFd, wanted: &Filesystem, flags: u64) -
         data.extend(key.to_bytes());
         if let Some(value) = value {
             data.push(b'=');
-            data.extend(value.to_bytes());
+            // The commas of a label are its own.
+            let quote: &[u8] = if key.to_bytes().ends_with(b"context") { b"\"" } else { b"" };
+            data.extend([quote, value.to_bytes(), quote].concat());
         }
     }
     let data = CString::new(data).map_err(|_| Errno::EINVAL)?;

@@ -65,14 +65,26 @@ fn time(offsets: Option<&[u8]>) -> Result<(), Errno> {
 /// Lends our namespaces to an exec. We cannot be looked into, so nobody but us can open them.
 pub fn lend(orders: &Orders<'_>, connection: &Channel) -> Result<(), Errno> {
     let all = orders.namespaces.map_or(CloneFlags::empty(), Namespaces::all);
+    lend_kinds(all, orders, connection)?;
+    connection.report(&FromInit::Ready)
+}
+
+/// Lends launch what the helper of the network has to enter: the user namespace, where it is not launch's own, and the
+/// network namespace, which ends it.
+pub fn lend_network(orders: &Orders<'_>, channel: &Channel) -> Result<(), Errno> {
+    let all = orders.namespaces.map_or(CloneFlags::empty(), Namespaces::all);
+    lend_kinds(all & (CloneFlags::CLONE_NEWUSER | CloneFlags::CLONE_NEWNET), orders, channel)
+}
+
+fn lend_kinds(kinds: CloneFlags, orders: &Orders<'_>, channel: &Channel) -> Result<(), Errno> {
     for (kind, path) in FILES {
-        if all.contains(kind) {
+        if kinds.contains(kind) {
             let own = openat(orders.proc, c"self", OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty())?;
             let file = openat(&own, path, OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty())?;
-            connection.report(&FromInit::Namespace { kind: kind.bits(), file })?;
+            channel.report(&FromInit::Namespace { kind: kind.bits(), file })?;
         }
     }
-    connection.report(&FromInit::Ready)
+    Ok(())
 }
 
 /// In the order in which they have to be entered: user first, which gives the right to the others.

@@ -5,10 +5,12 @@
 
 use super::{Failed, Holding, Orders, process_failure};
 use crate::plan::process::{Label, Process, Programs};
+use crate::plan::scheduling::Scheduling;
 use crate::seccomp::Filter;
 use crate::sync::{Act, Channel, Place};
 use crate::sys::caps;
 use crate::sys::path::{self, Resolve};
+use crate::sys::scheduling::{set_io_priority, set_scheduler};
 use crate::sys::stub::Stub;
 use crate::sys::{self, Errno, fds, process};
 use nix::fcntl::OFlag;
@@ -48,6 +50,7 @@ pub fn become_it(orders: &Orders<'_>, channel: &Channel, holding: &mut Holding) 
     if let Some(label) = &process.label {
         set_label(orders.proc, label).map_err(failure(Act::Label))?;
     }
+    schedule(&process.scheduling)?;
     umask(Mode::from_bits_truncate(process.umask.unwrap_or(0o022)));
     let home = if process.find_home { Some(home_of(process.uid)) } else { None };
     // As root first, who may enter what the user may not (runc, issue 2086); as the user otherwise.
@@ -130,6 +133,19 @@ pub fn finish(orders: &Orders<'_>, stub: Option<&Stub>) -> Result<(), Failed> {
         load(filter)?;
     }
     settle()
+}
+
+fn schedule(wanted: &Scheduling) -> Result<(), Failed> {
+    if wanted.by_launch {
+        return Ok(());
+    }
+    if let Some(attributes) = &wanted.processor {
+        set_scheduler(0, attributes).map_err(process_failure(Act::Scheduler))?;
+    }
+    if let Some(priority) = wanted.io {
+        set_io_priority(0, priority).map_err(process_failure(Act::IoPriority))?;
+    }
+    Ok(())
 }
 
 /// Through the host's /proc, past nothing that could have been mounted over it (CVE-2025-52881).

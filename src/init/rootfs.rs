@@ -6,6 +6,7 @@ use crate::sync::{Channel, FromInit};
 use crate::sys::mount::{self, ATTR_NODEV, ATTR_RDONLY, Attr, Context};
 use crate::sys::path::{self, Kind, Resolve};
 use crate::sys::{Errno, tty};
+use nix::fcntl::OFlag;
 use nix::libc;
 use nix::sys::stat::{FileStat, fstat};
 use std::ffi::{CStr, CString};
@@ -16,27 +17,32 @@ use std::os::fd::{AsFd, OwnedFd};
 /// Clones the root file system onto itself: pivot_root wants a mount, and what is done to the clone is
 /// not done to the original.
 pub fn open(path: &CStr, nodev: bool, own_parent: bool) -> Result<OwnedFd, Errno> {
-    let mut place = open_host(path, libc::O_PATH | libc::O_DIRECTORY)?;
-    let private = Attr { propagation: libc::MS_PRIVATE, ..Attr::default() };
-    if own_parent {
-        let parent = mount::clone_tree(place.as_fd(), c"", false)?;
-        mount::attach(parent.as_fd(), place.as_fd())?;
-        mount::set_attr(parent.as_fd(), &private, false)?;
-        place = parent;
-    }
+    let place = place(path, own_parent)?;
     let root = mount::clone_tree(place.as_fd(), c"", true)?;
     if nodev {
         mount::set_attr(root.as_fd(), &Attr { set: ATTR_NODEV, ..Attr::default() }, true)?;
     }
     mount::attach(root.as_fd(), place.as_fd())?;
-    if own_parent {
-        mount::set_attr(root.as_fd(), &private, false)?;
-    }
     Ok(root)
 }
 
+/// The directory that the root is to be mounted on. `own_parent`: the mount in which it lies leaves its peers, in
+/// our mount namespace alone, so that the host gets nothing of what is mounted here.
+pub fn place(path: &CStr, own_parent: bool) -> Result<OwnedFd, Errno> {
+    let place = open_host(path, libc::O_PATH | libc::O_DIRECTORY)?;
+    if own_parent {
+        let mut top = place.try_clone().map_err(crate::sys::fds::io_errno)?;
+        while !mount::is_root(top.as_fd())? {
+            let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+            top = nix::fcntl::openat(&top, c"..", flags, nix::sys::stat::Mode::empty())?;
+        }
+        mount::set_attr(top.as_fd(), &Attr { propagation: libc::MS_PRIVATE, ..Attr::default() }, false)?;
+    }
+    Ok(place)
+}
+
 /// Opens a path of the host, as the host sees it.
-fn open_host(path: &CStr, flags: i32) -> Result<OwnedFd, Errno> {
+pub fn open_host(path: &CStr, flags: i32) -> Result<OwnedFd, Errno> {
     nix::fcntl::open(
         path,
         nix::fcntl::OFlag::from_bits_retain(flags | libc::O_CLOEXEC),
@@ -130,7 +136,7 @@ fn existing(root: &OwnedFd, at: &CStr) -> Result<Option<OwnedFd>, Errno> {
 }
 
 /// Hides a path.
-pub fn mask(holding: &mut Holding, at: &CStr) -> Result<(), Errno> {
+pub fn mask(holding: &mut Holding, at: &CStr, label: Option<&(CString, CString)>) -> Result<(), Errno> {
     let Some(target) = existing(holding.root()?, at)? else { return Ok(()) };
     if fstat(&target)?.st_mode & libc::S_IFMT != libc::S_IFDIR {
         // The host's /dev/null, looked at: the container's could be anything (CVE-2025-31133).
@@ -147,6 +153,9 @@ pub fn mask(holding: &mut Holding, at: &CStr) -> Result<(), Errno> {
             context.string(c"source", c"tmpfs")?;
             context.string(c"nr_blocks", c"1")?;
             context.string(c"nr_inodes", c"1")?;
+            if let Some((option, label)) = label {
+                context.string(option, label)?;
+            }
             context.mount(ATTR_RDONLY)?
         }
     };

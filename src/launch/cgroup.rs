@@ -81,8 +81,10 @@ impl Home {
         let Some(plan::Cgroup { place: Place::Directory(directory), .. }) = &plan.cgroup else {
             return Ok(());
         };
-        let cgroup = make(directory, &plan.id)?;
-        self.note(directory.path.clone(), None)?;
+        let (cgroup, made) = make(directory, &plan.id)?;
+        // What was there when it was planned may have been removed meanwhile.
+        let above = self.record.as_ref().is_some_and(|record| record.top.starts_with(&made));
+        self.note(directory.path.clone(), above.then_some(made))?;
         furnish(&cgroup, &cgroup, plan)?;
         self.cgroup = Some(cgroup);
         Ok(())
@@ -136,10 +138,8 @@ impl Home {
             let (below, _) = above.make_child(name)?;
             // First the process, then the controllers: they are for leaves.
             below.take_in(child.pid)?;
-            for controller in above.controllers()? {
-                // One that cannot be had shows in the limit that needs it.
-                let _ = above.write("cgroup.subtree_control", &format!("+{controller}"));
-            }
+            // One that cannot be had shows in the limit that needs it.
+            let _ = hand_down(&above, &above.controllers()?);
             Ok(below)
         });
         let lowest = lowest.map_err(failed)?;
@@ -153,8 +153,8 @@ impl Home {
         let Some(record) = &mut self.record else { return Ok(()) };
         record.path = path;
         record.top = top.unwrap_or_else(|| std::mem::take(&mut record.top));
-        let inode = Cgroup::open(&record.top).and_then(|top| top.inode());
-        record.inode = Some(inode.act(|| format!("cannot look at cgroup {}", record.top.display()))?);
+        let inode = Cgroup::open(record.own()).and_then(|own| own.inode());
+        record.inode = Some(inode.act(|| format!("cannot look at cgroup {}", record.own().display()))?);
         Ok(())
     }
 
@@ -188,23 +188,67 @@ fn furnish(cgroup: &Cgroup, top: &Cgroup, plan: &Plan) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Makes the directories down to a cgroup, each with as many controllers as can be had.
-fn make(directory: &Directory, id: &str) -> Result<Cgroup, Failure> {
+/// How often to begin again with a cgroup that others remove at the same time.
+const TRIES: usize = 100;
+
+/// Makes the directories down to a cgroup, each with as many controllers as can be had. Says which is the topmost
+/// that was not there.
+///
+/// A directory on the way may be removed under our feet: whoever has made it takes it away when it is empty again.
+/// Then we make it anew.
+fn make(directory: &Directory, id: &str) -> Result<(Cgroup, PathBuf), Failure> {
     let act = || format!("cannot make cgroup {} of container {id}", directory.path.display());
+    for _ in 0..TRIES {
+        match descend(directory, id) {
+            Err(Obstacle::Removed) => {}
+            Err(Obstacle::Refused(failure)) => return Err(failure),
+            Ok((cgroup, Some(made))) => return Ok((cgroup, made)),
+            Ok((cgroup, None)) => {
+                unoccupied(&cgroup, id)?;
+                return Ok((cgroup, directory.path.clone()));
+            }
+        }
+    }
+    Err(Failure::errno(act(), Errno::EBUSY))
+}
+
+/// What is in the way of a directory.
+enum Obstacle {
+    /// One above it is gone.
+    Removed,
+    Refused(Failure),
+}
+
+/// Tells the two apart: what the kernel says of a cgroup that is gone, it says of nothing else on this way.
+fn obstacle(errno: Errno, failure: impl FnOnce(Errno) -> Failure) -> Obstacle {
+    match errno {
+        Errno::ENOENT | Errno::ENODEV => Obstacle::Removed,
+        errno => Obstacle::Refused(failure(errno)),
+    }
+}
+
+fn descend(directory: &Directory, id: &str) -> Result<(Cgroup, Option<PathBuf>), Obstacle> {
+    let refused = |cause: &str| {
+        let act = format!("cannot make cgroup {} of container {id}", directory.path.display());
+        Obstacle::Refused(Failure::new(act, cause))
+    };
     let below = directory.path.strip_prefix("/").unwrap_or(&directory.path);
-    let mut cgroup = Cgroup::open(Path::new("/")).map_err(|errno| Failure::errno(act(), errno))?;
-    let mut new = false;
+    let mut cgroup = Cgroup::open(Path::new("/")).map_err(|errno| refused(&errno_text(errno)))?;
+    let mut made = None;
     for name in below {
         if cgroup.path().starts_with(&directory.from) {
             enable(&cgroup, directory, id)?;
         }
-        let name = name.to_str().ok_or_else(|| Failure::new(act(), "it is not UTF-8: invalid argument"))?;
-        (cgroup, new) = cgroup.make_child(name).map_err(|errno| not_ours(&directory.path, id, errno))?;
+        let name = name.to_str().ok_or_else(|| refused("it is not UTF-8: invalid argument"))?;
+        let (child, new) = cgroup
+            .make_child(name)
+            .map_err(|errno| obstacle(errno, |errno| not_ours(&directory.path, id, errno)))?;
+        cgroup = child;
+        if new && made.is_none() {
+            made = Some(cgroup.path().to_path_buf());
+        }
     }
-    if !new {
-        unoccupied(&cgroup, id)?;
-    }
-    Ok(cgroup)
+    Ok((cgroup, made))
 }
 
 /// Whoever is in a cgroup would be limited, frozen and killed with the container.
@@ -231,34 +275,41 @@ fn unoccupied(cgroup: &Cgroup, id: &str) -> Result<(), Failure> {
 /// Not while it has processes itself: the kernel refuses that of memory, and of cpu and pids it makes a cgroup with
 /// threads in it below which no process can be (cgroups(7), "no internal processes" and "thread mode"). Only the
 /// hierarchy's real root may have both.
-fn enable(cgroup: &Cgroup, directory: &Directory, id: &str) -> Result<(), Failure> {
+fn enable(cgroup: &Cgroup, directory: &Directory, id: &str) -> Result<(), Obstacle> {
     let act = || format!("cannot make cgroup {} of container {id}", directory.path.display());
-    let given = cgroup.given().act(act)?;
-    let mut missing = cgroup.controllers().act(act)?;
+    let stopped = |errno| obstacle(errno, |errno| Failure::errno(act(), errno));
+    let given = cgroup.given().map_err(stopped)?;
+    let mut missing = cgroup.controllers().map_err(stopped)?;
     missing.retain(|controller| !given.contains(controller));
     let needed = |controller: &String| directory.needed.iter().any(|needed| needed == controller);
     if missing.is_empty() {
         return Ok(());
     }
-    if !cgroup.is_root() && !cgroup.read("cgroup.procs").act(act)?.is_empty() {
+    if !cgroup.is_root() && !cgroup.read("cgroup.procs").map_err(stopped)?.is_empty() {
         let Some(controller) = missing.iter().find(|controller| needed(controller)) else { return Ok(()) };
         let Some(aside) = directory.aside else {
-            return Err(not_given(cgroup, controller, Errno::EBUSY, act()));
+            return Err(Obstacle::Refused(not_given(cgroup, controller, Errno::EBUSY, act())));
         };
-        make_room(cgroup, aside).act(act)?;
-    }
-    let all: Vec<String> = missing.iter().map(|controller| format!("+{controller}")).collect();
-    if cgroup.write("cgroup.subtree_control", &all.join(" ")).is_ok() {
-        return Ok(());
+        make_room(cgroup, aside).map_err(stopped)?;
     }
     // One that nobody needs is only missing in the statistics.
-    for (controller, words) in missing.iter().zip(&all) {
-        match cgroup.write("cgroup.subtree_control", words) {
-            Err(errno) if needed(controller) => return Err(not_given(cgroup, controller, errno, act())),
-            _ => {}
-        }
+    match hand_down(cgroup, &missing).into_iter().find(|(controller, _)| needed(controller)) {
+        Some((_, Errno::ENODEV)) => Err(Obstacle::Removed),
+        Some((controller, errno)) => Err(Obstacle::Refused(not_given(cgroup, &controller, errno, act()))),
+        None => Ok(()),
     }
-    Ok(())
+}
+
+/// Enables controllers for the cgroups below one. Returns those that cannot be had, and why.
+fn hand_down(cgroup: &Cgroup, controllers: &[String]) -> Vec<(String, Errno)> {
+    let words: Vec<String> = controllers.iter().map(|controller| format!("+{controller}")).collect();
+    // All of them, or none is.
+    if cgroup.write("cgroup.subtree_control", &words.join(" ")).is_ok() {
+        return Vec::new();
+    }
+    let each = controllers.iter().zip(&words);
+    let tried = each.map(|(name, word)| (name.clone(), cgroup.write("cgroup.subtree_control", word)));
+    tried.filter_map(|(name, written)| Some((name, written.err()?))).collect()
 }
 
 fn not_given(cgroup: &Cgroup, controller: &str, errno: Errno, act: String) -> Failure {
@@ -318,17 +369,17 @@ fn told(act: String, trouble: &systemd::Trouble, user: bool) -> Failure {
 /// A process that does not die, a directory or unit that stays.
 pub fn dissolve(record: &RecordedCgroup, id: &str) -> Result<(), Failure> {
     let act = || format!("cannot remove cgroup {} of container {id}", record.path.display());
-    match (record.open_top(), record.inode) {
-        (Ok(top), _) => top.empty().act(act)?,
+    match (record.open_own(), record.inode) {
+        (Ok(own), _) => own.empty().act(act)?,
         // It is gone, and a unit goes with its cgroup, unless it has failed.
-        (Err(Errno::ENOENT), Some(_)) if cgroup::place(&record.top).exists() => return Ok(()),
+        (Err(Errno::ENOENT), Some(_)) if cgroup::place(record.own()).exists() => return Ok(()),
         (Err(Errno::ENOENT), Some(_)) => {}
         // Whoever was to make it was killed meanwhile. Init ends by itself then.
         (_, None) => return forget(record, id),
         (Err(errno), _) => return Err(Failure::errno(act(), errno)),
     }
     // Before systemd tries, which has no more right to it than we have.
-    let cleared = match record.open_top().and_then(|top| top.clear()) {
+    let cleared = match record.open_own().and_then(|own| own.clear()) {
         Err(Errno::EACCES | Errno::EPERM) => clear_as_given(record, id)?,
         // systemd may be faster.
         Err(Errno::ENOENT | Errno::ENODEV) => Ok(()),
@@ -372,20 +423,19 @@ fn stop(
 fn clear_as_given(record: &RecordedCgroup, id: &str) -> Result<sys::Result<()>, Failure> {
     let Some(idmap) = &record.given else { return Ok(Err(Errno::EACCES)) };
     let act = || format!("cannot remove cgroup {} of container {id}", record.path.display());
-    let top = record.open_top().act(act)?;
+    let own = record.open_own().act(act)?;
     let (ours, theirs) = sync::pair().act(act)?;
     let child = clone::spawn(&[], CloneFlags::CLONE_NEWUSER, None, &mut || {
         sys::fds::abandon(ours.as_fd());
         let cleared = match theirs.told() {
             // Whatever our ids are inside, the namespace's capabilities are ours.
-            Ok(Some(ToInit::Mapped)) => top.clear(),
+            Ok(Some(ToInit::Mapped)) => own.clear(),
             _ => Err(Errno::EPIPE),
         };
         sys::process::exit_now(cleared.map_or_else(|errno| errno as i32, |()| 0))
     });
     let child = child.map_err(|error| Failure::errno(act(), error.errno))?;
-    let mapped = idmap::write(idmap, child.pid, &format_args!("container {id}"))
-        .and_then(|()| ours.tell(ToInit::Mapped).act(act));
+    let mapped = idmap::write(idmap, child.pid, &id).and_then(|()| ours.tell(ToInit::Mapped).act(act));
     // Without its word it ends at once.
     drop((ours, theirs));
     let ended =

@@ -4,15 +4,19 @@
 //! The child ends with the conversation, unless it was let go: whatever fails on our side, nobody is left waiting
 //! for a word that never comes.
 
-use crate::init;
+use super::layers::{PATIENCE, Server};
+use super::network::Connected;
 use crate::plan::degrade::Degradation;
-use crate::plan::step::{Bind, Op, Step};
+use crate::plan::step::{Fallback, Op, Served, Step};
 use crate::report::{Act, Failure};
 use crate::sync::{Channel, Failed, FromInit, ToInit};
 use crate::sys::clone::Child;
 use crate::sys::{self, Errno, pidfd};
 use nix::libc;
-use std::os::fd::OwnedFd;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sched::CloneFlags;
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::Duration;
 
 /// A child, and the line to it.
 #[derive(Debug)]
@@ -24,6 +28,38 @@ pub struct Conversation {
     with: String,
 }
 
+/// What the host does while the child gets ready.
+pub trait Host {
+    /// The child has made its mounts, and goes on after this: hooks.
+    ///
+    /// # Errors
+    /// The hook that failed.
+    fn mounted(&mut self) -> Result<(), Failure> {
+        Ok(())
+    }
+
+    /// The mount that a step is to show, of the tree that the child could open or could not. An errno is for the
+    /// child to report.
+    ///
+    /// # Errors
+    /// Why it cannot be as it is to be.
+    fn shown(&mut self, _step: u16, _tree: Option<OwnedFd>) -> Result<sys::Result<OwnedFd>, Failure> {
+        // Whoever joins mounts nothing.
+        Ok(Err(Errno::EINVAL))
+    }
+
+    /// The child lends one of its namespaces.
+    ///
+    /// # Errors
+    /// Why nothing can be done with it.
+    fn lent(&mut self, _kind: CloneFlags, _file: OwnedFd) -> Result<(), Failure> {
+        Ok(())
+    }
+}
+
+/// For a process that joins a container, the host has done what it had to.
+impl Host for () {}
+
 /// What came to light until the child was ready.
 #[derive(Debug, Default)]
 pub struct Ready {
@@ -31,6 +67,39 @@ pub struct Ready {
     pub degradations: Vec<Degradation>,
     /// The master of the terminal.
     pub console: Option<OwnedFd>,
+    /// Who connects it to a network.
+    pub network: Option<Connected>,
+    /// What serves the root file system.
+    pub server: Option<Server>,
+    /// How many bytes of it had to be copied, and how many files were left out.
+    copied: Option<(u64, u64)>,
+}
+
+impl Ready {
+    /// What the server said that does not serve; nothing where there is none.
+    fn said(&mut self) -> String {
+        self.server.as_mut().map(Server::said).unwrap_or_default()
+    }
+
+    /// Another means was used.
+    fn fell_back(&mut self, other: Option<&Fallback>) {
+        let Some(other) = other else { return };
+        let mut cost = other.cost.clone();
+        if !matches!(other.op, Op::Served(_)) {
+            let said = self.said();
+            if !said.is_empty() {
+                cost.because = format!("{} ({said})", cost.because);
+            }
+            self.server = None;
+        }
+        if let Some((bytes, left_out)) = self.copied.take() {
+            cost.got = format!("{} of {} MiB", cost.got, bytes.div_ceil(1 << 20));
+            if left_out > 0 {
+                cost.got = format!("{} without {left_out} files that cannot be read or made", cost.got);
+            }
+        }
+        self.degradations.push(cost);
+    }
 }
 
 impl Conversation {
@@ -62,37 +131,67 @@ impl Conversation {
         self.channel.reported().act(|| format!("cannot hear {}", self.with))
     }
 
-    /// Listens until the child may run its program. `mounted` is called once it waits for the hooks of its mounts,
-    /// and it goes on after.
+    /// Whether it says something in this time.
+    fn waited(&self, patience: Duration) -> Result<bool, Failure> {
+        let mut heard = [PollFd::new(self.channel.as_fd(), PollFlags::POLLIN)];
+        let timeout = PollTimeout::try_from(patience).unwrap_or(PollTimeout::MAX);
+        let ready = sys::retry(|| poll(&mut heard, timeout)).act(|| format!("cannot hear {}", self.with))?;
+        Ok(ready > 0)
+    }
+
+    /// Listens until the child may run its program, and answers it by `host`.
     ///
     /// # Errors
-    /// What the child reports, in the words of `explain`; what `mounted` returns.
+    /// What the child reports, in the words of `explain`; what `host` returns.
     pub fn until_ready(
         &self,
         steps: &[Step],
         explain: impl Fn(&Failed) -> Failure,
-        mut mounted: impl FnMut() -> Result<(), Failure>,
+        host: &mut dyn Host,
     ) -> Result<Ready, Failure> {
         let mut ready = Ready::default();
+        let mut awaited = false;
         loop {
+            if std::mem::take(&mut awaited) && !self.waited(PATIENCE)? {
+                // What init asks of it is refused then, and it goes on by other means.
+                ready.server.iter_mut().for_each(Server::give_up);
+            }
             match self.hear()? {
                 Some(FromInit::Ready) => return Ok(ready),
-                Some(FromInit::FellBack { step }) => {
-                    let other = steps.get(usize::from(step)).and_then(|step| step.or.as_ref());
-                    ready.degradations.extend(other.map(|other| other.cost.clone()));
+                Some(FromInit::FellBack { step, nth }) => {
+                    let other = steps.get(usize::from(step)).and_then(|step| step.or.get(usize::from(nth)));
+                    ready.fell_back(other);
                 }
+                Some(FromInit::Serve { step, userns }) => {
+                    let wanted = served_of(steps, step).ok_or(Errno::EINVAL);
+                    let mount =
+                        wanted.and_then(|wanted| Server::start(wanted, &userns)).map(|(server, mount)| {
+                            ready.server = Some(server);
+                            awaited = true;
+                            mount
+                        });
+                    self.channel.lend(mount).act(|| format!("cannot talk to {}", self.with))?;
+                }
+                Some(FromInit::Served) => {}
+                Some(FromInit::Copied { bytes, left_out }) => ready.copied = Some((bytes, left_out)),
                 Some(FromInit::Mounted) => {
-                    mounted()?;
+                    host.mounted()?;
                     self.tell(ToInit::Provisioned)?;
                 }
-                Some(FromInit::Source { step }) => {
-                    let mount = bind_of(steps, step).ok_or(Errno::EINVAL).and_then(init::source);
+                Some(FromInit::Source { step, tree }) => {
+                    let mount = host.shown(step, tree)?;
                     self.channel.lend(mount).act(|| format!("cannot talk to {}", self.with))?;
                 }
                 Some(FromInit::Console(master)) => ready.console = Some(master),
-                // Those are lent on another line.
-                Some(FromInit::Namespace { .. }) => {}
-                Some(FromInit::Failed(failed)) => return Err(explain(&failed)),
+                Some(FromInit::Namespace { kind, file }) => {
+                    host.lent(CloneFlags::from_bits_retain(kind), file)?;
+                }
+                Some(FromInit::Failed(mut failed)) => {
+                    if failed.detail.is_empty() {
+                        failed.detail.extend(ready.said().into_bytes());
+                    }
+                    return Err(explain(&failed));
+                }
                 None => {
                     let act = format!("cannot start {}", self.with);
                     return Err(Failure::new(act, "it died before it was ready: broken pipe"));
@@ -119,14 +218,16 @@ impl Conversation {
     }
 }
 
-/// The bind mount of a step, or the one that it falls back to.
-fn bind_of(steps: &[Step], step: u16) -> Option<&Bind> {
-    let step = steps.get(usize::from(step))?;
-    let mut ops = std::iter::once(&step.op).chain(step.or.as_ref().map(|other| &other.op));
-    ops.find_map(|op| match op {
-        Op::Bind(bind) => Some(bind),
+/// The layers that a step has somebody serve.
+fn served_of(steps: &[Step], step: u16) -> Option<&Served> {
+    means(steps.get(usize::from(step))?).find_map(|op| match op {
+        Op::Served(served) => Some(served),
         _ => None,
     })
+}
+
+fn means(step: &Step) -> impl Iterator<Item = &Op> {
+    std::iter::once(&step.op).chain(step.or.iter().map(|other| &other.op))
 }
 
 /// Listens until the program runs: the line is close-on-exec.

@@ -1,20 +1,32 @@
 //! From a place and an errno to a sentence.
 
 use super::hooks::describe;
+use super::scheduling;
 use crate::plan::Plan;
-use crate::plan::step::Op;
+use crate::plan::step::{Bind, Op};
 use crate::report::{Failure, errno_text, one_line};
 use crate::sync::{Act, Failed, Isolate, Place};
 use crate::sys::Errno;
 use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
 use std::process::ExitStatus;
 
 /// What init reported, as who holds the plan says it.
 pub fn failure(failed: &Failed, plan: &Plan) -> Failure {
-    if let Place::Step(n) = failed.place {
-        if let Some(step) = plan.steps.get(usize::from(n)) {
-            return step_failure(failed, &step.op, plan);
+    let op = match failed.place {
+        Place::Ids(n) => match plan.steps.get(usize::from(n)).map(|step| &step.op) {
+            Some(Op::Bind(bind)) => return ids(bind, failed.errno, &failed.detail, &plan.id),
+            other => other,
+        },
+        Place::Step(n) => plan.steps.get(usize::from(n)).map(|step| &step.op),
+        Place::Fallback(n, nth) => {
+            let step = plan.steps.get(usize::from(n));
+            step.and_then(|step| step.or.get(usize::from(nth))).map(|other| &other.op)
         }
+        _ => None,
+    };
+    if let Some(op) = op {
+        return step(failed, op, &plan.id, &plan.rootfs);
     }
     let program =
         plan.process.args.iter().next().map(|a| a.to_string_lossy().into_owned()).unwrap_or_default();
@@ -22,11 +34,12 @@ pub fn failure(failed: &Failed, plan: &Plan) -> Failure {
     late_failure(failed, &plan.id, &program, &cwd)
 }
 
-fn step_failure(failed: &Failed, op: &Op, plan: &Plan) -> Failure {
-    let act = format!("cannot {} in container {}", op.describe(), plan.id);
+/// Why a step was not taken.
+pub fn step(failed: &Failed, op: &Op, container: &str, rootfs: &Path) -> Failure {
+    let act = format!("cannot {} in container {container}", op.describe());
     let text = errno_text(failed.errno);
     if let Op::Hook(n) = op {
-        return hook_failure("createContainer", *n, failed, &plan.id);
+        return hook_failure("createContainer", *n, failed, container);
     }
     let failure = if failed.detail.is_empty() {
         Failure::new(act, text)
@@ -43,16 +56,57 @@ fn step_failure(failed: &Failed, op: &Op, plan: &Plan) -> Failure {
         (Op::Filesystem(_) | Op::Bind(_) | Op::Root { .. }, Errno::ENOSYS) => {
             failure.code("MNT-API").fix("bryo needs the mount calls of Linux 5.12 or later; in an outer container, allow them")
         }
-        (Op::Root { .. }, Errno::EACCES) => failure.code("FS-ACCESS").fix(format!(
+        (Op::Overlay(..) | Op::Trunk { .. }, Errno::EINVAL | Errno::EPERM | Errno::ENODEV | Errno::EOPNOTSUPP) => {
+            failure.code("FS-OVERLAY").fix("install fuse-overlayfs, and let the user open /dev/fuse")
+        }
+        (Op::Served(_), Errno::ENOTCONN | Errno::ECONNABORTED | Errno::ENOENT | Errno::EPERM | Errno::EIO) => failure
+            .code("FS-FUSE")
+            .fix("see that fuse-overlayfs runs and /dev/fuse may be opened, or take fuse-overlayfs out of PATH to go without"),
+        (Op::Copied(_), Errno::ENOSPC) => failure.code("FS-OVERLAY").fix(
+            "the root file system had to be copied into memory: install fuse-overlayfs, or name a directory on a disk with --overlay",
+        ),
+        (Op::Overlay(..) | Op::Copied(_) | Op::Trunk { .. }, Errno::ENOENT | Errno::ENOTDIR) => {
+            failure.fix("each of the layers has to be a directory: see root.path and io.bryo.rootfs.layers in config.json")
+        }
+        (Op::Root { .. } | Op::Overlay(..) | Op::Copied(_) | Op::Served(_) | Op::Trunk { .. }, Errno::EACCES) => failure.code("FS-ACCESS").fix(format!(
             "the container's root user has to be able to enter every directory of {}: chmod a+x what lies above it",
-            plan.rootfs.display()
+            rootfs.display()
         )),
         (Op::Device { .. }, Errno::ENOENT | Errno::ENODEV) => {
             failure.code("DEV").fix("remove it from linux.devices, or have the host make it")
         }
         (Op::Filesystem(fs), Errno::ELOOP) if fs.exact => failure.fix("the image has a symbolic link there: replace it by a directory"),
+        (Op::Affinity(_), Errno::EINVAL) => {
+            failure.fix("name processors that are there and in the cpuset of the container")
+        }
+        (Op::MemoryPolicy(_), Errno::EINVAL) => {
+            failure.fix("name nodes that are there and in the cpuset of the container, and flags that go together")
+        }
+        (Op::MemoryPolicy(_), Errno::ENOSYS) => {
+            failure.fix("remove linux.memoryPolicy: this kernel has no NUMA, or an outer container forbids it")
+        }
         (Op::Pivot, Errno::EINVAL) => failure.fix("on a ramdisk, use --no-pivot"),
         _ => failure,
+    }
+}
+
+/// Why a mount cannot show its files with other ids.
+pub fn ids(bind: &Bind, errno: Errno, detail: &[u8], container: &str) -> Failure {
+    let (source, at) = (bind.source.to_string_lossy(), bind.at.to_string_lossy());
+    let act = format!("cannot mount {source} on {at} with other ids in container {container}");
+    let text = errno_text(errno);
+    let failure = |cause: &str| Failure::new(act.clone(), format!("{cause}: {text}")).code("MNT-IDMAP");
+    if !detail.is_empty() {
+        return failure(&one_line(&String::from_utf8_lossy(detail)));
+    }
+    match errno {
+        Errno::EPERM => failure(
+            "only root of the user namespace that its file system was mounted in may, and not where it has other ids already",
+        )
+        .fix("run it as root of the machine, or remove idmap and give the files to ids of the container"),
+        Errno::EINVAL => failure("its file system cannot do it, or not in this kernel")
+            .fix("put it on another file system (ext4, xfs, btrfs, tmpfs), or remove idmap"),
+        _ => failure("mount_setattr").fix("bryo needs Linux 5.12 or later for it; in an outer container, allow it"),
     }
 }
 
@@ -72,8 +126,13 @@ pub fn late_failure(failed: &Failed, container: &str, program: &str, cwd: &str) 
             };
             Failure::new(act(what), text)
         }
-        Place::Step(n) => Failure::new(act(&format!("take step {n}")), text),
+        Place::Step(n) | Place::Ids(n) | Place::Fallback(n, _) => {
+            Failure::new(act(&format!("take step {n}")), text)
+        }
         Place::StartHook(n) => hook_failure("startContainer", n, failed, container),
+        Place::Process(what @ (Act::Scheduler | Act::IoPriority)) => {
+            scheduling::failure(what, failed.errno, container)
+        }
         Place::Process(what) => process_failure(what, &act, &text, cwd),
         Place::Lookup | Place::Exec => {
             exec_failure(failed.errno, failed.place == Place::Lookup, program, &act("run the program"), &text)
@@ -129,6 +188,8 @@ fn process_failure(what: Act, act: &dyn Fn(&str) -> String, text: &str, cwd: &st
         Act::Descriptors => "pass on descriptors",
         Act::StartSocket => "wait for the start",
         Act::Signals => "restore signals",
+        Act::Scheduler => "set the scheduler",
+        Act::IoPriority => "set the I/O priority",
         Act::Stub => {
             return Failure::new(act("keep bryo's own binary from the container"), text)
                 .code("EXE-GUARD")

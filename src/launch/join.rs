@@ -3,18 +3,19 @@
 use super::cgroup::Entrance;
 use super::conversation::Conversation;
 use super::seccomp::Agent;
-use super::{Ready, before_and_after, explain, limits, oom, open_proc, spawn_in};
+use super::{Ready, affinity, before_and_after, explain, limits, oom, open_proc, scheduling, spawn_in};
 use crate::init::{self, Orders, StateText};
 use crate::plan::process::Process;
 use crate::plan::step::Step;
 use crate::report::{Act, Failure};
 use crate::seccomp::Filter;
-use crate::sync::{self, Channel, Failed, FromInit, ToInit};
+use crate::sync::{self, Channel, Failed, FromInit, Place, ToInit};
 use crate::sys;
 use crate::sys::clone::{Child, Join};
 use nix::sched::CloneFlags;
 use nix::sys::signal::SigSet;
 use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
 
 /// The ways into a container's namespaces, in the order in which they are taken.
 #[derive(Debug)]
@@ -59,6 +60,8 @@ pub struct Joining<'a> {
     pub agent: Option<&'a Agent>,
     pub signals: SigSet,
     pub oom_score_adj: Option<i32>,
+    /// The processors to start it on.
+    pub processors: Option<&'a [u16]>,
     /// The container's cgroup.
     pub cgroup: Option<&'a Entrance<'a>>,
 }
@@ -105,6 +108,7 @@ pub fn join<'a>(joining: &'a Joining<'a>) -> Result<Joined<'a>, Failure> {
     };
     limits::raise(&joining.process.rlimits, id)?;
     let score = oom::lend(joining.oom_score_adj, id)?;
+    let processors = affinity::lend(joining.processors, id)?;
     // From before the first namespace is entered: who is inside must find nothing of ours to look into
     // (CVE-2016-9962).
     sys::process::set_undumpable().act(act)?;
@@ -116,17 +120,23 @@ pub fn join<'a>(joining: &'a Joining<'a>) -> Result<Joined<'a>, Failure> {
         .map_err(|error| Failure::errno(format!("cannot join namespaces of container {id}"), error.errno))?;
     let pid = child.pid;
     let talk = Conversation::begin(child, ours, format!("the process in container {id}"));
-    drop((theirs, score));
+    drop((theirs, score, processors));
     if let Some(cgroup) = joining.cgroup.filter(|_| !in_cgroup) {
         cgroup.admit(pid, id)?;
     }
     talk.tell(ToInit::Mapped)?;
-    let found = talk.until_ready(joining.steps, |failed| joining.explain(failed), || Ok(()))?;
+    let found = talk.until_ready(joining.steps, |failed| joining.explain(failed), &mut ())?;
+    scheduling::set(&joining.process.scheduling, pid, id)?;
     Ok(Joined { joining, talk, found })
 }
 
 impl Joining<'_> {
     fn explain(&self, failed: &Failed) -> Failure {
+        if let Place::Step(n) = failed.place {
+            if let Some(step) = self.steps.get(usize::from(n)) {
+                return explain::step(failed, &step.op, self.container, Path::new("/"));
+            }
+        }
         let program = self.process.args.iter().next().map(|a| a.to_string_lossy().into_owned());
         let cwd = self.process.cwd.to_string_lossy();
         explain::late_failure(failed, self.container, &program.unwrap_or_default(), &cwd)

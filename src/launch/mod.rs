@@ -4,29 +4,37 @@
 //! The order is a type: a [`Launch`] is born, then mapped, then ready, and each step consumes the one
 //! before it. A launch that is dropped before it is handed over takes its init with it.
 
+mod affinity;
 pub mod cgroup;
 pub mod console;
 mod conversation;
+pub mod copy;
 mod explain;
 pub mod foreground;
 pub mod hooks;
 mod idmap;
 pub mod join;
+pub mod layers;
 mod limits;
+mod mounts;
+pub mod network;
 pub mod notify;
 mod oom;
 pub mod pidfd;
+pub mod remove;
+mod scheduling;
 pub mod seccomp;
 pub mod unshare;
 
 pub use conversation::{Ready, until_exec};
 pub use explain::late_failure;
 
-use conversation::Conversation;
+use conversation::{Conversation, Host};
 
 use crate::host::namespaces as host_namespaces;
 use crate::init::{self, Orders, StateText};
 use crate::plan::Plan;
+use crate::plan::process::Guard;
 use crate::report::{Act, Failure};
 use crate::seccomp::Filter;
 use crate::sync::{self, ToInit};
@@ -36,6 +44,7 @@ use nix::sched::CloneFlags;
 use nix::sys::signal::SigSet;
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::PathBuf;
 
 /// What launch makes ready before the clone, besides the plan.
 #[derive(Debug)]
@@ -53,6 +62,8 @@ pub struct Supplies {
     pub agent: Option<seccomp::Agent>,
     /// The host's /proc.
     pub proc: OwnedFd,
+    /// Where the state of the container is.
+    pub state: PathBuf,
 }
 
 /// Opens the host's /proc, through which init finds itself when the container's is not to be trusted.
@@ -121,7 +132,7 @@ pub fn spawn(
         created: &supplies.created,
         start_socket: supplies.start_socket.as_ref(),
         signals: supplies.signals,
-        guard_binary: plan.guard_binary,
+        guard_binary: plan.guard == Guard::Stub,
         launch_reaches_more: plan.launch_reaches_more,
         agent: supplies.agent.as_ref().map(|agent| (&agent.socket, &agent.greeting)),
         proc: &supplies.proc,
@@ -209,14 +220,64 @@ impl Launch<Mapped> {
     /// # Errors
     /// What init reports, as a sentence; the createRuntime hook that failed.
     pub fn ready(self, plan: &Plan, supplies: &Supplies) -> Result<Launch<Ready>, Failure> {
-        let pid = self.talk.child()?.pid;
-        let mounted = || {
-            let state = supplies.creating.with_pid(pid);
-            hooks::run_all("prestart", &plan.hooks.prestart, &state, &plan.id)?;
-            hooks::run_all("createRuntime", &plan.hooks.create_runtime, &state, &plan.id)
-        };
-        let stage = self.talk.until_ready(&plan.steps, |failed| explain::failure(failed, plan), mounted)?;
+        let init = self.talk.child()?;
+        let sources = mounts::Sources::new(plan, &supplies.proc);
+        let mut side = Side { plan, supplies, init, sources, user: None, network: None, connected: None };
+        let explain = |failed: &sync::Failed| explain::failure(failed, plan);
+        let mut stage = self.talk.until_ready(&plan.steps, explain, &mut side)?;
+        side.connect()?;
+        stage.network = side.connected.take();
+        scheduling::set(&plan.process.scheduling, init.pid, &plan.id)?;
         Ok(Launch { talk: self.talk, stage })
+    }
+}
+
+/// The host's side of a launch: hooks, sources of mounts, and the helper of the network.
+struct Side<'a> {
+    plan: &'a Plan,
+    supplies: &'a Supplies,
+    init: &'a Child,
+    sources: mounts::Sources<'a>,
+    /// Init's user namespace.
+    user: Option<OwnedFd>,
+    network: Option<network::Starting<'a>>,
+    connected: Option<network::Connected>,
+}
+
+impl Side<'_> {
+    /// Waits for the helper, if there is one.
+    fn connect(&mut self) -> Result<(), Failure> {
+        if let Some(network) = self.network.take() {
+            self.connected = Some(network.connected()?);
+        }
+        Ok(())
+    }
+}
+
+impl Host for Side<'_> {
+    fn shown(&mut self, step: u16, tree: Option<OwnedFd>) -> Result<sys::Result<OwnedFd>, Failure> {
+        self.sources.shown(step, tree)
+    }
+
+    fn lent(&mut self, kind: CloneFlags, file: OwnedFd) -> Result<(), Failure> {
+        let Some(helper) = &self.plan.network.helper else { return Ok(()) };
+        if kind == CloneFlags::CLONE_NEWUSER {
+            self.user = Some(file);
+        } else {
+            let init = self.init.pidfd.as_fd();
+            let state = &self.supplies.state;
+            self.network = Some(network::start(helper, state, &self.plan.id, init, self.user.take(), file)?);
+        }
+        Ok(())
+    }
+
+    fn mounted(&mut self) -> Result<(), Failure> {
+        // Hooks may want to use it.
+        self.connect()?;
+        let Plan { id, hooks, .. } = self.plan;
+        let state = self.supplies.creating.with_pid(self.init.pid);
+        hooks::run_all("prestart", &hooks.prestart, &state, id)?;
+        hooks::run_all("createRuntime", &hooks.create_runtime, &state, id)
     }
 }
 
@@ -239,8 +300,13 @@ impl Launch<Ready> {
     /// # Errors
     /// None that is known.
     pub fn leave(self) -> Result<(), Failure> {
+        // First: should we be killed in between, init ends, and the helper with it.
+        self.stage.network.into_iter().for_each(|network| {
+            network.keep();
+        });
         self.talk.tell(ToInit::Recorded)?;
         self.talk.leave();
+        self.stage.server.into_iter().for_each(layers::Server::keep);
         Ok(())
     }
 
@@ -249,6 +315,15 @@ impl Launch<Ready> {
     /// # Errors
     /// Why it does not.
     pub fn start(self, plan: &Plan) -> Result<Child, Failure> {
-        self.talk.start(|failed| explain::failure(failed, plan))
+        let network = self.stage.network.map(network::Connected::keep);
+        let child = match self.talk.start(|failed| explain::failure(failed, plan)) {
+            Ok(child) => child,
+            Err(failure) => {
+                network.into_iter().for_each(network::Kept::await_end);
+                return Err(failure);
+            }
+        };
+        self.stage.server.into_iter().for_each(layers::Server::keep);
+        Ok(child)
     }
 }

@@ -36,7 +36,6 @@ use std::os::unix::net::UnixStream;
 ///
 /// # Errors
 /// What `body` returns; `NS-*` where there are no user namespaces, `ID-*` where a helper refuses the map.
-#[allow(dead_code)] // whoever unpacks and removes trees is on the way
 pub fn in_own_maps(
     whom: &str,
     policy: &Policy,

@@ -10,14 +10,19 @@ mod render;
 use super::Request;
 use super::cgroup::Manager;
 use super::degrade::Policy;
+use super::layers::Changes;
+use super::network;
 use crate::bundle::{self, Bundle};
 use crate::cgroup::systemd::Candidate;
 use crate::dbus::{Address, Peer};
 use crate::host::Facts;
 use crate::host::cgroup::{Cgroups, Hierarchy, Subtree};
 use crate::host::idmap::{Helper, IdRange, Subids};
+use crate::host::network::Network;
 use crate::host::process::Lsm;
+use crate::host::rootfs::{Kind, Roots};
 use crate::spec::{self, SpecKind};
+use nix::errno::Errno;
 use nix::libc;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
@@ -32,7 +37,8 @@ struct Scenario {
 
 fn scenario(config: Value, facts: Facts) -> Scenario {
     let id = "web".into();
-    Scenario { config, facts, request: Request { id, ..Request::default() } }
+    let state = "/run/user/1000/bryo/web".into();
+    Scenario { config, facts, request: Request { id, state, ..Request::default() } }
 }
 
 impl Scenario {
@@ -88,10 +94,12 @@ fn alice() -> Facts {
         setgroups_denied: false,
         hard_limits,
         oom_score_adj: 0,
-        binary_owner: 0,
+        binary_owner: Some(0),
         lsm: Lsm::default(),
         cgroups: session(),
         devices: BTreeMap::new(),
+        network: Network::default(),
+        roots: None,
     }
 }
 
@@ -172,7 +180,7 @@ fn podman() -> Facts {
     Facts {
         in_child_userns: true,
         own_ids: (own.clone(), own),
-        binary_owner: 65534,
+        binary_owner: Some(65534),
         cgroups: session(),
         ..root()
     }
@@ -371,6 +379,25 @@ goldens! {
     joined_network
     joined_namespaces_in_order
     host_network
+    network_auto
+    network_auto_without_a_route
+    network_by_pasta_without_a_route
+    network_auto_without_tun
+    network_auto_without_a_helper
+    network_auto_without_a_helper_is_refused_when_strict
+    network_auto_without_a_helper_is_refused_with_ports
+    network_by_pasta_without_tun_is_refused
+    network_by_pasta_with_slirp4netns_alone_is_refused
+    network_by_slirp4netns
+    network_by_slirp4netns_on_an_ipv6_address_is_refused
+    network_with_a_port_of_roots_is_refused
+    network_of_root_with_a_port_of_roots
+    network_none
+    network_host
+    network_host_with_a_sysctl_is_refused
+    network_joined_by_its_path
+    network_by_annotations
+    ports_without_a_network_are_refused
     host_pid
     host_ipc
     no_mount_namespace_is_refused
@@ -383,7 +410,19 @@ goldens! {
     devpts_gid_mapped
     file_systems
     bind_mounts
-    idmapped_mount_is_refused
+    idmapped_mounts_of_root
+    idmapped_mounts_in_a_user_namespace_of_root
+    idmapped_mount_with_the_maps_of_a_joined_namespace
+    idmapped_mount_of_root_inside_a_user_namespace
+    idmapped_mounts_of_a_plain_user
+    idmapped_mount_of_a_plain_user_with_the_containers_maps_is_refused
+    idmapped_mount_out_of_the_container_is_refused
+    idmapped_mount_out_of_our_own_ids_is_refused
+    idmapped_mount_in_a_joined_namespace_of_a_plain_user_is_refused
+    idmapped_mount_without_maps_is_refused
+    idmapped_mount_without_gids_is_refused
+    idmapped_mount_with_maps_given_twice_is_refused
+    idmapped_tmpfs_is_refused
     mount_inside_proc_is_refused
     // The root.
     devices_of_root
@@ -393,6 +432,10 @@ goldens! {
     device_rules_with_mknod_are_refused
     device_rules_by_a_filter
     device_rules_in_a_user_namespace_of_root
+    personality
+    personality_with_a_flag_is_refused
+    memory_policy
+    memory_policy_without_nodes_is_refused
     root_propagation_shared
     root_propagation_private
     no_pivot_and_no_keyring
@@ -409,13 +452,22 @@ goldens! {
     oom_score_is_clamped
     binary_of_the_caller
     binary_of_the_caller_under_selinux
+    binary_of_the_caller_with_a_filter_that_stops_the_stub
+    binary_of_a_sealed_copy
     groups_are_refused
     groups_are_dropped
     groups_of_many_ids
     groups_of_the_caller
     groups_of_the_caller_and_others_are_refused
     ambient_capabilities_are_clipped
+    scheduling_of_a_plain_user
+    scheduling_of_root
+    scheduler_that_makes_no_sense_is_refused
     selinux_label_without_selinux
+    mount_label_under_selinux
+    mount_label_of_another_kind
+    mount_label_of_no_kind_is_refused
+    mount_label_without_selinux
     apparmor_profile_without_apparmor_is_refused
     apparmor_profile
     // The cgroup.
@@ -433,6 +485,9 @@ goldens! {
     cgroup_with_properties_of_the_unit
     cgroup_with_a_property_that_makes_no_sense_is_refused
     cgroup_below_the_unit
+    cgroup_of_an_engines_with_limited_memory
+    cgroup_of_an_engines_with_limited_memory_in_the_unit_itself
+    cgroup_of_an_engines_with_unlimited_memory
     cgroup_of_systemds_out_of_sight
     cgroup_without_a_bus
     cgroup_without_a_bus_in_our_own_subtree
@@ -454,6 +509,29 @@ goldens! {
     // The rest.
     seccomp_agent
     hooks_in_order
+    ephemeral
+    ephemeral_by_annotation
+    ephemeral_without_fuse_overlayfs
+    ephemeral_without_the_fuse_device
+    ephemeral_of_files_that_are_nobodys
+    ephemeral_of_files_that_are_nobodys_without_fuse_overlayfs
+    ephemeral_read_only
+    ephemeral_of_root
+    ephemeral_wins_over_the_annotation
+    overlay_of_the_bundle
+    overlay_wins_over_the_annotation
+    overlay_with_a_copy_of_an_earlier_run
+    overlay_and_ephemeral_is_refused
+    layers_beneath_the_root
+    layers_beneath_an_empty_root
+    layers_read_only
+    layers_without_a_place_for_changes_is_refused
+    layers_that_are_no_list_is_refused
+    layers_and_the_host_is_refused
+    ephemeral_that_is_neither_true_nor_false_is_refused
+    host_by_fuse_overlayfs
+    host_without_fuse_overlayfs
+    host_of_root
 }
 
 // ---- who the caller is --------------------------------------------------------------------------------
@@ -573,6 +651,146 @@ fn joined_namespaces_in_order() -> Scenario {
     scenario(with(one_id(), &change), alice())
 }
 
+/// A host with a route, both helpers and a resolver in its network.
+fn connected(mut facts: Facts) -> Facts {
+    facts.network = Network {
+        pasta: Some("/usr/bin/pasta".into()),
+        slirp4netns: Some("/usr/bin/slirp4netns".into()),
+        tun: None,
+        routed: true,
+        unprivileged_port_start: 1024,
+        resolv_conf: "nameserver 192.0.2.53\n".into(),
+        hosts: "127.0.0.1 localhost\n192.0.2.7 nas\n".into(),
+        resolved_conf: None,
+        hostname: "laptop".into(),
+    };
+    facts
+}
+
+fn alice_connected(change: impl FnOnce(&mut Network)) -> Facts {
+    let mut facts = connected(alice());
+    change(&mut facts.network);
+    facts
+}
+
+/// With a network by this word, and these ports.
+fn asking_for(word: &str, ports: &[&str], config: Value, facts: Facts) -> Scenario {
+    scenario(config, facts).asking(|request| {
+        request.network = Some(network::parse(word).unwrap());
+        request.publish = ports.iter().map(|port| network::parse_publish(port).unwrap()).collect();
+    })
+}
+
+fn network_auto() -> Scenario {
+    asking_for(
+        "auto",
+        &["8080:80", "[::1]:53:53/udp"],
+        one_id(),
+        alice_connected(|n| n.unprivileged_port_start = 0),
+    )
+}
+
+fn network_auto_without_a_route() -> Scenario {
+    asking_for("auto", &[], one_id(), alice_connected(|network| network.routed = false))
+}
+
+fn network_by_pasta_without_a_route() -> Scenario {
+    asking_for("pasta", &["8080:80"], one_id(), alice_connected(|network| network.routed = false))
+}
+
+fn network_auto_without_tun() -> Scenario {
+    asking_for("auto", &[], one_id(), alice_connected(|network| network.tun = Some(Errno::EACCES)))
+}
+
+fn network_auto_without_a_helper() -> Scenario {
+    let nobody = |network: &mut Network| (network.pasta, network.slirp4netns) = (None, None);
+    asking_for("auto", &[], one_id(), alice_connected(nobody))
+}
+
+fn network_auto_without_a_helper_is_refused_when_strict() -> Scenario {
+    network_auto_without_a_helper().degrading("strict")
+}
+
+fn network_auto_without_a_helper_is_refused_with_ports() -> Scenario {
+    let nobody = |network: &mut Network| (network.pasta, network.slirp4netns) = (None, None);
+    asking_for("auto", &["8080:80"], one_id(), alice_connected(nobody))
+}
+
+fn network_by_pasta_without_tun_is_refused() -> Scenario {
+    asking_for("pasta", &[], one_id(), alice_connected(|network| network.tun = Some(Errno::ENOENT)))
+}
+
+fn network_by_pasta_with_slirp4netns_alone_is_refused() -> Scenario {
+    asking_for("pasta", &[], one_id(), alice_connected(|network| network.pasta = None))
+}
+
+/// The stub of a resolver on loopback, and a hostname of the container's own.
+fn network_by_slirp4netns() -> Scenario {
+    let config = with(
+        bare(),
+        &json!({
+            "hostname": "moss",
+            "linux": {"namespaces": namespaces(&["mount", "pid", "user", "uts"])},
+        }),
+    );
+    let stub = |network: &mut Network| network.resolv_conf = "nameserver 127.0.0.53\n".into();
+    asking_for("slirp4netns", &["8080:80"], config, alice_connected(stub))
+}
+
+fn network_by_slirp4netns_on_an_ipv6_address_is_refused() -> Scenario {
+    asking_for("slirp4netns", &["[::1]:8080:80"], one_id(), alice_connected(|_| ()))
+}
+
+fn network_with_a_port_of_roots_is_refused() -> Scenario {
+    asking_for("auto", &["80:80"], one_id(), alice_connected(|_| ()))
+}
+
+fn network_of_root_with_a_port_of_roots() -> Scenario {
+    asking_for("auto", &["80:80"], bare(), connected(root()))
+}
+
+fn network_none() -> Scenario {
+    asking_for("none", &[], one_id(), alice_connected(|_| ()))
+}
+
+/// The network namespace of the configuration goes, and its sysfs becomes the host's.
+fn network_host() -> Scenario {
+    let config = with(
+        bare(),
+        &json!({
+            "mounts": [{"destination": "/sys", "type": "sysfs", "source": "sysfs"}],
+            "linux": {"namespaces": namespaces(&["mount", "pid", "user", "network"])},
+        }),
+    );
+    asking_for("host", &[], config, alice_connected(|_| ()))
+}
+
+fn network_host_with_a_sysctl_is_refused() -> Scenario {
+    let config = with(
+        bare(),
+        &json!({"linux": {
+            "namespaces": namespaces(&["mount", "pid", "user", "network"]),
+            "sysctl": {"net.core.somaxconn": "64"},
+        }}),
+    );
+    asking_for("host", &[], config, alice_connected(|_| ()))
+}
+
+fn network_joined_by_its_path() -> Scenario {
+    asking_for("ns:/run/netns/blue", &[], one_id(), alice_connected(|_| ()))
+}
+
+/// What the configuration says of itself, in annotations.
+fn network_by_annotations() -> Scenario {
+    let annotations = json!({"io.bryo.network": "pasta", "io.bryo.publish": "127.0.0.1:8000-8002:80-82"});
+    scenario(with(one_id(), &json!({"annotations": annotations})), alice_connected(|_| ()))
+}
+
+fn ports_without_a_network_are_refused() -> Scenario {
+    let port = network::parse_publish("8080:80").unwrap();
+    scenario(one_id(), alice_connected(|_| ())).asking(|request| request.publish = vec![port])
+}
+
 fn host_network() -> Scenario {
     let sys = json!([{"destination": "/sys", "type": "sysfs", "source": "sysfs",
         "options": ["nosuid", "noexec", "nodev", "ro"]}]);
@@ -672,9 +890,94 @@ fn bind_mounts() -> Scenario {
     scenario(with(one_id(), &json!({ "mounts": mounts })), alice())
 }
 
-fn idmapped_mount_is_refused() -> Scenario {
-    let mounts = json!([{"destination": "/data", "source": "/srv", "options": ["bind", "idmap"]}]);
-    scenario(with(one_id(), &json!({ "mounts": mounts })), alice())
+/// A volume with these options, and these maps of uids and of gids, each of one line.
+fn volume(options: &[&str], uids: [u32; 3], gids: [u32; 3]) -> Value {
+    let map = |[inside, outside, size]: [u32; 3]| match size {
+        0 => json!([]),
+        _ => json!([{"containerID": inside, "hostID": outside, "size": size}]),
+    };
+    json!({
+        "destination": "/data", "source": "/srv", "type": "none", "options": options,
+        "uidMappings": map(uids), "gidMappings": map(gids),
+    })
+}
+
+fn with_mounts(config: Value, mounts: &[Value]) -> Value {
+    with(config, &json!({ "mounts": mounts }))
+}
+
+const NO_MAP: [u32; 3] = [0; 3];
+
+fn idmapped_mounts_of_root() -> Scenario {
+    let mounts = [
+        volume(&["bind", "ro", "rslave"], [100, 1100, 3], [200, 1900, 50]),
+        volume(&["rbind", "ridmap"], [0, 1000, 1], [0, 1000, 1]),
+        volume(&["bind", "idmap=uids=0-1-10#10-11-10;gids=0-100-10"], NO_MAP, NO_MAP),
+    ];
+    scenario(with_mounts(bare(), &mounts), root())
+}
+
+fn idmapped_mounts_in_a_user_namespace_of_root() -> Scenario {
+    let mounts = [
+        volume(&["bind", "idmap"], NO_MAP, NO_MAP),
+        volume(&["rbind", "ridmap=uids=@1-3-10;gids=@0-0-20"], NO_MAP, NO_MAP),
+        volume(&["bind"], [0, 500, 10], [0, 500, 10]),
+    ];
+    scenario(with_mounts(many_ids(), &mounts), root())
+}
+
+fn idmapped_mount_with_the_maps_of_a_joined_namespace() -> Scenario {
+    let namespaces = json!([{"type": "mount"}, {"type": "user", "path": "/proc/42/ns/user"}]);
+    let config = with(bare(), &json!({"linux": {"namespaces": namespaces}}));
+    scenario(with_mounts(config, &[volume(&["bind", "idmap"], NO_MAP, NO_MAP)]), root())
+}
+
+fn idmapped_mount_of_root_inside_a_user_namespace() -> Scenario {
+    scenario(with_mounts(bare(), &[volume(&["rbind"], [0, 0, 65537], [0, 1, 10])]), podman())
+}
+
+fn idmapped_mounts_of_a_plain_user() -> Scenario {
+    let mounts = [
+        volume(&["bind"], [0, 100_004, 10], [0, 1000, 1]),
+        volume(&["bind", "ridmap=uids=0-1000-1#1-100000-65536;gids=@7-0-2"], NO_MAP, NO_MAP),
+    ];
+    scenario(with_mounts(many_ids(), &mounts), alice_with_subids())
+}
+
+fn idmapped_mount_of_a_plain_user_with_the_containers_maps_is_refused() -> Scenario {
+    scenario(with_mounts(one_id(), &[volume(&["bind", "idmap"], NO_MAP, NO_MAP)]), alice())
+}
+
+fn idmapped_mount_out_of_the_container_is_refused() -> Scenario {
+    scenario(with_mounts(one_id(), &[volume(&["bind", "idmap"], [0, 1000, 2], [0, 1000, 1])]), alice())
+}
+
+fn idmapped_mount_out_of_our_own_ids_is_refused() -> Scenario {
+    scenario(with_mounts(bare(), &[volume(&["bind"], [0, 0, 65538], [0, 0, 1])]), podman())
+}
+
+fn idmapped_mount_in_a_joined_namespace_of_a_plain_user_is_refused() -> Scenario {
+    let namespaces = json!([{"type": "mount"}, {"type": "user", "path": "/proc/42/ns/user"}]);
+    let config = with(bare(), &json!({"linux": {"namespaces": namespaces}}));
+    scenario(with_mounts(config, &[volume(&["bind"], [0, 1000, 1], [0, 1000, 1])]), alice())
+}
+
+fn idmapped_mount_without_maps_is_refused() -> Scenario {
+    scenario(with_mounts(bare(), &[volume(&["rbind", "ridmap"], NO_MAP, NO_MAP)]), root())
+}
+
+fn idmapped_mount_without_gids_is_refused() -> Scenario {
+    scenario(with_mounts(bare(), &[volume(&["bind", "idmap"], [0, 0, 1], NO_MAP)]), root())
+}
+
+fn idmapped_mount_with_maps_given_twice_is_refused() -> Scenario {
+    let words = ["bind", "idmap=uids=0-0-1;gids=0-0-1"];
+    scenario(with_mounts(bare(), &[volume(&words, [0, 0, 1], [0, 0, 1])]), root())
+}
+
+fn idmapped_tmpfs_is_refused() -> Scenario {
+    let mount = with(volume(&["idmap"], [0, 0, 1], [0, 0, 1]), &json!({"type": "tmpfs", "source": "tmpfs"}));
+    scenario(with_mounts(bare(), &[mount]), root())
 }
 
 fn mount_inside_proc_is_refused() -> Scenario {
@@ -749,6 +1052,25 @@ fn root_on_v1() -> Facts {
 fn device_rules_with_mknod_are_refused() -> Scenario {
     let sets = json!({"bounding": ["CAP_MKNOD"], "permitted": ["CAP_MKNOD"], "effective": ["CAP_MKNOD"]});
     scenario(with(device_rules(), &json!({"process": {"capabilities": sets}})), root_on_v1())
+}
+
+fn personality() -> Scenario {
+    let linux = json!({"personality": {"domain": "LINUX32", "flags": []}});
+    scenario(with(one_id(), &json!({ "linux": linux })), alice())
+}
+
+fn personality_with_a_flag_is_refused() -> Scenario {
+    let linux = json!({"personality": {"domain": "LINUX", "flags": ["ADDR_NO_RANDOMIZE"]}});
+    scenario(with(one_id(), &json!({ "linux": linux })), alice())
+}
+
+fn memory_policy() -> Scenario {
+    let policy = json!({"mode": "MPOL_INTERLEAVE", "nodes": "2-3", "flags": ["MPOL_F_STATIC_NODES"]});
+    scenario(with(one_id(), &json!({"linux": {"memoryPolicy": policy}})), alice())
+}
+
+fn memory_policy_without_nodes_is_refused() -> Scenario {
+    scenario(with(one_id(), &json!({"linux": {"memoryPolicy": {"mode": "MPOL_BIND"}}})), alice())
 }
 
 fn root_propagation_shared() -> Scenario {
@@ -848,14 +1170,25 @@ fn oom_score_is_clamped() -> Scenario {
 }
 
 fn binary_of_the_caller() -> Scenario {
-    scenario(one_id(), Facts { binary_owner: 1000, ..alice() })
+    scenario(one_id(), Facts { binary_owner: Some(1000), ..alice() })
+}
+
+fn binary_of_the_caller_with_a_filter_that_stops_the_stub() -> Scenario {
+    let rule = json!({"names": ["execveat"], "action": "SCMP_ACT_ERRNO"});
+    let seccomp = json!({"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [rule]});
+    let config = with(one_id(), &json!({"linux": {"seccomp": seccomp}}));
+    scenario(config, Facts { binary_owner: Some(1000), ..alice() })
+}
+
+fn binary_of_a_sealed_copy() -> Scenario {
+    scenario(one_id(), Facts { binary_owner: None, ..alice() })
 }
 
 fn binary_of_the_caller_under_selinux() -> Scenario {
     let lsm = Lsm { apparmor: false, selinux: true };
     let label = "system_u:system_r:container_t:s0:c1,c2";
     let config = with(one_id(), &json!({"process": {"selinuxLabel": label}}));
-    scenario(config, Facts { binary_owner: 1000, lsm, ..alice() })
+    scenario(config, Facts { binary_owner: Some(1000), lsm, ..alice() })
 }
 
 fn groups() -> Value {
@@ -898,6 +1231,63 @@ fn ambient_capabilities_are_clipped() -> Scenario {
     scenario(with(many_ids(), &json!({ "process": process })), alice_with_subids())
 }
 
+fn scheduling(policy: &str, priority: i32) -> Value {
+    let scheduler =
+        json!({"policy": policy, "nice": 5, "priority": priority, "flags": ["SCHED_RESET_ON_FORK"]});
+    let io = json!({"class": "IOPRIO_CLASS_BE", "priority": 3});
+    with(one_id(), &json!({"process": {"scheduler": scheduler, "ioPriority": io}}))
+}
+
+fn scheduling_of_a_plain_user() -> Scenario {
+    scenario(scheduling("SCHED_BATCH", 0), alice())
+}
+
+fn scheduling_of_root() -> Scenario {
+    scenario(scheduling("SCHED_FIFO", 10), root())
+}
+
+fn scheduler_that_makes_no_sense_is_refused() -> Scenario {
+    scenario(scheduling("SCHED_BATCH", 10), alice())
+}
+
+/// Mounts of all sorts, with a label.
+fn mount_label(kind: &str) -> Value {
+    let mounts = json!([
+        {"destination": "/proc", "type": "proc"},
+        {"destination": "/dev", "type": "tmpfs", "options": ["mode=755"]},
+        {"destination": "/dev/pts", "type": "devpts", "options": ["newinstance"]},
+        {"destination": "/dev/mqueue", "type": "mqueue"},
+        {"destination": "/run", "type": "tmpfs", "options": ["context=\"a:b:own:s0\""]},
+        {"destination": "/srv", "type": "bind", "source": "/srv", "options": ["bind"]}
+    ]);
+    let linux = json!({
+        "namespaces": namespaces(&["mount", "pid", "user", "ipc"]), "maskedPaths": ["/proc/kcore"],
+        "mountLabel": "system_u:object_r:container_file_t:s0:c1,c2"
+    });
+    let annotations = json!({"run.oci.mount_context_type": kind});
+    with(one_id(), &json!({"mounts": mounts, "linux": linux, "annotations": annotations}))
+}
+
+fn under_selinux() -> Facts {
+    Facts { lsm: Lsm { apparmor: false, selinux: true }, ..alice() }
+}
+
+fn mount_label_under_selinux() -> Scenario {
+    scenario(mount_label("context"), under_selinux())
+}
+
+fn mount_label_of_another_kind() -> Scenario {
+    scenario(mount_label("rootcontext"), under_selinux())
+}
+
+fn mount_label_of_no_kind_is_refused() -> Scenario {
+    scenario(mount_label("mode"), under_selinux())
+}
+
+fn mount_label_without_selinux() -> Scenario {
+    scenario(mount_label("context"), alice())
+}
+
 fn selinux_label_without_selinux() -> Scenario {
     let label = "system_u:system_r:container_t:s0:c1,c2";
     scenario(with(one_id(), &json!({"process": {"selinuxLabel": label}})), alice())
@@ -911,6 +1301,149 @@ fn apparmor_profile() -> Scenario {
     let lsm = Lsm { apparmor: true, selinux: false };
     let config = with(bare(), &json!({"process": {"apparmorProfile": "docker-default"}}));
     scenario(config, Facts { lsm, ..root() })
+}
+
+// ---- layers -------------------------------------------------------------------------------------------
+
+/// alice, who has fuse-overlayfs and may open its device; her root file systems are her own.
+fn roots() -> Roots {
+    Roots {
+        fuse_overlayfs: Some("/usr/bin/fuse-overlayfs".into()),
+        fuse_device: true,
+        owner: 1000,
+        ..Roots::default()
+    }
+}
+
+fn layered(annotations: &Value, roots: Roots) -> Scenario {
+    let config = with(one_id(), &json!({ "annotations": annotations }));
+    scenario(config, Facts { roots: Some(roots), ..alice() })
+}
+
+fn asked_for(changes: Changes, roots: Roots) -> Scenario {
+    layered(&json!({}), roots).asking(|request| request.changes = Some(changes))
+}
+
+fn ephemeral() -> Scenario {
+    asked_for(Changes::Vanish, roots())
+}
+
+fn ephemeral_by_annotation() -> Scenario {
+    layered(&json!({"io.bryo.rootfs.ephemeral": "true"}), roots())
+}
+
+fn ephemeral_without_fuse_overlayfs() -> Scenario {
+    asked_for(Changes::Vanish, Roots { fuse_overlayfs: None, ..roots() })
+}
+
+fn ephemeral_without_the_fuse_device() -> Scenario {
+    asked_for(Changes::Vanish, Roots { fuse_device: false, ..roots() })
+}
+
+fn ephemeral_of_files_that_are_nobodys() -> Scenario {
+    asked_for(Changes::Vanish, Roots { owner: 0, ..roots() })
+}
+
+fn ephemeral_of_files_that_are_nobodys_without_fuse_overlayfs() -> Scenario {
+    asked_for(Changes::Vanish, Roots { owner: 0, fuse_overlayfs: None, ..roots() })
+}
+
+fn ephemeral_read_only() -> Scenario {
+    let mut scenario = ephemeral();
+    scenario.config["root"]["readonly"] = true.into();
+    scenario.config["linux"]["rootfsPropagation"] = "rshared".into();
+    scenario
+}
+
+fn ephemeral_of_root() -> Scenario {
+    let roots =
+        Roots { submounts: vec!["/bundle/rootfs/srv".into(), "/bundle/rootfs/srv/x".into()], ..roots() };
+    scenario(bare(), Facts { roots: Some(roots), ..root() })
+        .asking(|request| request.changes = Some(Changes::Vanish))
+}
+
+fn ephemeral_wins_over_the_annotation() -> Scenario {
+    layered(&json!({"io.bryo.rootfs.overlay": "overlay"}), roots())
+        .asking(|request| request.changes = Some(Changes::Vanish))
+}
+
+fn overlay_of_the_bundle() -> Scenario {
+    layered(&json!({"io.bryo.rootfs.overlay": "./x/../overlay"}), roots())
+}
+
+fn overlay_wins_over_the_annotation() -> Scenario {
+    layered(&json!({"io.bryo.rootfs.ephemeral": "true"}), roots())
+        .asking(|request| request.changes = Some(Changes::Kept("/home/alice/changes".into())))
+}
+
+fn overlay_with_a_copy_of_an_earlier_run() -> Scenario {
+    asked_for(Changes::Kept("/changes".into()), Roots { copied: true, ..roots() })
+}
+
+fn overlay_and_ephemeral_is_refused() -> Scenario {
+    layered(&json!({"io.bryo.rootfs.overlay": "overlay", "io.bryo.rootfs.ephemeral": "true"}), roots())
+}
+
+fn layers_annotation(more: &Value) -> Value {
+    let mut annotations = json!({"io.bryo.rootfs.layers": "[\"lowest\", \"/store/a,b:c\"]"});
+    merge(&mut annotations, more);
+    annotations
+}
+
+fn layers_beneath_the_root() -> Scenario {
+    layered(&layers_annotation(&json!({"io.bryo.rootfs.ephemeral": "true"})), roots())
+}
+
+fn layers_beneath_an_empty_root() -> Scenario {
+    let annotations = layers_annotation(&json!({"io.bryo.rootfs.overlay": "overlay"}));
+    layered(&annotations, Roots { root_is_empty: true, ..roots() })
+}
+
+fn layers_read_only() -> Scenario {
+    let mut scenario = layered(&layers_annotation(&json!({})), roots());
+    scenario.config["root"]["readonly"] = true.into();
+    scenario
+}
+
+fn layers_without_a_place_for_changes_is_refused() -> Scenario {
+    layered(&layers_annotation(&json!({})), roots())
+}
+
+fn layers_that_are_no_list_is_refused() -> Scenario {
+    layered(&json!({"io.bryo.rootfs.layers": "/store/a"}), roots())
+}
+
+fn layers_and_the_host_is_refused() -> Scenario {
+    layered(&layers_annotation(&json!({"io.bryo.rootfs.host": "true"})), roots())
+}
+
+fn ephemeral_that_is_neither_true_nor_false_is_refused() -> Scenario {
+    layered(&json!({"io.bryo.rootfs.ephemeral": "yes"}), roots())
+}
+
+/// This machine's own system, with two more file systems.
+fn machine() -> Roots {
+    let directories = ["dev", "etc", "home", "proc", "run", "sys", "tmp", "usr", "var"];
+    let mut top: Vec<_> = directories.map(|name| (name.into(), Kind::Directory)).into();
+    top.push(("bin".into(), Kind::Link("usr/bin".into())));
+    top.push(("swapfile".into(), Kind::File));
+    let submounts = ["/home", "/proc", "/proc/x", "/var/lib/x", "/var/lib/x/y"].map(Into::into).into();
+    Roots { owner: 0, top, submounts, ..roots() }
+}
+
+fn host_by_fuse_overlayfs() -> Scenario {
+    layered(&json!({"io.bryo.rootfs.host": "true", "io.bryo.rootfs.ephemeral": "true"}), machine())
+}
+
+fn host_without_fuse_overlayfs() -> Scenario {
+    let machine = Roots { fuse_overlayfs: None, ..machine() };
+    layered(&json!({"io.bryo.rootfs.host": "true", "io.bryo.rootfs.ephemeral": "true"}), machine)
+}
+
+fn host_of_root() -> Scenario {
+    let annotations = json!({"io.bryo.rootfs.host": "true", "io.bryo.rootfs.overlay": "/changes"});
+    let config = with(bare(), &json!({ "annotations": annotations }));
+    scenario(config, Facts { roots: Some(machine()), ..root() })
 }
 
 // ---- the rest -----------------------------------------------------------------------------------------
@@ -967,6 +1500,24 @@ fn cgroup_with_limits_by_the_users_systemd() -> Scenario {
 fn cgroup_in_a_unit_by_name() -> Scenario {
     scenario(placed("machine.slice:libpod:4711"), root())
         .asking(|request| request.manager = Some(Manager::Systemd))
+}
+
+fn engines(resources: &Value, annotations: &Value) -> Scenario {
+    let config = with(limited(resources), &json!({"linux": {"cgroupsPath": "user.slice:libpod:4711"}}));
+    scenario(with(config, &json!({ "annotations": annotations })), alice())
+        .asking(|request| request.manager = Some(Manager::Systemd))
+}
+
+fn cgroup_of_an_engines_with_limited_memory() -> Scenario {
+    engines(&json!({"memory": {"limit": 64 << 20}}), &json!({}))
+}
+
+fn cgroup_of_an_engines_with_limited_memory_in_the_unit_itself() -> Scenario {
+    engines(&json!({"memory": {"limit": 64 << 20}}), &json!({"run.oci.systemd.subgroup": ""}))
+}
+
+fn cgroup_of_an_engines_with_unlimited_memory() -> Scenario {
+    engines(&json!({"memory": {"limit": -1}, "pids": {"limit": 42}}), &json!({}))
 }
 
 fn cgroup_in_a_unit_that_makes_no_sense_is_refused() -> Scenario {

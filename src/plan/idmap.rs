@@ -54,6 +54,29 @@ impl Mapping {
     fn contains(self, id: u32) -> bool {
         id >= self.inside && u64::from(id) < u64::from(self.inside) + u64::from(self.count)
     }
+
+    /// From the outside in.
+    pub fn reversed(self) -> Mapping {
+        Mapping { inside: self.outside, outside: self.inside, count: self.count }
+    }
+
+    /// One map further: where its outside, being another map's inside, leads.
+    ///
+    /// # Errors
+    /// The first id that leads nowhere.
+    pub fn through(self, map: &[Mapping]) -> Result<Vec<Mapping>, u32> {
+        let mut runs = Vec::new();
+        let mut done = 0;
+        while done < self.count {
+            let at = self.outside.saturating_add(done);
+            let next = map.iter().find(|m| m.contains(at)).ok_or(at)?;
+            let skipped = at - next.inside;
+            let count = (next.count - skipped).min(self.count - done);
+            runs.push(Mapping { inside: self.inside + done, outside: next.outside + skipped, count });
+            done += count;
+        }
+        Ok(runs)
+    }
 }
 
 /// Lines of a map as the kernel reads them.
@@ -216,7 +239,8 @@ pub fn decide(
     Ok(idmap)
 }
 
-fn mappings(spec: &[LinuxIdMapping]) -> Vec<Mapping> {
+/// Those of a configuration.
+pub fn mappings(spec: &[LinuxIdMapping]) -> Vec<Mapping> {
     let mapping =
         |m: &LinuxIdMapping| Mapping { inside: m.container_id(), outside: m.host_id(), count: m.size() };
     spec.iter().map(mapping).collect()
@@ -296,7 +320,10 @@ fn single_id(code: &'static str, wanted: &str, uid: u32, because: String, fix: S
 
 /// The rules of user_namespaces(7) that a map can break by itself. The kernel's 340 lines are its own to
 /// enforce.
-fn check_lines(map: &[Mapping]) -> Result<(), String> {
+///
+/// # Errors
+/// The line that breaks one.
+pub fn check_lines(map: &[Mapping]) -> Result<(), String> {
     for (i, m) in map.iter().enumerate() {
         if m.count == 0 {
             return Err(format!("mapping {i} has size 0"));
@@ -308,7 +335,11 @@ fn check_lines(map: &[Mapping]) -> Result<(), String> {
     Ok(())
 }
 
-fn check_owned(
+/// Checks that who is called `owner` here has all ids that a map leads to.
+///
+/// # Errors
+/// `ID-RANGE`.
+pub fn check_owned(
     act: &str,
     map: &[Mapping],
     own: &[IdRange],

@@ -1,9 +1,11 @@
 //! What a process that joins a container will be: the smaller plan, of `exec`.
 
+use super::affinity;
 use super::degrade::Degradation;
 use super::idmap::Idmap;
-use super::process::{self, Process};
-use super::step::{Op, Step};
+use super::inherited::Inherited;
+use super::process::{self, Guard, Process};
+use super::step::Step;
 use crate::host::{Facts, Needs};
 use crate::report::Failure;
 use oci_spec::runtime as oci;
@@ -13,10 +15,11 @@ use oci_spec::runtime as oci;
 pub struct Joining {
     pub process: Process,
     pub steps: Vec<Step>,
+    /// The processors to start it on.
+    pub processors: Option<Vec<u16>>,
     /// Value for oom_score_adj (proc_pid_oom_score_adj(5)).
     pub oom_score_adj: Option<i32>,
-    /// The container's root could write to our own binary.
-    pub guard_binary: bool,
+    pub guard: Guard,
     pub degradations: Vec<Degradation>,
 }
 
@@ -27,6 +30,9 @@ pub struct Before<'a> {
     pub new_keyring: bool,
     /// It is kept to these processors by its affinity, since it has no cgroup that would.
     pub affinity: Option<&'a [u16]>,
+    pub inherited: &'a Inherited,
+    /// Its filter lets the stub through.
+    pub stub_passes: bool,
 }
 
 /// Which facts this process makes worth reading.
@@ -54,15 +60,17 @@ pub fn decide(
     idmap.check_user(wanted.user(), container)?;
     let mut degradations = Vec::new();
     let process = process::decide(wanted, idmap, facts, request, &mut degradations)?;
-    let mut steps: Vec<Step> =
-        before.affinity.iter().map(|cpus| Op::Affinity(cpus.to_vec()).into()).collect();
+    let affinity = affinity::decide(wanted, before.affinity, container)?;
+    let mut steps: Vec<Step> = affinity.last.into_iter().map(Step::from).collect();
     if before.new_keyring {
         steps.push(process::keyring(container)?);
     }
+    steps.extend(before.inherited.steps());
     Ok(Joining {
-        guard_binary: process.guards_binary(idmap, facts),
+        guard: process.guard(idmap, facts, || before.stub_passes),
         process,
         steps,
+        processors: affinity.initial,
         oom_score_adj: wanted.oom_score_adj().map(|score| super::oom(score, facts, &mut degradations)),
         degradations,
     })

@@ -1,20 +1,27 @@
 //! What will be done. Pure: from the bundle, the facts and the flags to a plan, without I/O, clock or
 //! environment, so that the same three always give the same plan.
 
+pub mod affinity;
 pub mod cgroup;
 pub mod degrade;
 #[cfg(test)]
 mod golden;
 pub mod hooks;
 pub mod idmap;
+mod idmapped;
+pub mod inherited;
 pub mod joining;
+pub mod layers;
 pub mod limits;
+mod mount_label;
 mod mounts;
 pub mod namespaces;
+pub mod network;
 pub mod options;
 pub mod process;
 mod resources;
 mod rootfs;
+pub mod scheduling;
 pub mod step;
 
 pub use rootfs::wanted_devices;
@@ -23,6 +30,7 @@ use crate::bundle::Bundle;
 use crate::host::{Facts, Needs};
 use crate::report::Failure;
 use crate::seccomp;
+use crate::sys::stub;
 use degrade::Degradation;
 use idmap::Idmap;
 use namespaces::Namespaces;
@@ -45,6 +53,13 @@ pub struct Request {
     pub degrade: degrade::Policy,
     /// Who is to make the cgroup.
     pub manager: Option<cgroup::Manager>,
+    /// Which network the container is to have, and what of it is to be reached from outside.
+    pub network: Option<network::Mode>,
+    pub publish: Vec<network::Publish>,
+    /// Where the state of the container is, with the files that it is shown.
+    pub state: PathBuf,
+    /// Where changes to the root file system go; an annotation may say so, too.
+    pub changes: Option<layers::Changes>,
 }
 
 /// Everything that launch and init will do, decided.
@@ -53,18 +68,22 @@ pub struct Plan {
     pub id: String,
     /// The absolute path of the root file system.
     pub rootfs: PathBuf,
+    /// The layers that it is made of, unless it is a plain directory.
+    pub layers: Option<layers::Asked>,
     pub namespaces: Namespaces,
     pub idmap: Idmap,
     pub cgroup: Option<cgroup::Cgroup>,
+    pub network: network::Network,
     /// What init does, in order, up to being in its root.
     pub steps: Vec<Step>,
     pub process: process::Process,
     /// As the configuration has it, for later execs.
     pub spec_process: oci_spec::runtime::Process,
+    /// Likewise; what init is given of it is among the steps.
+    pub inherited: inherited::Inherited,
     pub seccomp: Option<seccomp::Profile>,
     pub hooks: hooks::Hooks,
-    /// The container's root could write to our own binary.
-    pub guard_binary: bool,
+    pub guard: process::Guard,
     /// We may mount, and are another user than the container's root: sources that it cannot reach are for us.
     pub launch_reaches_more: bool,
     /// Value for oom_score_adj (proc_pid_oom_score_adj(5)).
@@ -81,6 +100,7 @@ pub struct Context<'a> {
     pub container: &'a str,
     pub bundle_dir: &'a Path,
     pub rootfs: &'a Path,
+    pub layers: Option<&'a layers::Asked>,
     pub namespaces: &'a Namespaces,
     pub idmap: &'a Idmap,
     pub facts: &'a Facts,
@@ -91,6 +111,11 @@ pub struct Context<'a> {
     /// Init gives the files of its cgroup to this uid inside.
     pub cgroup_owner: Option<u32>,
     pub degrade: &'a degrade::Policy,
+    /// The SELinux label of what is mounted.
+    pub mount_label: Option<&'a mount_label::MountLabel>,
+    pub network: &'a network::Network,
+    /// Where the state of the container is.
+    pub state: &'a Path,
 }
 
 /// Which facts this bundle makes worth reading, for a caller of these ids.
@@ -110,10 +135,11 @@ pub fn needs(spec: &Spec, euid: u32, egid: u32) -> Needs {
     Needs {
         // A map of one id is nearly always the caller's own; that it is not shows in the refusal.
         subids: !(joins_user || single && owns_single(spec, euid, egid)),
-        lsm: process.is_some_and(needs_lsm),
+        lsm: process.is_some_and(needs_lsm) || linux.is_some_and(|l| l.mount_label().is_some()),
         oom_score_adj: process.is_some_and(|p| p.oom_score_adj().is_some()),
         hard_limits: process.is_some_and(needs_hard_limits),
         cgroups: true,
+        network: network::needs(spec, None, &[]),
     }
 }
 
@@ -145,7 +171,7 @@ pub fn decide(bundle: &Bundle, facts: &Facts, request: &Request) -> Result<Plan,
     let act = || format!("cannot plan container {id}");
     let spec = &bundle.spec;
     let empty = oci_spec::runtime::LinuxBuilder::default();
-    let linux = match spec.linux() {
+    let mut linux = match spec.linux() {
         Some(linux) => linux.clone(),
         None => empty.namespaces(Vec::new()).build().map_err(|e| Failure::new(act(), e.to_string()))?,
     };
@@ -154,8 +180,19 @@ pub fn decide(bundle: &Bundle, facts: &Facts, request: &Request) -> Result<Plan,
     let root = spec.root().as_ref().ok_or_else(|| Failure::new(act(), "config.json: root is missing"))?;
     let rootfs = crate::bundle::clean(&bundle.dir.join(root.path()));
     refuse_unsupported(&linux, &act)?;
+    let layers = layers::asked(spec, &bundle.dir, request)?;
     let mut degradations = Vec::new();
+    let no_annotations = HashMap::new();
+    let annotations = spec.annotations().as_ref().unwrap_or(&no_annotations);
+    let asked = network::asked(id, annotations, request.network.as_ref(), &request.publish)?;
+    if let Some(asked) = &asked {
+        network::list(&mut linux, asked, id)?;
+    }
     let namespaces = namespaces::decide(id, &linux, facts)?;
+    let network = match &asked {
+        Some(asked) => network::decide(asked, id, spec, &namespaces, facts, &mut degradations)?,
+        None => network::Network::default(),
+    };
     let idmap = if namespaces.is_new(nix::sched::CloneFlags::CLONE_NEWUSER) {
         let wanted = idmap::Wanted {
             container: id,
@@ -170,10 +207,16 @@ pub fn decide(bundle: &Bundle, facts: &Facts, request: &Request) -> Result<Plan,
         idmap.check_user(spec_process.user(), id)?;
         idmap
     };
+    let no_annotations = HashMap::new();
+    let annotations = spec.annotations().as_ref().unwrap_or(&no_annotations);
+    let annotation = |name: &str| annotations.get(name).cloned();
+    let mount_label = linux.mount_label().as_deref();
+    let mount_label = mount_label::decide(mount_label, annotation, facts, id, &mut degradations)?;
     let mut context = Context {
         container: id,
         bundle_dir: &bundle.dir,
         rootfs: &rootfs,
+        layers: layers.as_ref(),
         namespaces: &namespaces,
         idmap: &idmap,
         facts,
@@ -181,9 +224,10 @@ pub fn decide(bundle: &Bundle, facts: &Facts, request: &Request) -> Result<Plan,
         own_cgroup: false,
         cgroup_owner: None,
         degrade: &request.degrade,
+        mount_label: mount_label.as_ref(),
+        network: &network,
+        state: &request.state,
     };
-    let no_annotations = HashMap::new();
-    let annotations = spec.annotations().as_ref().unwrap_or(&no_annotations);
     let bounding = mask_of(spec_process);
     let cgroups =
         cgroup::decide(&linux, annotations, &context, request.manager, bounding, &mut degradations)?;
@@ -206,6 +250,8 @@ pub fn decide(bundle: &Bundle, facts: &Facts, request: &Request) -> Result<Plan,
     if !request.no_new_keyring {
         steps.push(process::keyring(id)?);
     }
+    let inherited = inherited::decide(&linux, id)?;
+    steps.extend(inherited.steps());
     steps.extend(rootfs::steps(spec, &linux, &context, console, request.no_pivot, &mut degradations)?);
     let process_request = process::Request {
         container: id,
@@ -213,7 +259,7 @@ pub fn decide(bundle: &Bundle, facts: &Facts, request: &Request) -> Result<Plan,
         listen_fds: request.listen_fds,
         degrade: &request.degrade,
         listen_names: request.listen_names.as_deref(),
-        keep_groups: process::keeps_groups(|name| annotations.get(name).cloned()),
+        keep_groups: process::keeps_groups(annotation),
         init: namespaces.is_new(nix::sched::CloneFlags::CLONE_NEWPID),
     };
     let process = process::decide(spec_process, &idmap, facts, process_request, &mut degradations)?;
@@ -224,21 +270,27 @@ pub fn decide(bundle: &Bundle, facts: &Facts, request: &Request) -> Result<Plan,
         None => None,
     };
     let oom_score_adj = spec_process.oom_score_adj().map(|wanted| oom(wanted, facts, &mut degradations));
-    let guard_binary = process.guards_binary(&idmap, facts);
+    // For what joins later; said now, while the configuration is looked at.
+    affinity::decide(spec_process, None, id)?;
+    let stub_passes = || seccomp.as_ref().is_none_or(|profile| profile.permits(&stub::CALLS));
+    let guard = process.guard(&idmap, facts, stub_passes);
     Ok(Plan {
         id: id.to_string(),
         hooks: hooks::decide(spec.hooks().as_ref(), id)?,
         rootfs: rootfs.clone(),
+        layers: layers.clone(),
         steps,
         process,
         spec_process: spec_process.clone(),
+        inherited,
         seccomp,
-        guard_binary,
+        guard,
         launch_reaches_more: facts.privileged() && namespaces.is_new(nix::sched::CloneFlags::CLONE_NEWUSER),
         oom_score_adj,
         namespaces,
         idmap,
         cgroup: own_cgroup,
+        network,
         degradations,
         remarks: cgroups.remarks,
     })
@@ -268,9 +320,6 @@ fn refuse_unsupported(linux: &oci_spec::runtime::Linux, act: &impl Fn() -> Strin
     let asked = [
         ("netDevices", linux.net_devices().as_ref().is_some_and(|d| !d.is_empty())),
         ("intelRdt", linux.intel_rdt().is_some()),
-        ("memoryPolicy", linux.memory_policy().is_some()),
-        ("personality", linux.personality().is_some()),
-        ("mountLabel", linux.mount_label().as_ref().is_some_and(|l| !l.is_empty())),
     ];
     match asked.iter().find(|(_, asked)| *asked) {
         Some((name, _)) => {

@@ -3,9 +3,11 @@
 
 use super::degrade::Degradation;
 use super::idmap::Idmap;
+use super::idmapped;
+use super::mount_label::{self, Way};
 use super::namespaces::Namespaces;
 use super::options::{self, Options};
-use super::step::{ABSENT, Bind, Fallback, Filesystem, Op, Properties, REFUSED, Step};
+use super::step::{ABSENT, Bind, Fallback, Filesystem, Ids, Op, Properties, REFUSED, Step};
 use super::{Context, c};
 use crate::bundle::clean;
 use crate::report::Failure;
@@ -102,22 +104,16 @@ fn step(mount: &Mount, context: &Context<'_>, degradations: &mut Vec<Degradation
     if at == Path::new("/") {
         return Err(Failure::new(act(), "the destination is the root itself: invalid argument"));
     }
-    let mapped = mount.uid_mappings().as_ref().is_some_and(|m| !m.is_empty())
-        || mount.gid_mappings().as_ref().is_some_and(|m| !m.is_empty());
-    if options.id_map || mapped {
-        return Err(Failure::new(act(), "idmapped mounts are not supported yet: operation not supported")
-            .code("MNT-IDMAP")
-            .fix("remove idmap, uidMappings and gidMappings of this mount"));
-    }
     let bind = options.bind.is_some() || mount.typ().as_deref() == Some("bind");
     let fstype = mount.typ().as_deref().unwrap_or(if bind { "bind" } else { "none" });
     check_proc(&at, bind, fstype, mount.source().as_deref())
         .map_err(|cause| Failure::new(act(), cause).fix("mount it elsewhere"))?;
+    let ids = idmapped::ids(mount, options.idmap.as_ref(), bind && !options.remount, context, &act)?;
     if options.remount {
         return Ok(Op::Remount { at: c(&at, act)?, properties: options.properties }.into());
     }
     if bind {
-        return bind_step(mount, &at, &options, context, act);
+        return bind_step(mount, &at, &options, ids, context, act);
     }
     let planner = Planner { at: &at, options: &options, context, source: mount.source().as_deref() };
     match fstype {
@@ -146,6 +142,7 @@ fn bind_step(
     mount: &Mount,
     at: &Path,
     options: &Options,
+    ids: Option<Ids>,
     context: &Context<'_>,
     act: impl Fn() -> String,
 ) -> Result<Step, Failure> {
@@ -166,6 +163,7 @@ fn bind_step(
         recursive: options.bind.unwrap_or(false),
         properties,
         nofollow: options.nofollow,
+        ids,
     })
     .into())
 }
@@ -212,9 +210,25 @@ impl Planner<'_> {
         let act = || self.act();
         let mut options = Vec::new();
         for (key, value) in data {
-            let value = value.as_ref().map(|v| c(v, act)).transpose()?;
+            // mount(2) wants quotes around the commas of a label; fsconfig(2) takes it as it is.
+            let quotes: &[char] = if mount_label::OPTIONS.contains(&key.as_str()) { &['"'] } else { &[] };
+            let value = value.as_ref().map(|v| c(v.trim_matches(quotes), act)).transpose()?;
             options.push((c(key, act)?, value));
         }
+        let way = match self.context.mount_label {
+            Some(label) if !data.iter().any(|(key, _)| mount_label::OPTIONS.contains(&key.as_str())) => {
+                label.way(fstype, act)?
+            }
+            _ => Way::None,
+        };
+        let label = match way {
+            Way::Option(key, label) => {
+                options.push((key, Some(label)));
+                None
+            }
+            Way::Attribute(label) => Some(label),
+            Way::None => None,
+        };
         let long = data.iter().any(|(_, v)| v.as_ref().is_some_and(|v| v.len() > FSCONFIG_MAX));
         let source = self.source.filter(|s| !s.as_os_str().is_empty()).unwrap_or(Path::new(fstype));
         let mut properties = properties;
@@ -230,6 +244,7 @@ impl Planner<'_> {
             at: c(self.at, act)?,
             options,
             properties,
+            label,
             copy_up: self.options.copy_up && fstype == "tmpfs",
             exact: matches!(fstype, "proc" | "sysfs"),
             legacy: (long || self.options.legacy != 0).then_some(self.options.legacy),
@@ -248,6 +263,7 @@ impl Planner<'_> {
             recursive: true,
             properties,
             nofollow: false,
+            ids: None,
         }))
     }
 
@@ -277,7 +293,7 @@ impl Planner<'_> {
             return Ok(shown.into());
         }
         // A joined network namespace may or may not belong to us.
-        Ok(Step { op: self.filesystem("sysfs")?, or: Some(Fallback { on: REFUSED, op: shown, cost }) })
+        Ok(Step { op: self.filesystem("sysfs")?, or: vec![Fallback { on: REFUSED, op: shown, cost }] })
     }
 
     fn mqueue(&self, degradations: &mut Vec<Degradation>) -> Result<Step, Failure> {
@@ -295,13 +311,13 @@ impl Planner<'_> {
                 "the host's /dev/mqueue, shown",
                 "the ipc namespace is not the container's",
             ));
-            let absent = &[libc::ENOENT, libc::EINVAL];
+            let absent = &[libc::ENOENT];
             return Ok(Step {
                 op: self.show("/dev/mqueue", false)?,
-                or: Some(Fallback { on: absent, op: nothing, cost }),
+                or: vec![Fallback { on: absent, op: nothing, cost }],
             });
         }
-        Ok(Step { op: self.filesystem("mqueue")?, or: Some(Fallback { on: ABSENT, op: nothing, cost }) })
+        Ok(Step { op: self.filesystem("mqueue")?, or: vec![Fallback { on: ABSENT, op: nothing, cost }] })
     }
 
     /// The container sees the cgroup tree from its own root on, read-only unless it has a cgroup of its
@@ -325,7 +341,7 @@ impl Planner<'_> {
         }
         Ok(Step {
             op: self.filesystem_with("cgroup2", &[], properties)?,
-            or: Some(Fallback { on: REFUSED, op: shown, cost }),
+            or: vec![Fallback { on: REFUSED, op: shown, cost }],
         })
     }
 

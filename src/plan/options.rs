@@ -37,7 +37,9 @@ enum Word {
     },
     Remount,
     CopyUp,
-    IdMap,
+    IdMap {
+        recursive: bool,
+    },
     NoFollow,
 }
 
@@ -62,7 +64,7 @@ const WORDS: &[(&str, Word)] = &[
     ("diratime", attr(0, ATTR_NODIRATIME)),
     ("dirsync", Word::Superblock("dirsync")),
     ("exec", attr(0, ATTR_NOEXEC)),
-    ("idmap", Word::IdMap),
+    ("idmap", Word::IdMap { recursive: false }),
     ("iversion", Word::Legacy { set: libc::MS_I_VERSION }),
     ("lazytime", Word::Superblock("lazytime")),
     // The newer calls report to whoever mounts and never to the kernel log, which is all that these two
@@ -89,7 +91,7 @@ const WORDS: &[(&str, Word)] = &[
     ("relatime", attr(0, ATTR_ATIME)),
     ("remount", Word::Remount),
     ("rexec", all(0, ATTR_NOEXEC)),
-    ("ridmap", Word::IdMap),
+    ("ridmap", Word::IdMap { recursive: true }),
     ("rnoatime", all(ATTR_NOATIME, ATTR_ATIME)),
     ("rnodev", all(ATTR_NODEV, 0)),
     ("rnodiratime", all(ATTR_NODIRATIME, 0)),
@@ -122,9 +124,9 @@ const WORDS: &[(&str, Word)] = &[
     ("unbindable", propagation(libc::MS_UNBINDABLE, false)),
 ];
 
-/// The words that work, for `features`; idmapped mounts are refused for now.
+/// The words that work, for `features`.
 pub fn known() -> impl Iterator<Item = &'static str> {
-    WORDS.iter().filter(|(_, word)| !matches!(word, Word::IdMap)).map(|(name, _)| *name)
+    WORDS.iter().map(|(name, _)| *name)
 }
 
 /// The options of one mount, read.
@@ -134,13 +136,22 @@ pub struct Options {
     pub bind: Option<bool>,
     pub properties: Properties,
     pub copy_up: bool,
-    pub id_map: bool,
+    pub idmap: Option<Idmap>,
     pub nofollow: bool,
     pub remount: bool,
     /// `MS_*` flags that only mount(2) knows.
     pub legacy: u64,
     /// What is for the file system itself, as `(key, value)`.
     pub data: Vec<(String, Option<String>)>,
+}
+
+/// That the files of the mount are to have other ids.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Idmap {
+    /// For what is mounted beneath as well: `ridmap`.
+    pub recursive: bool,
+    /// crun's way to say which: what follows `idmap=`.
+    pub inline: Option<String>,
 }
 
 impl Attr {
@@ -161,7 +172,6 @@ pub fn parse(words: &[String]) -> Result<Options, String> {
     let mut options = Options::default();
     for word in words.iter().filter(|w| !w.is_empty()) {
         match lookup(word) {
-            None if word.starts_with("idmap=") || word.starts_with("ridmap=") => options.id_map = true,
             None => options.data.push(match word.split_once('=') {
                 Some((key, value)) => (key.into(), Some(value.into())),
                 None => (word.clone(), None),
@@ -178,7 +188,10 @@ pub fn parse(words: &[String]) -> Result<Options, String> {
             Some(Word::Legacy { set }) => options.legacy |= set,
             Some(Word::Remount) => options.remount = true,
             Some(Word::CopyUp) => options.copy_up = true,
-            Some(Word::IdMap) => options.id_map = true,
+            Some(Word::IdMap { recursive }) => {
+                let inline = word.split_once('=').map(|(_, inline)| inline.to_string());
+                options.idmap = Some(Idmap { recursive, inline: inline.filter(|text| !text.is_empty()) });
+            }
             Some(Word::NoFollow) => options.nofollow = true,
         }
     }
@@ -186,6 +199,10 @@ pub fn parse(words: &[String]) -> Result<Options, String> {
 }
 
 fn lookup(word: &str) -> Option<Word> {
+    let word = match word.split_once('=') {
+        Some((name @ ("idmap" | "ridmap"), _)) => name,
+        _ => word,
+    };
     WORDS.binary_search_by(|(name, _)| (*name).cmp(word)).ok().map(|i| WORDS[i].1)
 }
 
@@ -244,6 +261,17 @@ mod tests {
         assert_eq!(options(&["rbind", "bind"]).bind, Some(true));
         assert_eq!(options(&["bind"]).bind, Some(false));
         assert_eq!(options(&["ro"]).bind, None);
+    }
+
+    #[test]
+    fn idmap_may_say_which_ids() {
+        let idmap = |word| options(&[word]).idmap.unwrap();
+        assert_eq!(idmap("idmap"), Idmap { recursive: false, inline: None });
+        assert_eq!(idmap("ridmap="), Idmap { recursive: true, inline: None });
+        let inline = Some("uids=0-1-2;gids=0-1-2".to_string());
+        assert_eq!(idmap("ridmap=uids=0-1-2;gids=0-1-2"), Idmap { recursive: true, inline });
+        assert_eq!(options(&["bind"]).idmap, None);
+        assert_eq!(options(&["idmapped=1"]).data.len(), 1);
     }
 
     #[test]

@@ -4,12 +4,13 @@
 use super::c;
 use super::degrade::{Degradation, Policy};
 use super::idmap::Idmap;
+use super::scheduling::{self, Scheduling};
 use super::step::{Fallback, NO_KEY, Op, Step};
 use crate::host::{CAP_SYS_RESOURCE, Facts};
 use crate::report::Failure;
 use crate::sys::caps::Sets;
 use crate::sys::process::{Rlimit, Strings};
-use nix::libc;
+use crate::sys::stub;
 use oci_spec::runtime as oci;
 use oci_spec::runtime::{Capabilities, PosixRlimitType};
 use std::ffi::CString;
@@ -37,18 +38,38 @@ pub struct Process {
     pub programs: Programs,
     /// HOME is not in the environment: take it from the container's /etc/passwd.
     pub find_home: bool,
+    pub scheduling: Scheduling,
     /// Descriptors from 3 on that the process gets.
     pub preserved_fds: u32,
 }
 
 impl Process {
-    /// Whether the container's root could write to our own binary, were it to see it (CVE-2019-5736). SELinux
-    /// knows better than to let a container write to the host's programs, and its label would not let
-    /// memory be executed.
-    pub fn guards_binary(&self, idmap: &Idmap, facts: &Facts) -> bool {
+    /// How our own binary is kept from the container, whose filter lets the stub through or not. SELinux knows
+    /// better than to let a container write to the host's programs, and its label would not let memory be executed.
+    pub fn guard(&self, idmap: &Idmap, facts: &Facts, stub_passes: impl FnOnce() -> bool) -> Guard {
         let selinux = self.label.as_ref().is_some_and(|label| label.file.as_c_str() == c"attr/exec");
-        !selinux && idmap.reaches(facts.binary_owner, facts)
+        match facts.binary_owner {
+            Some(owner) if !selinux && idmap.reaches(owner, facts) => {
+                if stub::WRITTEN && stub_passes() {
+                    Guard::Stub
+                } else {
+                    Guard::Copy
+                }
+            }
+            _ => Guard::Needless,
+        }
     }
+}
+
+/// How our own binary is kept from a container whose root could write to it, were it to see it (CVE-2019-5736).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Guard {
+    /// Nobody inside could.
+    Needless,
+    /// A stub is executed before the program ([`crate::sys::stub`]).
+    Stub,
+    /// There is no stub for this machine, or the filter does not let it through: we are started again from a copy that cannot be written to.
+    Copy,
 }
 
 /// How the program is found.
@@ -98,8 +119,7 @@ const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/s
 /// Decides.
 ///
 /// # Errors
-/// What is asked for and cannot be granted: groups (`GRP-DENY`), profiles (`LSM-*`), and what is not
-/// supported yet, by name.
+/// What is asked for and cannot be granted: groups (`GRP-DENY`), profiles (`LSM-*`), schedulers.
 pub fn decide(
     process: &oci::Process,
     idmap: &Idmap,
@@ -109,7 +129,6 @@ pub fn decide(
 ) -> Result<Process, Failure> {
     let container = request.container;
     let act = || format!("cannot prepare the process of container {container}");
-    refuse_unsupported(process, &act)?;
     let user = process.user();
     let args = process.args().as_deref().unwrap_or_default();
     let program = args.first().ok_or_else(|| Failure::new(act(), "process.args must not be empty"))?;
@@ -142,6 +161,7 @@ pub fn decide(
         args: strings(args)?,
         env: strings(&env)?,
         find_home,
+        scheduling: scheduling::decide(process, facts, container)?,
         preserved_fds: fds + request.preserve_fds,
     })
 }
@@ -154,7 +174,7 @@ pub fn keyring(container: &str) -> Result<Step, Failure> {
     let act = || format!("cannot prepare the process of container {container}");
     Ok(Step {
         op: Op::Keyring(c(format!("_ses.{container}"), act)?),
-        or: Some(Fallback {
+        or: vec![Fallback {
             on: NO_KEY,
             op: Op::Nothing,
             cost: Degradation::weaker(
@@ -164,24 +184,8 @@ pub fn keyring(container: &str) -> Result<Step, Failure> {
                 "no key is to be had here, often because the quota of keys is used up",
             )
             .fix("sudo sysctl -w kernel.keys.maxkeys=20000, or --no-new-keyring"),
-        }),
+        }],
     })
-}
-
-/// What a later version fills in is refused by name until then: nothing is accepted and ignored.
-fn refuse_unsupported(process: &oci::Process, act: &impl Fn() -> String) -> Result<(), Failure> {
-    let asked = [
-        ("scheduler", process.scheduler().is_some()),
-        ("ioPriority", process.io_priority().is_some()),
-        ("execCPUAffinity", process.exec_cpu_affinity().is_some()),
-    ];
-    match asked.iter().find(|(_, asked)| *asked) {
-        Some((name, _)) => {
-            Err(Failure::new(act(), format!("process.{name} is not supported yet: operation not supported"))
-                .fix(format!("remove process.{name}")))
-        }
-        None => Ok(()),
-    }
 }
 
 /// The last value of a name wins and keeps the place of the first, as runc does since 1.3.
@@ -288,23 +292,24 @@ fn capabilities(wanted: Option<&oci::LinuxCapabilities>, degradations: &mut Vec<
 
 fn resource(kind: PosixRlimitType) -> (u32, &'static str) {
     use PosixRlimitType as R;
+    use nix::sys::resource::Resource;
     match kind {
-        R::RlimitCpu => (libc::RLIMIT_CPU, "RLIMIT_CPU"),
-        R::RlimitFsize => (libc::RLIMIT_FSIZE, "RLIMIT_FSIZE"),
-        R::RlimitData => (libc::RLIMIT_DATA, "RLIMIT_DATA"),
-        R::RlimitStack => (libc::RLIMIT_STACK, "RLIMIT_STACK"),
-        R::RlimitCore => (libc::RLIMIT_CORE, "RLIMIT_CORE"),
-        R::RlimitRss => (libc::RLIMIT_RSS, "RLIMIT_RSS"),
-        R::RlimitNproc => (libc::RLIMIT_NPROC, "RLIMIT_NPROC"),
-        R::RlimitNofile => (libc::RLIMIT_NOFILE, "RLIMIT_NOFILE"),
-        R::RlimitMemlock => (libc::RLIMIT_MEMLOCK, "RLIMIT_MEMLOCK"),
-        R::RlimitAs => (libc::RLIMIT_AS, "RLIMIT_AS"),
-        R::RlimitLocks => (libc::RLIMIT_LOCKS, "RLIMIT_LOCKS"),
-        R::RlimitSigpending => (libc::RLIMIT_SIGPENDING, "RLIMIT_SIGPENDING"),
-        R::RlimitMsgqueue => (libc::RLIMIT_MSGQUEUE, "RLIMIT_MSGQUEUE"),
-        R::RlimitNice => (libc::RLIMIT_NICE, "RLIMIT_NICE"),
-        R::RlimitRtprio => (libc::RLIMIT_RTPRIO, "RLIMIT_RTPRIO"),
-        R::RlimitRttime => (libc::RLIMIT_RTTIME, "RLIMIT_RTTIME"),
+        R::RlimitCpu => (Resource::RLIMIT_CPU as u32, "RLIMIT_CPU"),
+        R::RlimitFsize => (Resource::RLIMIT_FSIZE as u32, "RLIMIT_FSIZE"),
+        R::RlimitData => (Resource::RLIMIT_DATA as u32, "RLIMIT_DATA"),
+        R::RlimitStack => (Resource::RLIMIT_STACK as u32, "RLIMIT_STACK"),
+        R::RlimitCore => (Resource::RLIMIT_CORE as u32, "RLIMIT_CORE"),
+        R::RlimitRss => (Resource::RLIMIT_RSS as u32, "RLIMIT_RSS"),
+        R::RlimitNproc => (Resource::RLIMIT_NPROC as u32, "RLIMIT_NPROC"),
+        R::RlimitNofile => (Resource::RLIMIT_NOFILE as u32, "RLIMIT_NOFILE"),
+        R::RlimitMemlock => (Resource::RLIMIT_MEMLOCK as u32, "RLIMIT_MEMLOCK"),
+        R::RlimitAs => (Resource::RLIMIT_AS as u32, "RLIMIT_AS"),
+        R::RlimitLocks => (Resource::RLIMIT_LOCKS as u32, "RLIMIT_LOCKS"),
+        R::RlimitSigpending => (Resource::RLIMIT_SIGPENDING as u32, "RLIMIT_SIGPENDING"),
+        R::RlimitMsgqueue => (Resource::RLIMIT_MSGQUEUE as u32, "RLIMIT_MSGQUEUE"),
+        R::RlimitNice => (Resource::RLIMIT_NICE as u32, "RLIMIT_NICE"),
+        R::RlimitRtprio => (Resource::RLIMIT_RTPRIO as u32, "RLIMIT_RTPRIO"),
+        R::RlimitRttime => (Resource::RLIMIT_RTTIME as u32, "RLIMIT_RTTIME"),
     }
 }
 

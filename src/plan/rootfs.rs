@@ -1,13 +1,15 @@
 //! The root file system around the mounts: devices, links, masks, parameters, and the way in.
 
 use super::degrade::Degradation;
-use super::mounts;
-use super::step::{Device, Op, Step};
+use super::mount_label::Way;
+use super::step::{Bind, Device, Fallback, NO_PLACE, Op, Properties, Step};
 use super::{Context, c};
+use super::{layers, mounts};
 use crate::bundle::clean;
 use crate::host::CAP_MKNOD;
 use crate::host::devices::Wanted;
 use crate::report::Failure;
+use crate::sys::mount::{ATTR_NODEV, ATTR_NOEXEC, ATTR_NOSUID, Attr};
 use nix::libc;
 use nix::sched::CloneFlags;
 use oci_spec::runtime::{Linux, LinuxDevice, LinuxDeviceType, Spec};
@@ -58,6 +60,9 @@ pub fn steps(
     if context.namespaces.is_new(CloneFlags::CLONE_NEWNET) {
         push(Op::Loopback);
     }
+    if context.network.helper.is_some() {
+        push(Op::LendNetwork);
+    }
     // What happens in the container stays there, unless it was asked for the contrary.
     let shared = propagation.is_some_and(|flags| flags & libc::MS_SHARED != 0);
     let of_host = match propagation {
@@ -66,7 +71,10 @@ pub fn steps(
         _ => libc::MS_SLAVE,
     };
     push(Op::Propagation { flags: of_host | libc::MS_REC });
-    push(Op::Root { path: c(context.rootfs, act)?, nodev: context.nodev, own_parent: shared });
+    match context.layers {
+        None => push(Op::Root { path: c(context.rootfs, act)?, nodev: context.nodev, own_parent: shared }),
+        Some(asked) => steps.extend(layers::steps(asked, context, shared, degradations)?),
+    }
     let mounts = spec.mounts().as_deref().unwrap_or_default();
     let planned = mounts::steps(mounts, context, degradations)?;
     steps.extend(planned.steps);
@@ -76,6 +84,7 @@ pub fn steps(
             steps.push(Op::Symlink { at: c(at, act)?, target: c(target, act)? }.into());
         }
     }
+    steps.extend(shown(context)?);
     steps.extend(console.map(Step::from));
     steps.extend(planned.last);
     let hooks = spec.hooks().as_ref();
@@ -107,8 +116,12 @@ pub fn steps(
     for path in linux.readonly_paths().iter().flatten() {
         steps.push(Op::ReadOnly { at: c(path, act)? }.into());
     }
+    let label = match context.mount_label.map(|label| label.way("tmpfs", act)).transpose()? {
+        Some(Way::Option(key, label)) => Some((key, label)),
+        _ => None,
+    };
     for path in linux.masked_paths().iter().flatten() {
-        steps.push(Op::Mask { at: c(path, act)? }.into());
+        steps.push(Op::Mask { at: c(path, act)?, label: label.clone() }.into());
     }
     if root.readonly() == Some(true) {
         steps.push(Op::RootReadOnly.into());
@@ -118,6 +131,33 @@ pub fn steps(
         steps.push(Op::RootPropagation { flags }.into());
     }
     Ok(steps)
+}
+
+/// The files by which the container finds names.
+fn shown(context: &Context<'_>) -> Result<Vec<Step>, Failure> {
+    let steps = context.network.shown.iter().map(|file| {
+        let act = || format!("cannot show {} in container {}", file.at, context.container);
+        let op = Op::Bind(Bind {
+            source: c(context.state.join(file.name), act)?,
+            at: c(file.at, act)?,
+            recursive: false,
+            properties: Properties {
+                own: Attr { set: ATTR_NOSUID | ATTR_NODEV | ATTR_NOEXEC, ..Attr::default() },
+                propagation: [Some((libc::MS_PRIVATE, false)), None, None, None],
+                ..Properties::default()
+            },
+            nofollow: false,
+            ids: None,
+        });
+        let cost = Degradation::weaker(
+            "NET-FILES",
+            format!("{} of the container's own", file.at),
+            "what the image has there",
+            "the root file system has no such file, and none can be made in it",
+        );
+        Ok(Step { op, or: vec![Fallback { on: NO_PLACE, op: Op::Nothing, cost }] })
+    });
+    steps.collect()
 }
 
 fn propagation_flag(word: &str) -> Option<u64> {

@@ -4,15 +4,18 @@
 //! carries its alternative and the price of it; the errno decides, not a guess beforehand.
 
 use super::degrade::Degradation;
+use super::inherited::MemoryPolicy;
 use crate::sys::mount::Attr;
 use nix::libc;
 use std::ffi::CString;
+use std::path::PathBuf;
 
 /// An operation and what to do instead.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Step {
     pub op: Op,
-    pub or: Option<Fallback>,
+    /// What to do instead, in the order in which it is tried.
+    pub or: Vec<Fallback>,
 }
 
 /// The other means.
@@ -24,16 +27,47 @@ pub struct Fallback {
     pub cost: Degradation,
 }
 
-/// The kernel, or an outer security policy, does not let us do it this way.
-pub const REFUSED: &[i32] = &[libc::EPERM, libc::EACCES, libc::EBUSY, libc::EINVAL];
+/// The kernel, or an outer security policy, does not let us do it this way. `EINVAL` is not among them: it says that
+/// an option is wrong.
+pub const REFUSED: &[i32] = &[libc::EPERM, libc::EACCES, libc::EBUSY];
 /// There is no key to be had: the quota is used up, or keys are off limits.
 pub const NO_KEY: &[i32] = &[libc::EDQUOT, libc::ENOSYS, libc::EPERM, libc::EACCES, libc::ENOMEM];
-/// The file system does not exist here.
-pub const ABSENT: &[i32] = &[libc::ENODEV, libc::EPERM, libc::ENOSYS];
+/// The file system does not exist here, or not for us.
+pub const ABSENT: &[i32] = &[libc::ENODEV, libc::EPERM];
+/// The image has no such file, and it cannot be made: the root is on a read-only file system or another user's, or something
+/// else is in its place.
+pub const NO_PLACE: &[i32] =
+    &[libc::EROFS, libc::EACCES, libc::EPERM, libc::ELOOP, libc::ENOTDIR, libc::EISDIR, libc::EOVERFLOW];
+/// No overlay of the kernel's: none for who we are, not of these layers, or not into this upper one.
+pub const NO_OVERLAY: &[i32] =
+    &[libc::EINVAL, libc::EPERM, libc::ENODEV, libc::EOPNOTSUPP, libc::ENOSYS, libc::EIO];
+/// The same for one directory of the host, which may also hold the upper layer itself (ELOOP).
+pub const NO_BRANCH: &[i32] = &[
+    libc::EINVAL,
+    libc::EPERM,
+    libc::ENODEV,
+    libc::EOPNOTSUPP,
+    libc::ENOSYS,
+    libc::EIO,
+    libc::ELOOP,
+    libc::EACCES,
+];
+/// A file system that nobody serves: no device, no program, or one that ends or says nothing.
+pub const NOT_SERVED: &[i32] = &[
+    libc::ENOTCONN,
+    libc::ECONNABORTED,
+    libc::ENOENT,
+    libc::ENODEV,
+    libc::ENXIO,
+    libc::EPERM,
+    libc::EACCES,
+    libc::EINVAL,
+    libc::EIO,
+];
 
 impl From<Op> for Step {
     fn from(op: Op) -> Step {
-        Step { op, or: None }
+        Step { op, or: Vec::new() }
     }
 }
 
@@ -50,10 +84,24 @@ pub enum Op {
         path: CString,
         /// No device node in it may be opened.
         nodev: bool,
-        /// Put a private mount between it and the host's shared ones, which pivot_root(2) would refuse as a
-        /// parent.
+        /// The mount in which it lies is shared with the host, and must not be here: pivot_root(2) would refuse
+        /// it as a parent, and the host would get a mount of the root.
         own_parent: bool,
     },
+    /// Makes the root file system of layers, by an overlay of the kernel's. It hides what is mounted beneath its
+    /// layers; these binds show it, and are opened before.
+    Overlay(Layers, Vec<Bind>),
+    /// The same by a process that serves it: fuse-overlayfs.
+    Served(Served),
+    /// The same by a copy of all layers.
+    Copied(Layers),
+    /// Makes a root file system of the upper layer alone, with these empty directories; branches follow.
+    Trunk {
+        layers: Layers,
+        empty: Vec<(CString, u32)>,
+    },
+    /// Lays one directory of the upper layer over one of the host, at the same place in both.
+    Branch(Branch),
     /// Mounts a new file system.
     Filesystem(Filesystem),
     /// Shows a file or directory of the host.
@@ -86,6 +134,8 @@ pub enum Op {
     /// Hides a path: a directory behind an empty read-only tmpfs, a file behind /dev/null.
     Mask {
         at: CString,
+        /// An option of the tmpfs, for its SELinux label.
+        label: Option<(CString, CString)>,
     },
     /// Makes a path read-only, with all that is mounted beneath it.
     ReadOnly {
@@ -112,10 +162,16 @@ pub enum Op {
         uid: u32,
         files: Vec<CString>,
     },
+    /// Enters an execution domain (personality(2)).
+    Personality(u32),
+    /// Says from which nodes memory is taken.
+    MemoryPolicy(MemoryPolicy),
     /// Joins a new session keyring, so that the caller's keys stay the caller's.
     Keyring(CString),
     /// Brings the loopback interface of a new network namespace up.
     Loopback,
+    /// Lends launch the network namespace, so that its helper can connect it, and the user namespace that it belongs to.
+    LendNetwork,
     /// Does nothing: the other means is to go without.
     Nothing,
     /// Sets a namespaced kernel parameter; `at` is the path below /proc/sys.
@@ -137,6 +193,58 @@ pub enum Op {
     },
 }
 
+/// A root file system of layers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Layers {
+    /// The directory that it is mounted on.
+    pub place: CString,
+    /// The topmost first.
+    pub lower: Vec<CString>,
+    pub upper: Upper,
+    /// Marks are in the namespace `user.`, since `trusted.` is for the machine's root.
+    pub userxattr: bool,
+    /// Most owners of files do not exist inside: as far as the means allows it, all is root's.
+    pub squash: bool,
+    /// As [`Op::Root`].
+    pub nodev: bool,
+    /// As [`Op::Root`].
+    pub own_parent: bool,
+}
+
+/// Where changes go.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Upper {
+    /// Into memory; they vanish with the container.
+    Memory,
+    /// Into this directory.
+    Kept(CString),
+}
+
+/// Layers that fuse-overlayfs serves.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Served {
+    pub layers: Layers,
+    /// Whose root file system it is: who looks at the list of processes wants to know.
+    pub container: String,
+    pub program: PathBuf,
+    /// Directories of the lower layers that are shown empty.
+    pub empty: Vec<(CString, u32)>,
+    /// Be root in the container's user namespace.
+    pub root_inside: bool,
+    /// The container's user namespace is not ours.
+    pub own_userns: bool,
+}
+
+/// One directory of the host beneath the container's layer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Branch {
+    pub at: CString,
+    pub userxattr: bool,
+    /// As [`Layers::squash`].
+    pub squash: bool,
+    pub nodev: bool,
+}
+
 /// A file system to mount.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Filesystem {
@@ -146,6 +254,8 @@ pub struct Filesystem {
     /// Options of the file system itself, with or without a value.
     pub options: Vec<(CString, Option<CString>)>,
     pub properties: Properties,
+    /// The SELinux label of its root, where it takes none as an option.
+    pub label: Option<CString>,
     /// Copy what the root file system holds there into the new file system.
     pub copy_up: bool,
     /// The mount point must be exactly there, not behind a link: proc and sysfs.
@@ -163,6 +273,27 @@ pub struct Bind {
     pub properties: Properties,
     /// crun's `src-nofollow`: show the link itself.
     pub nofollow: bool,
+    /// Other ids for what is shown.
+    pub ids: Option<Ids>,
+}
+
+/// What becomes of the ids of a mount's files (mount_setattr(2), `MOUNT_ATTR_IDMAP`).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ids {
+    pub maps: IdMaps,
+    /// For what is mounted beneath as well.
+    pub recursive: bool,
+    /// Launch has the right to do it, or at least more of it than init.
+    pub by_launch: bool,
+}
+
+/// Where the maps of an idmapped mount come from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum IdMaps {
+    /// Lines as uid_map and gid_map take them, for who writes them.
+    Lines { uids: String, gids: String },
+    /// The user namespace behind this file.
+    Of(PathBuf),
 }
 
 /// The properties of a mount.
@@ -188,6 +319,17 @@ pub struct Device {
     pub minor: u64,
 }
 
+impl Layers {
+    /// What lies below, for errors.
+    fn describe(&self) -> String {
+        match self.lower.split_first() {
+            Some((top, [])) => top.to_string_lossy().into_owned(),
+            Some((top, rest)) => format!("{} and {} layers", top.to_string_lossy(), rest.len()),
+            None => self.place.to_string_lossy().into_owned(),
+        }
+    }
+}
+
 impl Op {
     /// What the operation is about, for the line that says it failed.
     pub fn describe(&self) -> String {
@@ -195,6 +337,11 @@ impl Op {
         match self {
             Op::Propagation { .. } => "set the propagation of /".into(),
             Op::Root { path, .. } => format!("open the root file system {}", text(path)),
+            Op::Overlay(layers, _) => format!("lay an overlay over {}", layers.describe()),
+            Op::Served(served) => format!("lay fuse-overlayfs over {}", served.layers.describe()),
+            Op::Copied(layers) => format!("copy {}", layers.describe()),
+            Op::Trunk { layers, .. } => format!("make a root file system at {}", text(&layers.place)),
+            Op::Branch(branch) => format!("lay an overlay over {} of the host", text(&branch.at)),
             Op::Filesystem(fs) => format!("mount {} on {}", text(&fs.fstype), text(&fs.at)),
             Op::Bind(bind) => format!("mount {} on {}", text(&bind.source), text(&bind.at)),
             Op::Remount { at, .. } => format!("remount {}", text(at)),
@@ -203,16 +350,19 @@ impl Op {
                 format!("make device {} ({}:{})", text(at), device.major, device.minor)
             }
             Op::Symlink { at, .. } => format!("make link {}", text(at)),
-            Op::Mask { at } => format!("mask {}", text(at)),
+            Op::Mask { at, .. } => format!("mask {}", text(at)),
             Op::ReadOnly { at } => format!("make {} read-only", text(at)),
             Op::Directory { at } => format!("make directory {}", text(at)),
             Op::Console { .. } => "allocate the terminal".into(),
             Op::AwaitHooks => "wait for the createRuntime hooks".into(),
             Op::Hook(n) => format!("run createContainer hook #{n}"),
-            Op::Affinity(_) => "set the affinity to processors".into(),
+            Op::Affinity(cpus) => format!("keep to processors {cpus:?}"),
             Op::OwnCgroup { uid, .. } => format!("give the cgroup to uid {uid}"),
+            Op::Personality(persona) => format!("set personality {persona:#x}"),
+            Op::MemoryPolicy(_) => "set the memory policy".into(),
             Op::Keyring(name) => format!("join session keyring {}", text(name)),
             Op::Loopback => "bring the loopback interface up".into(),
+            Op::LendNetwork => "lend the network namespace".into(),
             Op::Nothing => "do nothing".into(),
             Op::Sysctl { at, .. } => format!("set sysctl {}", text(at).replace('/', ".")),
             Op::Hostname(name) => format!("set hostname {}", text(name)),

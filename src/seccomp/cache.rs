@@ -199,25 +199,19 @@ fn write_all(file: &mut File, parts: &[&[u8]]) -> std::io::Result<()> {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
-    use std::os::unix::fs::{PermissionsExt, symlink};
-    use std::sync::atomic::{AtomicU32, Ordering};
-
     use serde_json::{Value, json};
+    use std::os::unix::fs::{PermissionsExt, symlink};
 
     use super::super::{compile, compile_cached, normalise};
     use super::*;
+    use crate::testing::Scratch;
 
-    /// A directory of its own for each test, gone with it.
-    struct Place(PathBuf);
+    /// Where a cache is to be.
+    struct Place(Scratch);
 
     impl Place {
         fn new() -> Place {
-            static COUNT: AtomicU32 = AtomicU32::new(0);
-            let count = COUNT.fetch_add(1, Ordering::Relaxed);
-            let name = format!("bryo-seccomp-cache-{}-{count}", std::process::id());
-            let place = std::env::temp_dir().join(name);
-            fs::create_dir(&place).unwrap();
-            Place(place)
+            Place(Scratch::new())
         }
 
         fn cache(&self) -> PathBuf {
@@ -227,12 +221,6 @@ mod tests {
         fn entries(&self) -> Vec<PathBuf> {
             let entries = fs::read_dir(self.cache()).unwrap();
             entries.map(|entry| entry.unwrap().path()).collect()
-        }
-    }
-
-    impl Drop for Place {
-        fn drop(&mut self) {
-            fs::remove_dir_all(&self.0).unwrap();
         }
     }
 

@@ -137,6 +137,19 @@ pub struct Profile {
 }
 
 impl Profile {
+    /// Whether a filter of this profile surely lets a process of our own architecture make these calls. A rule that
+    /// looks at arguments makes it unsure.
+    pub fn permits(&self, calls: &[&str]) -> bool {
+        let lets = |action: u32| matches!(action, RET_ALLOW | RET_LOG);
+        calls.iter().all(|call| {
+            let mut rules = self.rules.iter().filter(|rule| rule.names.iter().any(|name| name == call));
+            match rules.clone().find(|rule| rule.is_unconditional()) {
+                Some(rule) => lets(rule.action),
+                None => lets(self.default_action) && rules.all(|rule| lets(rule.action)),
+            }
+        })
+    }
+
     /// The socket of the agent; none where nothing notifies, whatever config.json says.
     pub fn listener_path(&self) -> Option<&Path> {
         self.listener.as_ref().map(|listener| &*listener.path)

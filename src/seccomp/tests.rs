@@ -1139,3 +1139,25 @@ fn profiles_at_random_mean_what_libseccomp_makes_of_them() {
     // the rest are refused by libseccomp, or compiled wrongly
     assert!(compared > 30, "{compared}");
 }
+
+#[test]
+fn what_a_profile_surely_permits_is_told_without_a_filter() {
+    let permits = |default: &str, rules: Value| {
+        let profile = profile(&json!({ "defaultAction": default, "syscalls": rules }));
+        normalise(&profile).unwrap().permits(&["execveat", "fcntl"])
+    };
+    let rule = |names: &[&str], action: &str| json!({ "names": names, "action": action });
+    let (allow, deny, log) = ("SCMP_ACT_ALLOW", "SCMP_ACT_ERRNO", "SCMP_ACT_LOG");
+    assert!(permits(allow, json!([])) && permits(log, json!([])) && !permits(deny, json!([])));
+    assert!(permits(deny, json!([rule(&["fcntl", "execveat"], allow)])));
+    assert!(permits(deny, json!([rule(&["execve", "execveat"], log), rule(&["fcntl"], allow)])));
+    assert!(!permits(deny, json!([rule(&["execveat"], allow)])));
+    assert!(!permits(allow, json!([rule(&["execveat"], "SCMP_ACT_KILL_PROCESS")])));
+    // The first unconditional rule is the one that holds, and conditions make it unsure.
+    assert!(permits(deny, json!([rule(&["fcntl", "execveat"], allow), rule(&["fcntl"], "SCMP_ACT_TRAP")])));
+    let args = json!([{ "index": 0, "value": 1, "op": "SCMP_CMP_EQ" }]);
+    let conditional = |action: &str| json!({ "names": ["fcntl"], "action": action, "args": args });
+    assert!(!permits(allow, json!([conditional(deny)])));
+    assert!(!permits(deny, json!([rule(&["execveat"], allow), conditional(allow)])));
+    assert!(permits(allow, json!([conditional(deny), rule(&["fcntl"], log)])));
+}

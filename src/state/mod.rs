@@ -23,9 +23,9 @@ use crate::plan::idmap::Idmap;
 use crate::sys::{self, Errno};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-pub use status::Status;
+pub use status::{Process, Status};
 pub use time::now;
 
 /// The record of a container.
@@ -59,6 +59,20 @@ pub struct Record {
     pub hooks: crate::plan::hooks::Hooks,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cgroup: Option<RecordedCgroup>,
+    /// Who keeps it connected.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub network: Option<RecordedNetwork>,
+    /// What serves the root file system.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub service: Option<Service>,
+}
+
+/// A process that works for a container, as far as one has to know it to wait for its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Service {
+    pub pid: i32,
+    /// In ticks after boot: with the pid it names one process for ever.
+    pub start_time: u64,
 }
 
 /// The cgroup of a container, as far as one has to know it to use and to remove it.
@@ -66,10 +80,11 @@ pub struct Record {
 pub struct RecordedCgroup {
     /// Below the hierarchy's root; empty while systemd has not told.
     pub path: PathBuf,
-    /// The topmost cgroup that was made for the container, with which all of it goes.
+    /// The unit's own one; without a unit the topmost that was made on the way to `path`, which is not the
+    /// container's alone: others may be below it by now.
     pub top: PathBuf,
-    /// The inode number of `top`: whatever has the name by then, only this one is the container's. None while it is
-    /// not made.
+    /// The inode number of the one with which all of the container goes: whatever has the name by then, only this
+    /// one is the container's. None while it is not made.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub inode: Option<u64>,
     /// The ids among which are those that it was given to: what they make in it, only they may remove.
@@ -78,6 +93,14 @@ pub struct RecordedCgroup {
     /// The unit, where systemd made it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unit: Option<Unit>,
+}
+
+/// The processes that keep a container connected to a network.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RecordedNetwork {
+    pub helper: Process,
+    /// Its parent, which ends it with the container.
+    pub watcher: Process,
 }
 
 /// A unit of systemd's.
@@ -92,22 +115,27 @@ pub struct Unit {
 }
 
 impl RecordedCgroup {
-    /// Opens it.
+    /// The path of the topmost one that is the container's alone.
+    pub fn own(&self) -> &Path {
+        if self.unit.is_some() { &self.top } else { &self.path }
+    }
+
+    /// Opens the one that its processes begin in.
     ///
     /// # Errors
     /// `ENOENT` once it is gone, also where another one has its name now.
     pub fn open(&self) -> sys::Result<Cgroup> {
-        let top = self.open_top()?;
-        if self.path == self.top { Ok(top) } else { Cgroup::open(&self.path) }
+        let own = self.open_own()?;
+        if self.path == self.own() { Ok(own) } else { Cgroup::open(&self.path) }
     }
 
-    /// Opens the topmost one of the container's.
+    /// Opens the topmost one that is the container's alone.
     ///
     /// # Errors
     /// As [`RecordedCgroup::open`].
-    pub fn open_top(&self) -> sys::Result<Cgroup> {
-        let top = Cgroup::open(&self.top)?;
-        if Some(top.inode()?) == self.inode { Ok(top) } else { Err(Errno::ENOENT) }
+    pub fn open_own(&self) -> sys::Result<Cgroup> {
+        let own = Cgroup::open(self.own())?;
+        if Some(own.inode()?) == self.inode { Ok(own) } else { Err(Errno::ENOENT) }
     }
 }
 
@@ -115,6 +143,11 @@ impl Record {
     /// The cgroup, if there is one and it is still there.
     pub fn open_cgroup(&self) -> Option<Cgroup> {
         self.present_cgroup()?.open().ok()
+    }
+
+    /// Who keeps it connected, as far as they are of the present boot.
+    pub fn present_network(&self) -> Option<&RecordedNetwork> {
+        self.network.as_ref().filter(|_| self.of_this_boot())
     }
 
     /// The record of the cgroup, if it is of the present boot.

@@ -2,7 +2,7 @@
 
 use super::Record;
 use crate::sys::{Errno, pidfd};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::os::fd::OwnedFd;
 
 /// The states of runtime.md, and `paused`, which runc adds.
@@ -38,6 +38,34 @@ pub struct Stat {
     pub start_time: u64,
 }
 
+/// A process that is known for ever, whoever has its pid one day.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Process {
+    pub pid: i32,
+    pub start_time: u64,
+}
+
+impl Process {
+    /// Whether it lives.
+    pub fn alive(self) -> bool {
+        stat(self.pid).is_some_and(|s| s.start_time == self.start_time && !matches!(s.state, b'Z' | b'X'))
+    }
+
+    /// A descriptor of it, `None` once it is gone. The start time is compared after the descriptor is open, so a
+    /// reused pid is never taken for it.
+    ///
+    /// # Errors
+    /// That of pidfd_open(2), but for `ESRCH`.
+    pub fn pidfd(self) -> Result<Option<OwnedFd>, Errno> {
+        let fd = match pidfd::open(self.pid) {
+            Err(Errno::ESRCH | Errno::EINVAL) => return Ok(None),
+            other => other?,
+        };
+        Ok(self.alive().then_some(fd))
+    }
+}
+
 /// Reads it; `None` where there is no such process.
 pub fn stat(pid: i32) -> Option<Stat> {
     parse(&std::fs::read(format!("/proc/{pid}/stat")).ok()?)
@@ -67,28 +95,25 @@ impl Record {
         boot_id().map_or(true, |id| id == self.boot_id)
     }
 
-    /// Whether the recorded process lives.
-    pub fn alive(&self) -> bool {
-        self.pid > 0
-            && self.of_this_boot()
-            && stat(self.pid)
-                .is_some_and(|s| s.start_time == self.start_time && !matches!(s.state, b'Z' | b'X'))
+    /// The recorded process.
+    fn process(&self) -> Process {
+        Process { pid: self.pid, start_time: self.start_time }
     }
 
-    /// A descriptor of the recorded process, `None` once it is gone. The start time is compared after the
-    /// descriptor is open, so a reused pid is never taken for it.
+    /// Whether the recorded process lives.
+    pub fn alive(&self) -> bool {
+        self.pid > 0 && self.of_this_boot() && self.process().alive()
+    }
+
+    /// A descriptor of the recorded process, `None` once it is gone.
     ///
     /// # Errors
     /// That of pidfd_open(2), but for `ESRCH`.
     pub fn pidfd(&self) -> Result<Option<OwnedFd>, Errno> {
-        if self.pid <= 0 {
+        if self.pid <= 0 || !self.of_this_boot() {
             return Ok(None);
         }
-        let fd = match pidfd::open(self.pid) {
-            Err(Errno::ESRCH | Errno::EINVAL) => return Ok(None),
-            other => other?,
-        };
-        Ok(self.alive().then_some(fd))
+        self.process().pidfd()
     }
 }
 

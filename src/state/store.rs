@@ -410,6 +410,22 @@ impl Entry {
         renamed
     }
 
+    /// Writes a file that everybody in the container may read and its root, if that is another uid than ours, may change.
+    ///
+    /// # Errors
+    /// As [`Entry::write`].
+    pub fn write_shown(&self, name: &str, contents: &[u8], owner: Option<u32>) -> Result<(), Failure> {
+        let act = || self.act("write");
+        let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
+        let file = openat(&self.dir, name, flags, Mode::S_IRUSR | Mode::S_IWUSR).act(act)?;
+        // Whatever our umask is.
+        nix::sys::stat::fchmod(&file, Mode::from_bits_truncate(0o644)).act(act)?;
+        if let Some(uid) = owner {
+            nix::unistd::fchown(&file, Some(uid.into()), None).act(act)?;
+        }
+        File::from(file).write_all(contents).act(act)
+    }
+
     /// Writes the record.
     ///
     /// # Errors

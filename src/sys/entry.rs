@@ -5,20 +5,32 @@
 //! so `main` is the C library's. What else the start-up does is done here.
 
 use super::{Result, check, fds};
+use std::ffi::{CStr, OsStr, OsString};
 use std::os::raw::{c_char, c_int};
+use std::os::unix::ffi::OsStrExt;
 
-/// What the C library calls. The arguments are where std::env finds them: glibc hands them to the
-/// initialisers, std's among them, before it comes here.
+/// What the C library calls. The arguments go on as what they are: std::env finds them with glibc only, which
+/// hands them to the initialisers, std's among them.
 // SAFETY: the symbol is the one that crt1.o calls, once; nobody else defines or calls it.
 #[unsafe(no_mangle)]
-extern "C" fn main(_argc: c_int, _argv: *const *const c_char) -> c_int {
+extern "C" fn main(argc: c_int, argv: *const *const c_char) -> c_int {
     // A hook that does not read its state is no reason to die (EPIPE is). Init gives this back.
     // SAFETY: the action runs no code.
     unsafe { libc::signal(libc::SIGPIPE, libc::SIG_IGN) };
     if open_standard().is_err() {
         return 1;
     }
-    c_int::from(crate::bryo())
+    c_int::from(crate::bryo(arguments(argc, argv)))
+}
+
+fn arguments(argc: c_int, argv: *const *const c_char) -> Vec<OsString> {
+    let count = usize::try_from(argc).unwrap_or(0);
+    let argument = |n| {
+        // SAFETY: argv has argc pointers to strings that end in a zero and live as long as the process.
+        let text = unsafe { CStr::from_ptr(*argv.add(n)) };
+        OsStr::from_bytes(text.to_bytes()).to_os_string()
+    };
+    (0..count).map(argument).collect()
 }
 
 /// Opens /dev/null in the place of every standard stream that our caller has closed. The next file that we open

@@ -2,6 +2,7 @@
 
 use super::{Errno, Result, check};
 use nix::sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, UnixAddr, recvmsg, sendmsg};
+use std::ffi::CStr;
 use std::io::{IoSlice, IoSliceMut};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
@@ -20,6 +21,39 @@ pub fn cloexec_from(first: RawFd) -> Result<()> {
         Err(Errno::ENOSYS | Errno::EINVAL | Errno::EPERM) => cloexec_by_proc(first),
         other => other.map(drop),
     }
+}
+
+/// Closes every descriptor but these: for a child that never returns to whoever owns the others, and that goes on without
+/// an exec.
+///
+/// # Errors
+/// That of close_range(2), or where that is missing, of /proc/self/fd.
+pub fn close_all_but(keep: &[RawFd]) -> Result<()> {
+    let mut keep: Vec<u32> = keep.iter().map(|fd| *fd as u32).collect();
+    keep.sort_unstable();
+    let mut first = 0;
+    for last in keep.into_iter().chain([u32::MAX]) {
+        if last > first {
+            // SAFETY: nothing in this child uses what is closed.
+            let ret = unsafe { libc::syscall(libc::SYS_close_range, first, last.saturating_sub(1), 0) };
+            match check(ret) {
+                Err(Errno::ENOSYS | Errno::EPERM) => close_by_proc(first, last)?,
+                other => other.map(drop)?,
+            }
+        }
+        first = last.saturating_add(1);
+    }
+    Ok(())
+}
+
+fn close_by_proc(first: u32, end: u32) -> Result<()> {
+    let entries: Vec<_> = std::fs::read_dir("/proc/self/fd").map_err(io_errno)?.collect();
+    let numbers = entries.into_iter().flatten().filter_map(|e| e.file_name().to_str()?.parse::<u32>().ok());
+    for fd in numbers.filter(|fd| (first..end).contains(fd)) {
+        // SAFETY: as above. That of the directory is closed already (EBADF).
+        unsafe { libc::close(fd as i32) };
+    }
+    Ok(())
 }
 
 fn cloexec_by_proc(first: RawFd) -> Result<()> {
@@ -198,10 +232,34 @@ pub fn io_errno(error: std::io::Error) -> Errno {
     error.raw_os_error().map_or(Errno::EIO, Errno::from_raw)
 }
 
+/// Gives a file that is open for reading an extended attribute.
+///
+/// # Errors
+/// `ENOTSUP` where its file system has none of that kind.
+pub fn set_xattr(file: BorrowedFd<'_>, name: &CStr, value: &CStr) -> Result<()> {
+    let bytes = value.to_bytes_with_nul();
+    // SAFETY: a C string, and a pointer and length of one slice.
+    check(unsafe {
+        libc::fsetxattr(file.as_raw_fd(), name.as_ptr(), bytes.as_ptr().cast(), bytes.len(), 0)
+    })?;
+    Ok(())
+}
+
 /// Whether a file has an extended attribute of this name.
 pub fn has_xattr(path: &std::path::Path, name: &std::ffi::CStr) -> bool {
     use std::os::unix::ffi::OsStrExt;
     let Ok(path) = std::ffi::CString::new(path.as_os_str().as_bytes()) else { return false };
     // SAFETY: two C strings; a null buffer of size zero asks for the length only.
     unsafe { libc::getxattr(path.as_ptr(), name.as_ptr(), std::ptr::null_mut(), 0) >= 0 }
+}
+
+/// Whether a file is immutable or append-only (chattr(1)). `false` where the file system does not tell.
+pub fn is_immutable(file: BorrowedFd<'_>) -> bool {
+    let mut buf = std::mem::MaybeUninit::<libc::statx>::zeroed();
+    // SAFETY: an empty path means the descriptor itself; the kernel fills the buffer, for which zeros are valid, too.
+    let buf = unsafe {
+        libc::statx(file.as_raw_fd(), c"".as_ptr(), libc::AT_EMPTY_PATH, 0, buf.as_mut_ptr());
+        buf.assume_init()
+    };
+    buf.stx_attributes & (libc::STATX_ATTR_IMMUTABLE | libc::STATX_ATTR_APPEND) as u64 != 0
 }

@@ -17,9 +17,12 @@ pub mod path;
 pub mod pidfd;
 pub mod process;
 pub mod program;
+pub mod scheduling;
 pub mod seccomp;
 pub mod stub;
+pub mod trail;
 pub mod tty;
+pub mod userns;
 pub mod xattr;
 
 pub use nix::errno::Errno;

@@ -19,7 +19,7 @@ pub struct Attr {
     pub set: u64,
     pub clear: u64,
     pub propagation: u64,
-    /// For idmapped mounts, which are not made yet.
+    /// The user namespace of `ATTR_IDMAP`.
     pub userns_fd: u64,
 }
 
@@ -33,6 +33,7 @@ pub const ATTR_NOATIME: u64 = 0x10;
 pub const ATTR_STRICTATIME: u64 = 0x20;
 pub const ATTR_NODIRATIME: u64 = 0x80;
 pub const ATTR_NOSYMFOLLOW: u64 = 0x20_0000;
+const ATTR_IDMAP: u64 = 0x10_0000;
 
 impl Attr {
     /// Whether mount_setattr would have nothing to do.
@@ -115,7 +116,7 @@ impl Context {
     /// # Errors
     /// `EPERM` for a file system that may not be mounted in this user namespace, or whose fully visible
     /// instance would be revealed by it (mount_too_revealing).
-    pub fn mount(self, attributes: u64) -> Result<OwnedFd> {
+    pub fn mount(&self, attributes: u64) -> Result<OwnedFd> {
         // SAFETY: no pointers but nulls.
         check(unsafe {
             libc::syscall(
@@ -131,6 +132,23 @@ impl Context {
         descriptor(unsafe {
             libc::syscall(libc::SYS_fsmount, self.0.as_raw_fd(), FSMOUNT_CLOEXEC, attributes as libc::c_uint)
         })
+    }
+}
+
+impl Context {
+    /// What the file system had to say about its options: lines that begin with the letter of their kind and a
+    /// blank (fsopen(2)). Empty where it was silent.
+    pub fn said(&self) -> Vec<u8> {
+        let mut said = Vec::new();
+        let mut line = [0; 256];
+        // One message a read; ENODATA ends them.
+        while let Ok(len @ 1..) = nix::unistd::read(&self.0, &mut line) {
+            said.extend_from_slice(line[..len].get(2..).unwrap_or_default());
+            if said.len() > 512 {
+                break;
+            }
+        }
+        said
     }
 }
 
@@ -166,6 +184,25 @@ pub fn attach(mount: BorrowedFd<'_>, target: BorrowedFd<'_>) -> Result<()> {
     Ok(())
 }
 
+/// Whether a directory is where a mount begins.
+///
+/// # Errors
+/// That of statx(2); `ENOSYS` where the kernel does not tell (before Linux 5.8).
+pub fn is_root(dir: BorrowedFd<'_>) -> Result<bool> {
+    /// `STATX_ATTR_MOUNT_ROOT`.
+    const MOUNT_ROOT: u64 = 0x2000;
+    let mut buf = std::mem::MaybeUninit::<libc::statx>::zeroed();
+    // SAFETY: the kernel fills the buffer; zeroes are a valid one all the same.
+    let buf = unsafe {
+        check(libc::statx(dir.as_raw_fd(), c"".as_ptr(), libc::AT_EMPTY_PATH, 0, buf.as_mut_ptr()))?;
+        buf.assume_init()
+    };
+    if buf.stx_attributes_mask & MOUNT_ROOT == 0 {
+        return Err(super::Errno::ENOSYS);
+    }
+    Ok(buf.stx_attributes & MOUNT_ROOT != 0)
+}
+
 /// Changes the properties of a mount, and of all mounts beneath it if `recursive`.
 ///
 /// # Errors
@@ -184,6 +221,17 @@ pub fn set_attr(mount: BorrowedFd<'_>, attr: &Attr, recursive: bool) -> Result<(
         )
     })?;
     Ok(())
+}
+
+/// Has a detached mount, and all mounts beneath it if `recursive`, show the ids of its files through the maps of
+/// a user namespace: an id on disk is taken for one inside of it.
+///
+/// # Errors
+/// `EPERM` for who is not root in the user namespace that the file system was mounted in, and for a mount that
+/// has other ids already; `EINVAL` for a file system that cannot do it.
+pub fn set_idmap(mount: BorrowedFd<'_>, namespace: BorrowedFd<'_>, recursive: bool) -> Result<()> {
+    let attr = Attr { set: ATTR_IDMAP, userns_fd: namespace.as_raw_fd() as u64, ..Attr::default() };
+    set_attr(mount, &attr, recursive)
 }
 
 /// mount(2), for what the newer calls cannot say: options of more than 255 bytes, and superblock flags
@@ -245,7 +293,9 @@ pub fn magic(fd: BorrowedFd<'_>) -> Result<i64> {
         check(libc::fstatfs(fd.as_raw_fd(), buf.as_mut_ptr()))?;
         buf.assume_init()
     };
-    Ok(buf.f_type)
+    // Its type differs between C libraries, its value does not.
+    #[allow(clippy::unnecessary_cast)]
+    Ok(buf.f_type as i64)
 }
 
 /// The `ST_*` mount flags of the mount that a descriptor lives on (statfs(2), `f_flags`).

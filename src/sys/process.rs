@@ -47,6 +47,23 @@ pub fn set_undumpable() -> Result<()> {
     prctl(libc::PR_SET_DUMPABLE, 0)
 }
 
+/// Gives this process's /proc files back to the user whose process it is.
+///
+/// # Errors
+/// None that is known.
+pub fn set_dumpable() -> Result<()> {
+    prctl(libc::PR_SET_DUMPABLE, 1)
+}
+
+/// Has a program die with us, whatever ends us (PR_SET_PDEATHSIG).
+pub fn die_with_parent(command: &mut std::process::Command) {
+    use std::os::unix::process::CommandExt;
+    let parent = nix::unistd::getpid();
+    let arm = move || Ok(die_with(parent)?);
+    // SAFETY: two system calls, and nothing that a lock or the heap could be needed for.
+    unsafe { command.pre_exec(arm) };
+}
+
 /// sched_setaffinity(2) of this process; numbers beyond the kernel's 1024 are left out.
 ///
 /// # Errors
@@ -58,6 +75,39 @@ pub fn set_affinity(cpus: &[u16]) -> Result<()> {
         let _ = set.set(usize::from(*cpu));
     }
     nix::sched::sched_setaffinity(nix::unistd::Pid::from_raw(0), &set)
+}
+
+/// sched_getaffinity(2) of this process.
+///
+/// # Errors
+/// `EINVAL` on a machine with more than 1024 processors.
+pub fn affinity() -> Result<Vec<u16>> {
+    let set = nix::sched::sched_getaffinity(nix::unistd::Pid::from_raw(0))?;
+    let cpus = 0..nix::sched::CpuSet::count() as u16;
+    Ok(cpus.filter(|cpu| set.is_set(usize::from(*cpu)) == Ok(true)).collect())
+}
+
+/// personality(2).
+///
+/// # Errors
+/// `EPERM` where an outer seccomp filter forbids it.
+pub fn set_personality(persona: u32) -> Result<()> {
+    // SAFETY: an integer only.
+    check(unsafe { libc::syscall(libc::SYS_personality, libc::c_ulong::from(persona)) })?;
+    Ok(())
+}
+
+/// set_mempolicy(2): the mode with its flags, and the mask of nodes.
+///
+/// # Errors
+/// `EINVAL` for nodes that are not there or not ours, and for flags that exclude each other; `ENOSYS` without NUMA.
+pub fn set_memory_policy(mode: u32, nodes: &[u64]) -> Result<()> {
+    // The kernel takes one bit less than it is told.
+    let (mask, bits) =
+        if nodes.is_empty() { (std::ptr::null(), 0) } else { (nodes.as_ptr(), nodes.len() * 64 + 1) };
+    // SAFETY: the kernel reads as many bits as there are.
+    check(unsafe { libc::syscall(libc::SYS_set_mempolicy, mode, mask, bits) })?;
+    Ok(())
 }
 
 /// PR_SET_NO_NEW_PRIVS.

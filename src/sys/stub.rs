@@ -5,7 +5,8 @@
 //! file can be opened by way of /proc/PID/exe and written to once nobody runs it (CVE-2019-5736). Where the
 //! container's root could do that, because it owns the file, init executes a stub from sealed memory first,
 //! and the stub executes the program: what /proc/self/exe leads to then is the stub. The usual remedy, to
-//! start the whole runtime again from a copy of itself, costs a millisecond more.
+//! start the whole runtime again from a copy of itself, costs a millisecond more; it is left for containers whose
+//! seccomp filter does not let the stub through ([`CALLS`]).
 //!
 //! The stub gets the program's path as its first argument, the program's arguments after it, and the
 //! environment as it is. A descriptor whose number is stored in it is made close-on-exec, and takes the report
@@ -16,8 +17,14 @@ use super::process::Strings;
 use super::{Errno, Result, check};
 use std::ffi::CStr;
 use std::fs::File;
-use std::io::Write;
+use std::io::Read;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+
+/// Whether there is a stub for this machine.
+pub const WRITTEN: bool = cfg!(any(target_arch = "x86_64", target_arch = "aarch64"));
+
+/// What a seccomp filter has to allow the stub, and us on the way to it, beyond the execve(2) of the program.
+pub const CALLS: [&str; 4] = ["execveat", "fcntl", "write", "exit_group"];
 
 /// The first four bytes of the report: the tag of a failure, the tag of the exec, and no number.
 #[cfg(test)]
@@ -114,7 +121,7 @@ fn code(fd: i32) -> Option<Vec<u8>> {
     Some(code)
 }
 
-/// There is no stub for this machine yet: the caller refuses what would need one.
+/// See [`WRITTEN`].
 #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
 fn code(_fd: i32) -> Option<Vec<u8>> {
     None
@@ -165,12 +172,8 @@ impl Stub {
         // SAFETY: as above.
         let report = unsafe { OwnedFd::from_raw_fd(report as i32) };
         let code = code(report.as_raw_fd()).ok_or(Errno::ENOTSUP)?;
-        let mut file = File::from(memory()?);
-        file.write_all(&image(&code)).map_err(super::fds::io_errno)?;
-        let seals = libc::F_SEAL_SEAL | libc::F_SEAL_SHRINK | libc::F_SEAL_GROW | libc::F_SEAL_WRITE;
-        // SAFETY: integers only.
-        check(unsafe { libc::fcntl(file.as_raw_fd(), libc::F_ADD_SEALS, seals) })?;
-        Ok(Stub { file: file.into(), report })
+        let file = sealed(c"bryo-stub", &mut image(&code).as_slice())?;
+        Ok(Stub { file, report })
     }
 
     /// Lets the report's descriptor survive the coming exec; the stub closes it by the next.
@@ -201,12 +204,39 @@ impl Stub {
     }
 }
 
-fn memory() -> Result<OwnedFd> {
+const SEALS: i32 = libc::F_SEAL_SEAL | libc::F_SEAL_SHRINK | libc::F_SEAL_GROW | libc::F_SEAL_WRITE;
+
+/// A copy of the program that we are, in memory that nobody can write to.
+///
+/// # Errors
+/// `EACCES` where vm.memfd_noexec forbids it, `ENOENT` without /proc.
+pub fn own_copy() -> Result<OwnedFd> {
+    let mut ourselves = File::open("/proc/self/exe").map_err(super::fds::io_errno)?;
+    sealed(c"bryo", &mut ourselves)
+}
+
+/// Whether we were started from such a copy.
+pub fn is_own_copy() -> bool {
+    let Ok(ourselves) = File::open("/proc/self/exe") else { return false };
+    // SAFETY: asks for flags only.
+    let seals = unsafe { libc::fcntl(ourselves.as_raw_fd(), libc::F_GET_SEALS) };
+    seals >= 0 && seals & SEALS == SEALS
+}
+
+fn sealed(name: &CStr, content: &mut impl Read) -> Result<OwnedFd> {
+    let mut file = File::from(memory(name)?);
+    std::io::copy(content, &mut file).map_err(super::fds::io_errno)?;
+    // SAFETY: integers only.
+    check(unsafe { libc::fcntl(file.as_raw_fd(), libc::F_ADD_SEALS, SEALS) })?;
+    Ok(file.into())
+}
+
+fn memory(name: &CStr) -> Result<OwnedFd> {
     const MFD_EXEC: libc::c_uint = 0x10;
     let flags = libc::MFD_CLOEXEC | libc::MFD_ALLOW_SEALING;
     let create = |flags| {
         // SAFETY: a C string and flags.
-        check(unsafe { libc::memfd_create(c"bryo-stub".as_ptr(), flags) })
+        check(unsafe { libc::memfd_create(name.as_ptr(), flags) })
     };
     // Before Linux 6.3 the flag does not exist, and every memory file can be executed.
     let fd = match create(flags | MFD_EXEC) {

@@ -3,7 +3,7 @@
 use super::{Result, check};
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 
-const TIOCGPTPEER: libc::c_ulong = 0x5441;
+const TIOCGPTPEER: libc::Ioctl = 0x5441;
 
 /// A terminal's size in character cells.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -43,18 +43,25 @@ pub fn is_set(fd: BorrowedFd<'_>, name: &CStr) -> Result<bool> {
     }
 }
 
-/// The value of an attribute (fgetxattr(2)).
+/// The value of one (fgetxattr(2)).
 ///
 /// # Errors
 /// `ENODATA` where there is none.
 pub fn get(fd: BorrowedFd<'_>, name: &CStr) -> Result<Vec<u8>> {
-    // As long as the kernel lets one become (XATTR_SIZE_MAX).
-    let mut value = vec![0u8; 1 << 16];
-    // SAFETY: a C string, and a buffer with its length.
-    let len =
-        unsafe { libc::fgetxattr(fd.as_raw_fd(), name.as_ptr(), value.as_mut_ptr().cast(), value.len()) };
-    value.truncate(check(len as libc::c_long)? as usize);
-    Ok(value)
+    // XATTR_SIZE_MAX is 64 KiB; nearly all are short.
+    for size in [256, 1 << 16] {
+        let mut value = vec![0u8; size];
+        // SAFETY: a C string, and a buffer with its length.
+        let len = unsafe { libc::fgetxattr(fd.as_raw_fd(), name.as_ptr(), value.as_mut_ptr().cast(), size) };
+        match check(len as libc::c_long) {
+            Err(Errno::ERANGE) => {}
+            other => {
+                value.truncate(other? as usize);
+                return Ok(value);
+            }
+        }
+    }
+    Err(Errno::ERANGE)
 }
 
 /// The names of all attributes (flistxattr(2)); none where a file system has no attributes.

@@ -7,19 +7,24 @@ use crate::host::{self, Needs};
 use crate::init::StateText;
 use crate::launch::cgroup::{self, Home};
 use crate::launch::console::{self, Console};
+use crate::launch::layers::{Kept, Server};
+use crate::launch::copy;
+use crate::launch::network;
 use crate::launch::notify;
 use crate::launch::pidfd::{self, Receiver};
 use crate::launch::seccomp::{Agent, Listener};
 use crate::launch::{self, Launch, Ready, Supplies, foreground, hooks};
 use crate::plan::cgroup::Manager;
 use crate::plan::degrade::Policy;
+use crate::plan::layers::Changes;
+use crate::plan::process::Guard;
 use crate::plan::step::Op;
 use crate::plan::{self, Plan};
 use crate::report::{Act, Failure, debug, errno_text, io_text};
 use crate::seccomp::{self, Filter};
 use crate::state::store::{CGROUP, EXEC, Entry, FILTER, START_SOCKET, Store};
 use crate::state::{self, Record, Status, status};
-use crate::sys::fds;
+use crate::sys::{fds, stub};
 use nix::sched::CloneFlags;
 use nix::sys::signal::SigSet;
 use nix::unistd::{getegid, geteuid};
@@ -40,12 +45,17 @@ pub struct Template {
     pub deny_setgroups: bool,
     /// There is a filter, and no process goes without it.
     pub filtered: bool,
+    /// It does not let the stub through that would keep our binary from the container.
+    #[serde(default)]
+    pub stops_stub: bool,
     /// The container was made with `--no-new-keyring`.
     #[serde(default)]
     pub no_new_keyring: bool,
     /// The container is kept to these processors by its affinity.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub affinity: Option<Vec<u16>>,
+    #[serde(default)]
+    pub inherited: plan::inherited::Inherited,
     /// The agent of a notifying filter.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub listener: Option<Listener>,
@@ -61,6 +71,7 @@ pub struct Made {
     pub record: Record,
     pub console: Option<OwnedFd>,
     pub pid_file: PidFile,
+    pub kept: Option<Kept>,
     pub claim: Claim,
 }
 
@@ -156,6 +167,7 @@ pub fn create(
     made.launch.leave()?;
     made.home.keep();
     made.pid_file.keep();
+    made.kept.into_iter().for_each(Kept::keep);
     drop(made.claim.keep());
     Ok(0)
 }
@@ -171,15 +183,23 @@ pub fn make(store: &Store, flags: &Create, manner: &Manner) -> Result<Made, Fail
     }
     let needs = Needs {
         cgroups: manner.cgroups != Some(Manager::Disabled),
+        network: plan::network::needs(&bundle.spec, flags.network.as_ref(), &flags.publish),
         ..plan::needs(&bundle.spec, geteuid().as_raw(), getegid().as_raw())
     };
     let mut facts = host::read(needs).act(|| "cannot read facts of the host")?;
     facts.devices = host::devices::elsewhere(&plan::wanted_devices(&bundle.spec));
-    let request = request(flags, manner);
+    let request = request(store, flags, manner)?;
+    let layers = plan::layers::asked(&bundle.spec, &bundle.dir, &request)?;
+    facts.roots = layers.map(|asked| host::rootfs::read(&asked.wanted));
     let mut plan = plan::decide(&bundle, &facts, &request)?;
+    if plan.guard == Guard::Copy {
+        return Err(copy::start_again(passed_on(flags.preserve_fds), &manner.signals, id));
+    }
     bundle.remarks.iter().chain(&plan.remarks).for_each(|remark| warn(remark));
     let owner = check_rootfs(&plan.rootfs, id)?;
-    plan.degradations.extend(plan.idmap.foreign_owner(owner));
+    if plan.layers.is_none() {
+        plan.degradations.extend(plan.idmap.foreign_owner(owner));
+    }
     tell_plan(&plan);
     manner.degrade.check(&format_args!("container {id}"), &plan.degradations)?;
     let console = console::choose(
@@ -192,6 +212,7 @@ pub fn make(store: &Store, flags: &Create, manner: &Manner) -> Result<Made, Fail
     let socket = flags.pidfd_socket.as_deref().or_else(asked);
     let receiver = Receiver::connect(socket, &format!("cannot create container {id}"))?;
     let filter = compile(&plan, store)?;
+    let kept = Kept::open(&plan)?;
     let claim = Claim(Some(store.claim(id)?));
     if let Some(left) = &claim.entry()?.left {
         cgroup::dissolve(left, id)?;
@@ -199,12 +220,14 @@ pub fn make(store: &Store, flags: &Create, manner: &Manner) -> Result<Made, Fail
     if supervised {
         claim.entry()?.make_notify_directory()?;
     }
+    prepare_network(&plan, claim.entry()?)?;
     let mut record = record(&bundle, &plan)?;
     let supplies = supplies(claim.entry()?, &plan, &record, filter, manner)?;
-    let launched = bring_up(&plan, &supplies, &console, receiver.as_ref(), &mut record, claim.entry()?)
-        .and_then(|launched| {
-            manner.degrade.check(&format_args!("container {id}"), &record.degraded).map(|()| launched)
-        });
+    let launched =
+        bring_up(&plan, &supplies, &console, receiver.as_ref(), kept.as_ref(), &mut record, claim.entry()?)
+            .and_then(|launched| {
+                manner.degrade.check(&format_args!("container {id}"), &record.degraded).map(|()| launched)
+            });
     // Whatever fails takes init with it first, and then has the hooks know.
     let launched = launched.and_then(|launched| {
         PidFile::write(flags.pid_file.as_deref(), record.pid).map(|pid_file| (launched, pid_file))
@@ -215,7 +238,7 @@ pub fn make(store: &Store, flags: &Create, manner: &Manner) -> Result<Made, Fail
             warn(&line);
         }
     }
-    Ok(Made { launch, home, plan, record, console: master, pid_file, claim })
+    Ok(Made { launch, home, plan, record, console: master, pid_file, kept, claim })
 }
 
 /// For `--debug`: what has been decided, before any of it is done.
@@ -241,6 +264,7 @@ fn bring_up(
     supplies: &Supplies,
     console: &Console,
     receiver: Option<&Receiver>,
+    kept: Option<&Kept>,
     record: &mut Record,
     entry: &Entry,
 ) -> Result<(Launch<Ready>, Home, Option<OwnedFd>), Failure> {
@@ -251,12 +275,14 @@ fn bring_up(
         entry.write(CGROUP, &text)?;
     }
     home.make(plan)?;
-    let born = launch::spawn(plan, supplies, &home, entry.lock_fd().as_slice())?.settled(plan, &mut home)?;
+    let ours_alone: Vec<_> = entry.lock_fd().into_iter().chain(kept.map(Kept::fd)).collect();
+    let born = launch::spawn(plan, supplies, &home, &ours_alone)?.settled(plan, &mut home)?;
     // Once more, now that it is known by more than its name.
     note_cgroup(&home, entry)?;
     let mut launch = born.mapped(plan)?.ready(plan, supplies)?;
     let found = launch.found();
     record.degraded.append(&mut found.degradations);
+    record.service = found.server.as_ref().and_then(Server::service);
     let master = match found.console.take() {
         Some(master) => {
             console::prepare(&master, console, &plan.id)?;
@@ -269,12 +295,28 @@ fn bring_up(
         receiver.send(launch.child()?, &plan.id)?;
     }
     record.cgroup = home.record().cloned();
+    record.network = launch.found().network.as_ref().map(|network| network.recorded);
     let gone =
         || Failure::new(format!("cannot start container {}", plan.id), "init died before it was recorded");
     record.start_time = status::stat(record.pid).ok_or_else(gone)?.start_time;
+    if let Some(kept) = kept {
+        kept.hold(record)?;
+    }
     let spare = save_template(plan, record, supplies.filter.as_ref(), entry);
     spare.and_then(|()| entry.save(record))?;
     Ok((launch, home, master))
+}
+
+/// What the network needs before anything is started: its ports free, and the files by which names are found.
+fn prepare_network(plan: &Plan, entry: &Entry) -> Result<(), Failure> {
+    if let Some(helper) = &plan.network.helper {
+        network::check_free(helper, &plan.id)?;
+    }
+    let owner = plan.launch_reaches_more.then(|| plan.idmap.outside(0)).flatten();
+    plan.network
+        .shown
+        .iter()
+        .try_for_each(|file| entry.write_shown(file.name, file.contents.as_bytes(), owner))
 }
 
 /// Writes down what is to be removed if nobody gets to writing the record.
@@ -291,9 +333,16 @@ pub fn clean_up(plan: &Plan, record: &Record) {
     hooks::run_poststop(&plan.hooks.poststop, &state, &plan.id, warn);
 }
 
-fn request(flags: &Create, manner: &Manner) -> plan::Request {
+fn request(store: &Store, flags: &Create, manner: &Manner) -> Result<plan::Request, Failure> {
     let (listen_fds, listen_names) = listen_fds();
-    plan::Request {
+    let changes =
+        match &flags.overlay {
+            Some(dir) => Some(Changes::Kept(bundle::clean(&std::path::absolute(dir).act(|| {
+                format!("cannot keep the changes of container {} in {}", flags.id, dir.display())
+            })?))),
+            None => flags.ephemeral.then_some(Changes::Vanish),
+        };
+    Ok(plan::Request {
         id: flags.id.clone(),
         no_pivot: flags.no_pivot,
         no_new_keyring: flags.no_new_keyring,
@@ -302,7 +351,11 @@ fn request(flags: &Create, manner: &Manner) -> plan::Request {
         listen_names,
         degrade: manner.degrade.clone(),
         manager: manner.cgroups,
-    }
+        network: flags.network.clone(),
+        publish: flags.publish.clone(),
+        state: store.place(&flags.id),
+        changes,
+    })
 }
 
 /// The sockets that systemd passed to us (sd_listen_fds(3)), if they are for us.
@@ -314,10 +367,15 @@ pub fn listen_fds() -> (u32, Option<String>) {
     (number("LISTEN_FDS").unwrap_or(0), std::env::var("LISTEN_FDNAMES").ok())
 }
 
+/// How many descriptors from 3 on the container gets.
+pub fn passed_on(preserve_fds: u32) -> u32 {
+    listen_fds().0.saturating_add(preserve_fds)
+}
+
 /// Looks after the descriptors that our caller left open, before we open any ourselves: what is to be passed
 /// on has to be there, and nothing else may reach a hook or the container.
 pub fn guard_fds(preserve_fds: u32, id: &str) -> Result<(), Failure> {
-    let count = listen_fds().0.saturating_add(preserve_fds);
+    let count = passed_on(preserve_fds);
     fds::cloexec_from(3).act(|| format!("cannot close descriptors to container {id}"))?;
     match (3..3u32.saturating_add(count)).find(|fd| i32::try_from(*fd).map_or(true, |fd| !fds::is_open(fd))) {
         None => Ok(()),
@@ -381,6 +439,8 @@ fn record(bundle: &Bundle, plan: &Plan) -> Result<Record, Failure> {
         degraded: plan.degradations.clone(),
         hooks: plan.hooks.clone(),
         cgroup: None,
+        network: None,
+        service: None,
     })
 }
 
@@ -407,6 +467,7 @@ fn supplies(
         init_lock,
         signals: manner.signals,
         proc: launch::open_proc()?,
+        state: entry.path().to_path_buf(),
     })
 }
 
@@ -459,7 +520,9 @@ fn save_template(
             Op::Affinity(cpus) => Some(cpus.clone()),
             _ => None,
         }),
+        inherited: plan.inherited.clone(),
         filtered: filter.is_some(),
+        stops_stub: plan.seccomp.as_ref().is_some_and(|profile| !profile.permits(&stub::CALLS)),
         listener: listener(plan),
     };
     let text = serde_json::to_vec(&template).map_err(|e| Failure::new(act(), e.to_string()))?;

@@ -2,7 +2,8 @@
 
 use super::{kill, warn};
 use crate::launch::cgroup::dissolve;
-use crate::launch::hooks;
+use crate::launch::layers::dismiss;
+use crate::launch::{hooks, network};
 use crate::report::Failure;
 use crate::state::store::{Entry, Store};
 use crate::state::{Record, Status};
@@ -73,8 +74,14 @@ fn end(record: &Record) -> Result<(), Failure> {
 }
 
 fn finish(entry: Entry, record: &Record) -> Result<(), Failure> {
+    if let Some(network) = record.present_network() {
+        network::stop(network, &record.id)?;
+    }
     if let Some(cgroup) = record.present_cgroup() {
         dissolve(cgroup, &record.id)?;
+    }
+    if record.of_this_boot() {
+        dismiss(record);
     }
     let state = record.oci(Status::Stopped, 0).to_string();
     hooks::run_poststop(&record.hooks.poststop, &state, &record.id, warn);

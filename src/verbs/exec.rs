@@ -1,19 +1,21 @@
 //! `exec`: another process in a running container.
 
-use super::create::{PidFile, Template, connect, guard_fds, listen_fds};
+use super::create::{PidFile, Template, connect, guard_fds, listen_fds, passed_on};
 use super::{start, warn};
 use crate::bundle;
 use crate::cli::Exec;
 use crate::host;
 use crate::launch::cgroup::Entrance;
 use crate::launch::console::{self, Console};
+use crate::launch::copy;
 use crate::launch::foreground::{self, Signals};
 use crate::launch::join::{self, Doors};
 use crate::launch::pidfd::Receiver;
+use crate::plan;
 use crate::plan::degrade::Policy;
 use crate::plan::idmap::Idmap;
 use crate::plan::joining::{self, Joining};
-use crate::plan::{self, process};
+use crate::plan::process::{self, Guard};
 use crate::report::{Act, Failure, io_text};
 use crate::seccomp::Filter;
 use crate::state::store::{EXEC, Entry, FILTER, Store};
@@ -44,6 +46,9 @@ pub fn exec(store: &Store, flags: &Exec, degrade: &Policy) -> Result<u8, Failure
     let template = template(&entry, &record)?;
     let process = wanted(flags, &template.process)?;
     let plan = decide(flags, &record, &template, &process, degrade)?;
+    if plan.guard == Guard::Copy {
+        return Err(copy::start_again(passed_on(flags.preserve_fds), &foreground::current_mask()?, id));
+    }
     degrade.check(&format_args!("container {id}"), &plan.degradations)?;
     let console =
         console::choose(plan.process.terminal, flags.detach, flags.console_socket.as_deref(), &act())?;
@@ -62,10 +67,11 @@ pub fn exec(store: &Store, flags: &Exec, degrade: &Policy) -> Result<u8, Failure
         process: &plan.process,
         steps: &plan.steps,
         filter: filter.as_ref(),
-        guard_binary: plan.guard_binary,
+        guard_binary: plan.guard == Guard::Stub,
         agent: agent.as_ref(),
         signals: before,
         oom_score_adj: plan.oom_score_adj,
+        processors: plan.processors.as_deref(),
         cgroup: entrance.as_ref(),
     };
     let mut joined = join::join(&joining)?;
@@ -174,12 +180,7 @@ fn wanted(flags: &Exec, configured: &oci::Process) -> Result<oci::Process, Failu
             let (process, remarks) = bundle::parse_process(&text)
                 .map_err(|cause| Failure::new(act(), format!("{}: {cause}", path.display())))?;
             remarks.iter().for_each(|remark| warn(remark));
-            // As runc: what the file does not say about capabilities, the configuration does.
-            let mut process: oci::Process = process;
-            if process.capabilities().is_none() {
-                process.set_capabilities(configured.capabilities().clone());
-            }
-            process
+            complete(process, configured)
         }
         None => from_flags(flags, configured)?,
     };
@@ -188,6 +189,23 @@ fn wanted(flags: &Exec, configured: &oci::Process) -> Result<oci::Process, Failu
     }
     bundle::check_process(&process).map_err(|cause| Failure::new(act(), cause))?;
     Ok(process)
+}
+
+/// As runc: what the file does not say about capabilities and scheduling, the configuration does.
+fn complete(mut process: oci::Process, configured: &oci::Process) -> oci::Process {
+    if process.capabilities().is_none() {
+        process.set_capabilities(configured.capabilities().clone());
+    }
+    if process.scheduler().is_none() {
+        process.set_scheduler(configured.scheduler().clone());
+    }
+    if process.io_priority().is_none() {
+        process.set_io_priority(*configured.io_priority());
+    }
+    if process.exec_cpu_affinity().is_none() {
+        process.set_exec_cpu_affinity(configured.exec_cpu_affinity().clone());
+    }
+    process
 }
 
 fn from_flags(flags: &Exec, configured: &oci::Process) -> Result<oci::Process, Failure> {
@@ -289,7 +307,11 @@ fn decide(
         init: false,
         degrade,
     };
-    let before =
-        joining::Before { new_keyring: !template.no_new_keyring, affinity: template.affinity.as_deref() };
+    let before = joining::Before {
+        new_keyring: !template.no_new_keyring,
+        affinity: template.affinity.as_deref(),
+        inherited: &template.inherited,
+        stub_passes: !template.stops_stub,
+    };
     joining::decide(wanted, &idmap, &facts, request, before)
 }

@@ -9,6 +9,7 @@ mod kill;
 mod list;
 mod pause;
 mod ps;
+mod remove_tree;
 mod run;
 mod spec;
 mod start;
@@ -22,6 +23,7 @@ use crate::plan::cgroup::Manager;
 use crate::plan::degrade::Policy;
 use crate::report::{Failure, warn};
 use crate::state::store::{Store, Whereabouts};
+use std::ffi::OsString;
 use std::io::Write;
 use std::path::PathBuf;
 
@@ -29,10 +31,10 @@ use std::path::PathBuf;
 const EXEC_FAILED: u8 = 255;
 
 /// Tells of a command line that makes no sense.
-pub fn misused(line: &str) -> u8 {
+pub fn misused(args: &[OsString], line: &str) -> u8 {
     let _ = writeln!(std::io::stderr(), "bryo: {line}");
     // exec fails with 255 whatever the reason. Of a line that does not parse, this is the best guess.
-    let mut words = std::env::args_os().skip(1);
+    let mut words = args.iter().skip(1);
     let verb = words.find(|word| crate::cli::VERBS.iter().any(|verb| word == verb));
     if verb.is_some_and(|verb| verb == "exec") { EXEC_FAILED } else { 1 }
 }
@@ -77,6 +79,7 @@ fn dispatch(global: &Global, verb: Verb) -> Result<u8, Failure> {
         Verb::Pause { id } => pause::pause(&store()?, &id),
         Verb::Resume { id } => pause::resume(&store()?, &id),
         Verb::Events { id, interval, stats } => events::events(&store()?, &id, &interval, stats),
+        Verb::RemoveTree { paths } => remove_tree::remove_tree(&paths, &policy()?),
         Verb::Unshare { command } => unshare::unshare(command, &policy()?),
         Verb::Update(flags) => update::update(&store()?, &flags),
         Verb::Unsupported(name) => {

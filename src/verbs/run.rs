@@ -5,8 +5,9 @@ use super::{start, warn};
 use crate::cli::Run;
 use crate::launch::cgroup::dissolve;
 use crate::launch::foreground::{self, Signals};
-use crate::launch::hooks;
+use crate::launch::layers::{Kept, dismiss};
 use crate::launch::notify::Notify;
+use crate::launch::{hooks, network};
 use crate::plan::cgroup::Manager;
 use crate::plan::degrade::Policy;
 use crate::report::{Act, Failure};
@@ -30,11 +31,12 @@ pub fn run(store: &Store, flags: &Run, degrade: Policy, cgroups: Option<Manager>
     }
     let manner = Manner { by_start: false, detached: flags.detach, signals: before, degrade, cgroups };
     let made = create::make(store, &flags.create, &manner)?;
-    let Made { claim, home, launch, plan, record, console, pid_file } = made;
+    let Made { claim, home, launch, plan, record, console, pid_file, kept } = made;
     let notify = Notify::listen(claim.entry()?, id)?;
     let child = launch.start(&plan).inspect_err(|_| create::clean_up(&plan, &record))?;
     home.keep();
     pid_file.keep();
+    kept.into_iter().for_each(Kept::keep);
     let mut entry = claim.keep();
     // From here on others may do what they want with it: delete it, for one.
     if let Some(entry) = &mut entry {
@@ -67,7 +69,11 @@ fn end(entry: Option<Entry>, record: &Record, keep: bool) {
         Ok(false) => return,
         Err(failure) => return warn(&failure.to_string()),
     }
+    dismiss(record);
     let state = record.oci(Status::Stopped, 0).to_string();
+    if let Some(Err(failure)) = record.network.as_ref().map(|network| network::stop(network, &record.id)) {
+        warn(&failure.to_string());
+    }
     if let Some(Err(failure)) = record.cgroup.as_ref().map(|cgroup| dissolve(cgroup, &record.id)) {
         warn(&failure.to_string());
     }

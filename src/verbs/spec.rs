@@ -6,7 +6,7 @@ use crate::features::{self, Cgroup, Known};
 use crate::host::cgroup::{Hierarchy, hierarchy};
 use crate::host::idmap;
 use crate::host::process::{last_capability, lsm};
-use crate::plan::options;
+use crate::plan::{inherited, options};
 use crate::report::{Act, Failure};
 use crate::spec::{self, SpecKind};
 use crate::sys;
@@ -49,6 +49,7 @@ pub fn spec(bundle: Option<PathBuf>, rootless: bool, subids: bool) -> Result<u8,
 /// `bryo features`.
 pub fn features() -> Result<u8, Failure> {
     let mount_options: Vec<&str> = options::known().collect();
+    let (modes, flags) = inherited::memory_policies();
     let lsm = lsm();
     let known = Known {
         version: env!("CARGO_PKG_VERSION"),
@@ -64,12 +65,14 @@ pub fn features() -> Result<u8, Failure> {
         apparmor: lsm.apparmor,
         selinux: lsm.selinux,
         intel_rdt: false,
-        memory_policy_modes: &[],
-        memory_policy_flags: &[],
-        idmapped_mounts: false,
+        memory_policy_modes: &modes,
+        memory_policy_flags: &flags,
+        idmapped_mounts: true,
         net_devices: false,
         checkpoint: false,
         unsafe_annotations: &[
+            "io.bryo.network",
+            "io.bryo.publish",
             "org.systemd.property.",
             "run.oci.delegate-cgroup",
             "run.oci.pidfd_receiver",

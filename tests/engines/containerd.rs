@@ -5,7 +5,9 @@ use std::path::Path;
 use std::process::Child;
 use std::sync::LazyLock;
 
-use crate::lab::{Place, Program, Ran, cgroup_values, is_running, runtime, wait_until};
+use crate::lab::{
+    Place, Program, Ran, TERMINAL_SIZE, cgroup_values, is_root, is_running, runtime, scripts, wait_until,
+};
 
 struct Containerd {
     place: Place,
@@ -20,6 +22,11 @@ fn containerd() -> &'static Containerd {
     &CONTAINERD
 }
 
+/// What dockerd-rootless.sh does for dockerd, for containerd: /run is the namespace's own, and what is root's there
+/// makes room.
+const ROOTLESSKIT: &str = "rootlesskit --net slirp4netns --mtu 65520 --disable-host-loopback --copy-up /etc --copy-up /run \
+                           --propagation rslave";
+
 impl Containerd {
     fn start() -> Containerd {
         let place = Place::new("containerd", "kill \"$(cat $DIR/pid)\"; sleep 1");
@@ -32,14 +39,35 @@ impl Containerd {
             at("sock")
         );
         fs::write(at("config.toml"), config).unwrap();
-        let daemon = Program::new("containerd")
-            .words(&format!("--config {}", at("config.toml")))
-            .in_shell(&format!("echo $$ > {}; exec \"$@\"", at("pid")))
-            .daemon(Path::new(&at("log")));
+        let mut call = Program::new("containerd").words(&format!("--config {}", at("config.toml")));
+        if !is_root() {
+            call = call
+                .under("sh -c 'rm -f /run/containerd; exec \"$@\"' sh")
+                .under(&format!("{ROOTLESSKIT} --state-dir {}", at("rootlesskit")))
+                // A login session's cgroup is not the user's, and runtimes cannot exec from there.
+                .under("systemd-run --user --scope --quiet");
+        }
+        let daemon =
+            call.in_shell(&format!("echo $$ > {}; exec \"$@\"", at("pid"))).daemon(Path::new(&at("log")));
         let containerd = Containerd { place, _daemon: daemon };
-        wait_until("containerd", || containerd.run("version").status.success());
+        let up = || containerd.namespaces().is_some() && containerd.run("version").status.success();
+        wait_until("containerd", up);
         containerd.import();
         containerd
+    }
+
+    /// What enters the namespaces of a plain user's containerd.
+    fn namespaces(&self) -> Option<String> {
+        if is_root() {
+            return Some(String::new());
+        }
+        let pid = fs::read_to_string(self.place.dir.join("rootlesskit/child_pid")).ok()?;
+        Some(format!("nsenter --user --preserve-credentials --mount --net --target {}", pid.trim()))
+    }
+
+    /// Some program beside containerd.
+    fn beside(&self, line: &str) -> Program {
+        Program::new("env").words(line).under(&self.namespaces().unwrap())
     }
 
     /// ctr takes images of OCI's or Docker's form only.
@@ -70,15 +98,19 @@ impl Containerd {
     }
 
     fn call(&self, line: &str) -> Program {
-        Program::new("ctr").words(&format!("--address {}/sock {line}", self.place.dir.display()))
+        self.beside(&format!("ctr --address {}/sock {line}", self.place.dir.display()))
     }
 
     fn run(&self, line: &str) -> Ran {
         self.call(line).run()
     }
 
-    /// `ctr run OPTIONS IMAGE NAME`, with the runtime under test.
+    /// `ctr run OPTIONS IMAGE NAME`, with the runtime under test. A plain user's container is in a scope, as the
+    /// cgroup that ctr asks for else, below /default, is not for plain users.
     fn start_call(&self, options: &str, name: &str) -> Program {
+        let scope = format!("--runc-systemd-cgroup --cgroup user.slice:ctr:{name}-{}", std::process::id());
+        let cgroup = if is_root() || options.contains("--cgroup") { "" } else { &scope };
+        let options = format!("{cgroup} {options}");
         self.call(&format!("run --runc-binary {} {options} {IMAGE} {name}", runtime().display()))
     }
 
@@ -120,28 +152,162 @@ impl Containerd {
     }
 }
 
-mod rootful {
-    use super::*;
+const SLEEP: &str = "trap \"exit 0\" TERM; sleep 1000 & wait";
 
-    const SLEEP: &str = "trap \"exit 0\" TERM; sleep 1000 & wait";
+#[test]
+#[ignore = "needs containerd: scripts/test runs it in the guest"]
+fn run_shows_output_and_exit_code() {
+    containerd().sh("", "echo out; echo err >&2; exit 42").exits(42).says("out").says("err");
+}
 
-    #[test]
-    #[ignore = "needs containerd: scripts/test runs it in the guest"]
-    fn run_shows_output_and_exit_code() {
-        containerd().sh("", "echo out; echo err >&2; exit 42").exits(42).says("out").says("err");
-    }
+#[test]
+#[ignore = "needs containerd: scripts/test runs it in the guest"]
+fn run_with_systemd_cgroup() {
+    let c = containerd();
+    let leaf = format!("{}-{}", c.place.name(), std::process::id());
+    let slice = if is_root() { "moss.slice" } else { "user-moss.slice" };
+    let cgroup = format!("--runc-systemd-cgroup --cgroup {slice}:ctr:{leaf}");
+    let name = c.detached(&format!("{cgroup} --memory-limit 50331648"), SLEEP);
+    assert!(cgroup_values(&c.pid(&name), "memory.max").contains(&"50331648".to_owned()));
+    let user = if is_root() { "" } else { "--user" };
+    Program::new("systemctl").words(&format!("{user} is-active ctr-{leaf}.scope")).run().prints("active");
+    c.remove(&name);
+}
 
-    #[test]
-    #[ignore = "needs containerd: scripts/test runs it in the guest"]
-    fn run_with_systemd_cgroup() {
-        let c = containerd();
-        let leaf = format!("{}-{}", c.place.name(), std::process::id());
-        let cgroup = format!("--runc-systemd-cgroup --cgroup moss.slice:ctr:{leaf}");
-        let name = c.detached(&format!("{cgroup} --memory-limit 50331648"), SLEEP);
-        assert!(cgroup_values(&c.pid(&name), "memory.max").contains(&"50331648".to_owned()));
-        Program::new("systemctl").words(&format!("is-active ctr-{leaf}.scope")).run().prints("active");
+#[test]
+#[ignore = "needs containerd: scripts/test runs it in the guest"]
+fn run_on_a_terminal() {
+    let c = containerd();
+    let name = c.place.name();
+    c.start_call("--rm --tty", &name)
+        .words(&format!("sh -c '{TERMINAL_SIZE}; exit 7'"))
+        .on_terminal(33, 99, "")
+        .run()
+        .exits(7)
+        .says("33 99");
+}
+
+#[test]
+#[ignore = "needs containerd: scripts/test runs it in the guest"]
+fn exec_and_its_exit_code() {
+    let c = containerd();
+    let name = c.detached("--env LEAF=green", SLEEP);
+    c.exec(&name, "sh -c 'echo $LEAF; exit 9'").exits(9).says("green");
+    let id = c.place.name();
+    c.run(&format!("tasks exec --exec-id {id} --cwd /tmp --user 1000 {name} sh -c 'echo $(id -u) $PWD'"))
+        .prints("1000 /tmp");
+    c.remove(&name);
+}
+
+#[test]
+#[ignore = "needs containerd: scripts/test runs it in the guest"]
+fn exec_on_a_terminal() {
+    let c = containerd();
+    let name = c.detached("", SLEEP);
+    let id = c.place.name();
+    c.call(&format!("tasks exec --tty --exec-id {id} {name} sh -c '{TERMINAL_SIZE}'"))
+        .on_terminal(31, 97, "")
+        .run()
+        .ok()
+        .says("31 97");
+    c.remove(&name);
+}
+
+#[test]
+#[ignore = "needs containerd: scripts/test runs it in the guest"]
+fn kill_by_name_and_number() {
+    let c = containerd();
+    for signal in ["TERM", "9"] {
+        let name = c.detached("", SLEEP);
+        c.run(&format!("tasks kill --signal {signal} {name}")).ok();
+        wait_until("it has stopped", || c.status(&name) == "STOPPED");
         c.remove(&name);
     }
+}
+
+#[test]
+#[ignore = "needs containerd: scripts/test runs it in the guest"]
+fn kill_of_all() {
+    let c = containerd();
+    let name = c.detached("", "sleep 43210 & sleep 43210");
+    wait_until("sleep", || is_running("sleep 43210"));
+    c.run(&format!("tasks kill --all --signal KILL {name}")).ok();
+    wait_until("it has stopped", || c.status(&name) == "STOPPED" && !is_running("sleep 43210"));
+    c.remove(&name);
+}
+
+#[test]
+#[ignore = "needs containerd: scripts/test runs it in the guest"]
+fn pause_and_resume() {
+    let c = containerd();
+    let name = c.detached("", SLEEP);
+    c.run(&format!("tasks pause {name}")).ok();
+    assert_eq!(c.status(&name), "PAUSED");
+    c.run(&format!("tasks resume {name}")).ok();
+    assert_eq!(c.status(&name), "RUNNING");
+    c.remove(&name);
+}
+
+#[test]
+#[ignore = "needs containerd: scripts/test runs it in the guest"]
+fn ps_and_metrics() {
+    let c = containerd();
+    let name = c.detached("", SLEEP);
+    wait_until("two processes", || c.run(&format!("tasks ps {name}")).text().lines().count() == 3);
+    c.run(&format!("tasks metrics {name}")).ok().says("memory");
+    c.remove(&name);
+}
+
+#[test]
+#[ignore = "needs containerd: scripts/test runs it in the guest"]
+fn command_that_does_not_exist() {
+    let c = containerd();
+    let name = c.place.name();
+    c.start_call("--rm", &name).words("no-such-command").run().fails().says("no-such-command");
+    assert_eq!(c.status(&name), "gone");
+    wait_until("its shim is gone", || !is_running(&format!("-id {name} ")));
+}
+
+#[test]
+#[ignore = "needs containerd: scripts/test runs it in the guest"]
+fn mounts_and_read_only_root() {
+    let c = containerd();
+    let dir = c.place.scratch();
+    let mount = format!("--mount type=bind,src={},dst=/mnt,options=rbind:rw", dir.display());
+    c.sh(&format!("{mount} --read-only"), "echo x > /mnt/leaf; touch /a").exits(1).says("Read-only");
+    assert_eq!(fs::read_to_string(dir.join("leaf")).unwrap(), "x\n");
+}
+
+#[test]
+#[ignore = "needs containerd: scripts/test runs it in the guest"]
+fn seccomp_capabilities_and_privileged() {
+    let c = containerd();
+    let show = "grep Seccomp: /proc/self/status; grep CapEff /proc/self/status";
+    c.sh("--seccomp --cap-drop CAP_CHOWN", show).ok().says("Seccomp:\t2");
+    c.sh("--privileged", show).ok().says("Seccomp:\t0");
+}
+
+#[test]
+#[ignore = "needs containerd: scripts/test runs it in the guest"]
+fn host_network_hostname_and_user() {
+    let c = containerd();
+    let shown = c.sh("--net-host --user 1000", "id -u; readlink /proc/self/ns/net").text();
+    let ours = c.beside("readlink /proc/self/ns/net").run().text();
+    assert_eq!(shown, format!("1000\n{ours}"));
+}
+
+#[test]
+#[ignore = "needs containerd: scripts/test runs it in the guest"]
+fn checkpoint_is_done_or_refused() {
+    let c = containerd();
+    let name = c.detached("", SLEEP);
+    c.run(&format!("tasks checkpoint {name}")).fails();
+    c.exec(&name, "true").ok();
+    c.remove(&name);
+}
+
+mod rootful {
+    use super::*;
 
     #[test]
     #[ignore = "needs containerd: scripts/test runs it in the guest"]
@@ -156,146 +322,13 @@ mod rootful {
 
     #[test]
     #[ignore = "needs containerd: scripts/test runs it in the guest"]
-    fn run_on_a_terminal() {
-        let c = containerd();
-        let name = c.place.name();
-        c.start_call("--rm --tty", &name)
-            .words("sh -c 'sleep 1; test -t 1 && stty size; exit 7'")
-            .on_terminal(33, 99, "")
-            .run()
-            .exits(7)
-            .says("33 99");
-    }
-
-    #[test]
-    #[ignore = "needs containerd: scripts/test runs it in the guest"]
-    fn exec_and_its_exit_code() {
-        let c = containerd();
-        let name = c.detached("--env LEAF=green", SLEEP);
-        c.exec(&name, "sh -c 'echo $LEAF; exit 9'").exits(9).says("green");
-        let id = c.place.name();
-        c.run(&format!("tasks exec --exec-id {id} --cwd /tmp --user 1000 {name} sh -c 'echo $(id -u) $PWD'"))
-            .prints("1000 /tmp");
-        c.remove(&name);
-    }
-
-    #[test]
-    #[ignore = "needs containerd: scripts/test runs it in the guest"]
-    fn exec_on_a_terminal() {
-        let c = containerd();
-        let name = c.detached("", SLEEP);
-        let id = c.place.name();
-        c.call(&format!("tasks exec --tty --exec-id {id} {name} sh -c 'sleep 1; test -t 0 && stty size'"))
-            .on_terminal(31, 97, "")
-            .run()
-            .ok()
-            .says("31 97");
-        c.remove(&name);
-    }
-
-    #[test]
-    #[ignore = "needs containerd: scripts/test runs it in the guest"]
-    fn kill_by_name_and_number() {
-        let c = containerd();
-        for signal in ["TERM", "9"] {
-            let name = c.detached("", SLEEP);
-            c.run(&format!("tasks kill --signal {signal} {name}")).ok();
-            wait_until("it has stopped", || c.status(&name) == "STOPPED");
-            c.remove(&name);
-        }
-    }
-
-    #[test]
-    #[ignore = "needs containerd: scripts/test runs it in the guest"]
-    fn kill_of_all() {
-        let c = containerd();
-        let name = c.detached("", "sleep 43210 & sleep 43210");
-        wait_until("sleep", || is_running("sleep 43210"));
-        c.run(&format!("tasks kill --all --signal KILL {name}")).ok();
-        wait_until("it has stopped", || c.status(&name) == "STOPPED" && !is_running("sleep 43210"));
-        c.remove(&name);
-    }
-
-    #[test]
-    #[ignore = "needs containerd: scripts/test runs it in the guest"]
-    fn pause_and_resume() {
-        let c = containerd();
-        let name = c.detached("", SLEEP);
-        c.run(&format!("tasks pause {name}")).ok();
-        assert_eq!(c.status(&name), "PAUSED");
-        c.run(&format!("tasks resume {name}")).ok();
-        assert_eq!(c.status(&name), "RUNNING");
-        c.remove(&name);
-    }
-
-    #[test]
-    #[ignore = "needs containerd: scripts/test runs it in the guest"]
-    fn ps_and_metrics() {
-        let c = containerd();
-        let name = c.detached("", SLEEP);
-        wait_until("two processes", || c.run(&format!("tasks ps {name}")).text().lines().count() == 3);
-        c.run(&format!("tasks metrics {name}")).ok().says("memory");
-        c.remove(&name);
-    }
-
-    #[test]
-    #[ignore = "needs containerd: scripts/test runs it in the guest"]
-    fn command_that_does_not_exist() {
-        let c = containerd();
-        let name = c.place.name();
-        c.start_call("--rm", &name).words("no-such-command").run().fails().says("no-such-command");
-        assert_eq!(c.status(&name), "gone");
-        wait_until("its shim is gone", || !is_running(&format!("-id {name} ")));
-    }
-
-    #[test]
-    #[ignore = "needs containerd: scripts/test runs it in the guest"]
-    fn mounts_and_read_only_root() {
-        let c = containerd();
-        let dir = c.place.scratch();
-        let mount = format!("--mount type=bind,src={},dst=/mnt,options=rbind:rw", dir.display());
-        c.sh(&format!("{mount} --read-only"), "echo x > /mnt/leaf; touch /a").exits(1).says("Read-only");
-        assert_eq!(fs::read_to_string(dir.join("leaf")).unwrap(), "x\n");
-    }
-
-    #[test]
-    #[ignore = "needs containerd: scripts/test runs it in the guest"]
-    fn seccomp_capabilities_and_privileged() {
-        let c = containerd();
-        let show = "grep Seccomp: /proc/self/status; grep CapEff /proc/self/status";
-        c.sh("--seccomp --cap-drop CAP_CHOWN", show).ok().says("Seccomp:\t2");
-        c.sh("--privileged", show).ok().says("Seccomp:\t0");
-    }
-
-    #[test]
-    #[ignore = "needs containerd: scripts/test runs it in the guest"]
-    fn host_network_hostname_and_user() {
-        let c = containerd();
-        let shown = c.sh("--net-host --user 1000", "id -u; readlink /proc/self/ns/net").text();
-        assert_eq!(shown, format!("1000\n{}", crate::lab::namespace("self", "net")));
-    }
-
-    #[test]
-    #[ignore = "needs containerd: scripts/test runs it in the guest"]
-    fn checkpoint_is_done_or_refused() {
-        let c = containerd();
-        let name = c.detached("", SLEEP);
-        c.run(&format!("tasks checkpoint {name}")).fails();
-        c.exec(&name, "true").ok();
-        c.remove(&name);
-    }
-
-    #[test]
-    #[ignore = "needs containerd: scripts/test runs it in the guest"]
     fn the_printed_configuration_is_containerds() {
         let c = containerd();
-        let script = std::env::var("BRYO_ENGINES_SCRIPT").unwrap_or_else(|_| {
-            Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/engines").display().to_string()
-        });
         let bryo = c.place.scratch().join("bryo");
         fs::copy(runtime(), &bryo).unwrap();
         let out = Program::new("sh")
-            .words(&format!("{script} --print --binary {} containerd", bryo.display()))
+            .arg(&scripts().join("engines"))
+            .words(&format!("--print --binary {} containerd", bryo.display()))
             .run()
             .text();
         // The part for 1.x, which is what Debian has.

@@ -8,7 +8,7 @@ use std::sync::LazyLock;
 
 use serde_json::{Value, json};
 
-use crate::lab::{Place, Program, Ran, configure, is_root, is_running, namespace, not_here};
+use crate::lab::{Place, Program, Ran, TERMINAL_SIZE, configure, is_root, is_running, namespace, not_here};
 use crate::lab::{runtime, runtime_name, wait_until};
 
 struct Docker {
@@ -179,13 +179,11 @@ fn command_that_is_no_program_is_126() {
 fn stdin_and_terminal() {
     let d = docker();
     d.call("run --rm --network none --interactive moss tr a-z A-Z").stdin("moss\n").run().prints("MOSS");
-    d.call(
-        "run --rm --network none --interactive --tty moss sh -c 'sleep 1; test -t 1 && stty size; exit 7'",
-    )
-    .on_terminal(33, 99, "")
-    .run()
-    .exits(7)
-    .says("33 99");
+    d.call(&format!("run --rm --network none --interactive --tty moss sh -c '{TERMINAL_SIZE}; exit 7'"))
+        .on_terminal(33, 99, "")
+        .run()
+        .exits(7)
+        .says("33 99");
 }
 
 #[test]
@@ -233,7 +231,7 @@ fn exec_of_what_is_no_program_is_126() {
 fn exec_on_a_terminal_and_detached() {
     let d = docker();
     let name = d.detached("");
-    d.call(&format!("exec --interactive --tty {name} sh -c 'sleep 1; test -t 0 && stty size; exit 4'"))
+    d.call(&format!("exec --interactive --tty {name} sh -c '{TERMINAL_SIZE}; exit 4'"))
         .on_terminal(31, 97, "")
         .run()
         .exits(4)
@@ -301,6 +299,7 @@ fn restart_and_forced_removal() {
     let after = d.inspect(&name, "{{.State.Pid}}");
     assert_ne!(before, after);
     let id = d.inspect(&name, "{{.Id}}");
+    d.remove(&name);
     wait_until("the shim is gone", || !is_running(&id));
     d.run(&format!("inspect {name}")).exits(1);
 }
@@ -321,12 +320,8 @@ fn limits_and_their_update() {
 #[test]
 #[ignore = "needs docker: scripts/test runs it in the guest"]
 fn want_of_memory_kills_and_is_told() {
-    crate::lab::fails_with!(
-        "crun",
-        "the shim watches the process's cgroup, of crun's two the one without limits"
-    );
     let d = docker();
-    // As with Podman, who looks may come too late.
+    // As with Podman: the shim may come too late.
     let told = (0..4).any(|_| {
         let name = d.place.name();
         let options = format!("--network none --name {name} --memory 20m --memory-swap 20m");

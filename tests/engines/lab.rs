@@ -8,36 +8,23 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Mutex, OnceLock};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
+
+use crate::runtime::PATH;
+pub use crate::runtime::runtime;
 
 /// How long anything may take before the test gives up: an engine in a guest is slow, and others run beside it.
 pub const PATIENCE: Duration = Duration::from_secs(180);
 
-const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+/// Tells the size of the terminal once it has one: engines give it only after the start.
+pub const TERMINAL_SIZE: &str = "test -t 0 && for i in $(seq 100); do s=$(stty size 2>/dev/null); \
+                                 [ \"${s:-0 0}\" = \"0 0\" ] || break; sleep 0.1; done; echo $s";
 
 // ---------------------------------------------------------------------------------------------------------
 // The runtime under test
-
-/// The absolute path of the runtime under test.
-pub fn runtime() -> &'static Path {
-    static RUNTIME: OnceLock<PathBuf> = OnceLock::new();
-    RUNTIME.get_or_init(|| {
-        let asked = match std::env::var_os("RUNTIME") {
-            Some(name) if !name.is_empty() => PathBuf::from(name),
-            _ => PathBuf::from(env!("CARGO_BIN_EXE_bryo")),
-        };
-        if asked.components().count() > 1 {
-            return fs::canonicalize(&asked).unwrap_or_else(|e| panic!("RUNTIME {asked:?}: {e}"));
-        }
-        PATH.split(':')
-            .map(|dir| Path::new(dir).join(&asked))
-            .find(|path| path.is_file())
-            .unwrap_or_else(|| panic!("RUNTIME {asked:?} is not in {PATH}"))
-    })
-}
 
 /// The name that engines know the runtime by.
 pub fn runtime_name() -> &'static str {
@@ -115,18 +102,21 @@ macro_rules! fails_with {
 }
 pub(crate) use fails_with;
 
-/// Run `scripts/engines` of this repository, which stands beside the suite in a guest, with a home of its own.
-/// The peers are known to engines by themselves.
+/// This repository's `scripts`: what is needed of them stands beside the suite in a guest.
+pub fn scripts() -> PathBuf {
+    std::env::var_os("BRYO_SCRIPTS")
+        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts"), PathBuf::from)
+}
+
+/// Run `scripts/engines` with a home of its own. The peers are known to engines by themselves.
 pub fn configure(engine: &str, home: &Path) {
     fs::create_dir_all(home).unwrap();
     if runtime_name() != "bryo" {
         return;
     }
-    let script = std::env::var_os("BRYO_ENGINES_SCRIPT")
-        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/engines"), PathBuf::from);
     let config = home.join(".config");
     Program::new("sh")
-        .arg(&script)
+        .arg(&scripts().join("engines"))
         .words("--binary")
         .arg(runtime())
         .words(engine)
@@ -268,9 +258,14 @@ impl Program {
         self
     }
 
-    pub fn arg(mut self, arg: &Path) -> Self {
-        self.argv.push(arg.to_str().unwrap().to_owned());
+    /// One word, whatever is in it.
+    pub fn word(mut self, word: &str) -> Self {
+        self.argv.push(word.to_owned());
         self
+    }
+
+    pub fn arg(self, arg: &Path) -> Self {
+        self.word(arg.to_str().unwrap())
     }
 
     pub fn env(mut self, name: &str, value: impl AsRef<OsStr>) -> Self {

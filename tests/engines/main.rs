@@ -15,8 +15,12 @@
 // An unexpected None or Err is a failed test, and its line is the best message that there is.
 #![allow(clippy::unwrap_used)]
 
+#[path = "../shared/runtime.rs"]
+mod runtime;
+
 mod buildah;
 mod containerd;
 mod docker;
 mod lab;
 mod podman;
+mod readme;

@@ -539,8 +539,8 @@ mod limits {
     fn want_of_memory_kills_and_is_told() {
         needs!(Cgroups);
         let p = podman();
-        // systemd removes the cgroup when the last process is gone, and conmon may come too late to read in it
-        // (with runc more often than not).
+        // systemd removes the scope when its last process is gone, and conmon may come too late to read in it: with
+        // runc more often than not, with a cgroup below the scope hardly ever.
         let told = (0..5).any(|_| {
             let name = p.place.name();
             // tail keeps a line that never ends.
@@ -1140,6 +1140,22 @@ mod rootless {
         use std::os::unix::fs::MetadataExt;
         assert_eq!(fs::metadata(dir.join("mine")).unwrap().uid(), uid);
         p.sh("--userns keep-id:uid=7,gid=8", "id -u; id -g").prints("7\n8");
+    }
+
+    #[test]
+    #[ignore = "needs podman: scripts/test runs it in the guest"]
+    fn a_volume_that_is_idmapped() {
+        fails_with!("runc" | "crun", "they have other words, or none");
+        let p = podman();
+        let map = "--uidmap 0:100:1000 --gidmap 0:100:1000";
+        // The machine's file systems are its root's, and only one that Podman has mounted itself is Podman's.
+        let dir = p.place.scratch();
+        let options = format!("{map} --volume {}:/mnt:idmap", dir.display());
+        p.sh(&options, "true").fails().says("MNT-IDMAP").says("operation not permitted; fix: ");
+        let volume = p.place.name();
+        p.run(&format!("volume create --opt type=tmpfs --opt device=tmpfs {volume}")).ok();
+        p.sh(&format!("{map} --volume {volume}:/mnt:idmap"), "stat -c %u:%g /mnt").prints("0:0");
+        p.run(&format!("volume rm {volume}")).ok();
     }
 
     #[test]

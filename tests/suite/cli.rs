@@ -4,7 +4,7 @@ use std::fs;
 
 use serde_json::{Value, json};
 
-use crate::lab::{Lab, NONE, PATIENCE, bryo_only, eventually, only, plain_user_only};
+use crate::lab::{Lab, NONE, PATIENCE, bryo_only, eventually, is_peer, only, plain_user_only};
 
 #[test]
 fn list_shows_every_container_in_a_table() {
@@ -190,6 +190,12 @@ fn features_are_those_of_the_runtime_spec() {
     }
     for namespace in ["pid", "network", "ipc", "uts", "mount", "user", "cgroup"] {
         has("/linux/namespaces", namespace);
+    }
+    if !is_peer() {
+        // Those that runc 1.1 does not know.
+        has("/mountOptions", "ridmap");
+        has("/linux/memoryPolicy/modes", "MPOL_BIND");
+        assert_eq!(features.pointer("/linux/mountExtensions/idmap/enabled"), Some(&json!(true)));
     }
     has("/linux/capabilities", "CAP_CHOWN");
     assert_eq!(features.pointer("/linux/seccomp/enabled"), Some(&json!(true)));

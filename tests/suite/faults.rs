@@ -10,7 +10,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::{Value, json};
 
-use crate::lab::{Call, Container, Lab, NONE, PATIENCE, alive, bryo_only, eventually};
+use crate::lab::{Bundle, Call, Container, Lab, NONE, PATIENCE, alive, bryo_only, eventually};
 
 #[test]
 fn of_several_creates_of_one_id_at_once_one_succeeds() {
@@ -95,25 +95,52 @@ fn list_and_state_work_while_containers_come_and_go() {
     }
 }
 
+/// A system call as strace shows it.
+#[derive(Debug)]
+struct Traced {
+    /// Empty where only one process is followed.
+    pid: String,
+    name: String,
+    /// The how many-th of its name it is in its process: so strace counts, too.
+    nth: usize,
+    arguments: String,
+}
+
+/// The system calls of a command that works, in their order; with those of its children, if it is to be followed.
+fn traced(lab: &Lab, call: Call, follow: bool) -> Vec<Traced> {
+    let record = lab.dir.join("strace");
+    let follow = follow.then_some("-f");
+    let strace = ["strace", "-qq", "-o", record.to_str().unwrap()];
+    call.under(strace.into_iter().chain(follow)).done().ok();
+    let mut calls: Vec<Traced> = Vec::new();
+    for line in fs::read_to_string(&record).unwrap().lines() {
+        // `PID name(arguments…`, without the pid where only one is followed. The second half of a call that another
+        // process interrupted has no name.
+        let Some((head, arguments)) = line.split_once('(') else { continue };
+        let (pid, name) = head.rsplit_once(' ').unwrap_or(("", head));
+        if name.is_empty() || !name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_') {
+            continue;
+        }
+        let pid = pid.trim().to_owned();
+        let nth = 1 + calls.iter().filter(|call| call.pid == pid && call.name == name).count();
+        calls.push(Traced { pid, name: name.to_owned(), nth, arguments: arguments.to_owned() });
+    }
+    calls
+}
+
 /// Kill a call at every few of its system calls, from the first to the last, and look each time at what it has
 /// left. Its children go on, as they do when somebody kills the runtime alone. Each call is told its number.
-fn kill_at_every_step<'lab>(
+pub fn kill_at_every_step<'lab>(
     lab: &Lab,
     step: usize,
     call: impl Fn(usize) -> Call<'lab>,
     check: impl Fn(usize),
 ) {
-    let record = lab.dir.join("strace");
-    call(0).under(["strace", "-qq", "-o", record.to_str().unwrap()]).done().ok();
+    let calls = traced(lab, call(0), false);
     check(0);
-    let calls = fs::read_to_string(&record).unwrap();
-    let calls: Vec<&str> =
-        calls.lines().filter_map(|line| line.split_once('(')).map(|(name, _)| name).collect();
     assert!(calls.len() > 50, "{calls:?}");
     for n in (1..calls.len()).step_by(step) {
-        // strace counts the calls of each name by themselves.
-        let nth = calls[..=n].iter().filter(|name| **name == calls[n]).count();
-        let inject = format!("inject={}:signal=KILL:when={nth}", calls[n]);
+        let inject = format!("inject={}:signal=KILL:when={}", calls[n].name, calls[n].nth);
         let ran = call(n).under(["strace", "-qq", "-o", "/dev/null", "-e", &inject]).done();
         // strace ends as what it traces does. One that waits in a loop may get through with fewer calls.
         let killed = ran.status.signal() == Some(Signal::SIGKILL as i32);
@@ -144,7 +171,7 @@ fn left_by_delete(lab: &Lab, id: &str) -> Option<String> {
 }
 
 #[track_caller]
-fn assert_deleted(lab: &Lab, id: &str, n: usize) {
+pub fn assert_deleted(lab: &Lab, id: &str, n: usize) {
     let left = left_by_delete(lab, id);
     assert!(left.is_none(), "killed at {n}: {}", left.unwrap_or_default());
 }
@@ -229,63 +256,78 @@ fn an_exec_that_is_killed_at_any_step_leaves_the_container_alone() {
     c.remove();
 }
 
+/// These fail in no program that goes on, or cannot fail at all.
+const SPARED: [&str; 12] = [
+    "mmap",
+    "munmap",
+    "mremap",
+    "mprotect",
+    "brk",
+    "madvise",
+    "exit_group",
+    "futex",
+    "close",
+    "umask",
+    "getrandom",
+    // A system call only where the kernel has no vDSO.
+    "clock_gettime",
+];
+
+/// Refuse a verb that makes a container each of these system calls in turn. It may find another way, or not need
+/// the answer; else it says so in one clear line, and takes everything back.
+fn refuse_each<'a>(bundle: &Bundle, verb: &str, follow: bool, calls: impl Iterator<Item = &'a Traced>) {
+    let lab = bundle.lab;
+    let mut told = Vec::new();
+    let mut refused = 0;
+    for (n, call) in calls.enumerate() {
+        if SPARED.contains(&call.name.as_str()) || call.name.starts_with("rt_sig") {
+            continue;
+        }
+        refused += 1;
+        // Of several processes, each that makes its nth call of this name gets the error.
+        let inject = format!("inject={}:error=EIO:when={}", call.name, call.nth);
+        let mut tell =
+            |what: String| told.push(format!("{}({} with {inject}: {what}", call.name, call.arguments));
+        let id = format!("failing{}", n + 1);
+        let strace = ["strace", "-qq", "-o", "/dev/null", "-e", &inject];
+        let running =
+            bundle.named_call(verb, &id).under(strace.into_iter().chain(follow.then_some("-f"))).spawn();
+        let Some(ran) = running.wait_within(Duration::from_secs(15)) else {
+            tell("it hangs".into());
+            left_by_delete(lab, &id).map(tell);
+            continue;
+        };
+        let lines = ran.stderr.lines().filter(|line| !line.contains("warning: ")).count();
+        if !ran.status.success() && (ran.status.code() != Some(1) || lines != 1) {
+            tell(format!("{}: {}", ran.status, ran.stderr));
+        }
+        if !ran.status.success() || verb == "run" {
+            let gone = eventually(Duration::from_secs(2), || lab.processes().is_empty());
+            // The call may be one that cleans up: then what stays is told, and a delete removes it.
+            let announced = gone && ran.stderr.contains("warning: cannot ");
+            let clean = gone && lab.state_entries().is_empty();
+            if !clean && !announced {
+                tell(format!("left {:?}, {:?}: {}", lab.processes(), lab.state_entries(), ran.stderr));
+            }
+        }
+        if let Some(left) = left_by_delete(lab, &id) {
+            tell(format!("{left}; the {verb} said {:?}", ran.stderr));
+        }
+    }
+    assert!(told.is_empty(), "{}", told.join("\n"));
+    assert!(refused > 10, "{refused} calls were refused");
+}
+
 #[test]
 fn a_create_whose_system_calls_fail_says_so_and_leaves_nothing() {
     bryo_only!("runc's threads make its steps uncountable");
     let lab = Lab::new();
     let bundle = lab.bundle().sleeps();
-    let create = |n: usize| bundle.named_call("create", &format!("failing{n}"));
-    let record = lab.dir.join("strace");
-    create(0).under(["strace", "-qq", "-o", record.to_str().unwrap()]).done().ok();
+    let calls = traced(&lab, bundle.named_call("create", "failing0"), false);
     assert_deleted(&lab, "failing0", 0);
-    let text = fs::read_to_string(&record).unwrap();
-    let calls: Vec<(&str, &str)> = text.lines().filter_map(|line| line.split_once('(')).collect();
     // What comes before is the loader's and the standard library's.
-    let begin = calls.iter().position(|(_, arguments)| arguments.contains("config.json")).unwrap();
-    // These fail in no program that goes on, or cannot fail at all.
-    let mut told = Vec::new();
-    let spared = [
-        "mmap",
-        "munmap",
-        "mremap",
-        "mprotect",
-        "brk",
-        "madvise",
-        "exit_group",
-        "futex",
-        "close",
-        "getrandom",
-        // A system call only where the kernel has no vDSO.
-        "clock_gettime",
-    ];
-    for n in (begin..calls.len()).step_by(2) {
-        let name = calls[n].0;
-        if spared.contains(&name) || name.starts_with("rt_sig") {
-            continue;
-        }
-        let nth = calls[..=n].iter().filter(|call| call.0 == name).count();
-        let inject = format!("inject={name}:error=EIO:when={nth}");
-        let ran = create(n).under(["strace", "-qq", "-o", "/dev/null", "-e", &inject]).done();
-        let id = format!("failing{n}");
-        let mut tell = |what: String| told.push(format!("{}({} with {inject}: {what}", name, calls[n].1));
-        // It may find another way, or not need the answer; else it says so in one clear line, and takes
-        // everything back.
-        if !ran.status.success() {
-            if ran.status.code() != Some(1) || ran.stderr.lines().count() != 1 {
-                tell(format!("{}: {}", ran.status, ran.stderr));
-            }
-            if !eventually(Duration::from_secs(2), || lab.processes().is_empty()) {
-                tell(format!("{:?} is left: {}", lab.processes(), ran.stderr));
-            }
-            if !lab.state_entries().is_empty() {
-                tell(format!("the directory is left: {}", ran.stderr));
-            }
-        }
-        if let Some(left) = left_by_delete(&lab, &id) {
-            tell(format!("{left}; the create said {:?}", ran.stderr));
-        }
-    }
-    assert!(told.is_empty(), "{}", told.join("\n"));
+    let ours = calls.iter().skip_while(|call| !call.arguments.contains("config.json"));
+    refuse_each(&bundle, "create", false, ours.step_by(2));
 }
 
 #[test]
@@ -293,74 +335,17 @@ fn a_run_whose_init_is_refused_a_call_says_so_and_leaves_nothing() {
     bryo_only!("runc's threads make its steps uncountable");
     let lab = Lab::new();
     let bundle = lab.bundle();
-    let record = lab.dir.join("strace");
-    bundle
-        .named_call("run", "failing0")
-        .under(["strace", "-f", "-qq", "-o", record.to_str().unwrap()])
-        .done()
-        .ok();
-    let text = fs::read_to_string(&record).unwrap();
-    // `PID name(arguments…`; the second process is init, up to the program that it becomes.
-    let first = text.split(' ').next().unwrap();
-    let (launch, init): (Vec<_>, Vec<_>) =
-        text.lines().partition(|line| line.split(' ').next() == Some(first));
-    fn name<'a>(line: &&'a str) -> Option<&'a str> {
-        line.split_once('(')?.0.split_whitespace().nth(1)
-    }
-    let loader: Vec<&str> =
-        launch.iter().take_while(|l| !l.contains("config.json")).filter_map(name).collect();
-    let names: Vec<&str> = init.iter().take_while(|l| !l.contains(" execve(")).filter_map(name).collect();
-    assert!(names.len() > 50, "{names:?}");
-    let spared = [
-        "mmap",
-        "munmap",
-        "mprotect",
-        "brk",
-        "madvise",
-        "exit_group",
-        "futex",
-        "close",
-        "umask",
-        "getrandom",
-    ];
-    let mut told = Vec::new();
-    for n in (0..names.len()).step_by(3) {
-        let name = names[n];
-        if spared.contains(&name) || name.starts_with("rt_sig") {
-            continue;
-        }
-        let nth = names[..=n].iter().filter(|other| **other == name).count();
-        if loader.iter().filter(|other| **other == name).count() >= nth {
-            // It would hit the loader of launch.
-            continue;
-        }
-        // Whichever process makes its nth call of this name, launch or init, gets the error.
-        let inject = format!("inject={name}:error=EIO:when={nth}");
-        let id = format!("failing{}", n + 1);
-        let call =
-            bundle.named_call("run", &id).under(["strace", "-f", "-qq", "-o", "/dev/null", "-e", &inject]);
-        let Some(ran) = call.spawn().wait_within(Duration::from_secs(15)) else {
-            told.push(format!("{inject}: it hangs"));
-            told.extend(left_by_delete(&lab, &id));
-            continue;
-        };
-        let lines = ran.stderr.lines().filter(|line| !line.contains("warning: ")).count();
-        if !ran.status.success() && (ran.status.code() != Some(1) || lines != 1) {
-            told.push(format!("{inject}: {}: {}", ran.status, ran.stderr));
-        }
-        let gone = eventually(Duration::from_secs(2), || lab.processes().is_empty());
-        if !gone || !lab.state_entries().is_empty() {
-            // The error hits launch's nth call too, which may be one that cleans up: then what stays is told, and
-            // a delete removes it.
-            let announced = gone && ran.stderr.contains("warning: cannot ");
-            if !announced {
-                let left = (lab.processes(), lab.state_entries());
-                told.push(format!("{inject} leaves {left:?}: {}: {}", ran.status, ran.stderr));
-            }
-            told.extend(left_by_delete(&lab, &id));
-        }
-    }
-    assert!(told.is_empty(), "{}", told.join("\n"));
+    let calls = traced(&lab, bundle.named_call("run", "failing0"), true);
+    // The second process is init, up to the program that it becomes.
+    let (launch, init): (Vec<&Traced>, Vec<_>) = calls.iter().partition(|call| call.pid == calls[0].pid);
+    let init: Vec<_> = init.into_iter().take_while(|call| call.name != "execve").collect();
+    assert!(init.len() > 50, "{init:?}");
+    let loader: Vec<_> =
+        launch.into_iter().take_while(|call| !call.arguments.contains("config.json")).collect();
+    let hits_loader =
+        |call: &Traced| loader.iter().any(|other| other.name == call.name && other.nth == call.nth);
+    let ours = init.into_iter().step_by(3).filter(|call| !hits_loader(call));
+    refuse_each(&bundle, "run", true, ours);
 }
 
 #[test]

@@ -15,7 +15,6 @@ use std::os::unix::fs::FileTypeExt;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -24,38 +23,18 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, getegid, geteuid};
 use serde_json::{Value, json};
 
+use crate::runtime::PATH;
+pub use crate::runtime::runtime;
+
 /// How long anything may take before the test gives up. Far above what is normal, since a loaded machine
 /// must not make a test fail.
 pub const PATIENCE: Duration = Duration::from_secs(60);
-
-/// The search path of the runtime and of what it starts on the host. A plain user's lacks the sbin
-/// directories, where distributions put runc.
-const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// The variable that marks every process of a lab.
 const TAG: &str = "BRYO_SUITE";
 
 // ---------------------------------------------------------------------------------------------------------
 // The runtime under test
-
-/// The absolute path of the runtime under test: `RUNTIME` (a path, or a name in `PATH`), else the bryo that
-/// cargo built with this suite.
-pub fn runtime() -> &'static Path {
-    static RUNTIME: OnceLock<PathBuf> = OnceLock::new();
-    RUNTIME.get_or_init(|| {
-        let asked = match std::env::var_os("RUNTIME") {
-            Some(name) if !name.is_empty() => PathBuf::from(name),
-            _ => PathBuf::from(env!("CARGO_BIN_EXE_bryo")),
-        };
-        if asked.components().count() > 1 {
-            return fs::canonicalize(&asked).unwrap_or_else(|e| panic!("RUNTIME {asked:?}: {e}"));
-        }
-        PATH.split(':')
-            .map(|dir| Path::new(dir).join(&asked))
-            .find(|path| path.is_file())
-            .unwrap_or_else(|| panic!("RUNTIME {asked:?} is not in {PATH}"))
-    })
-}
 
 /// Whether the runtime under test is another one, which the suite measures itself against.
 pub fn is_peer() -> bool {

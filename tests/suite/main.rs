@@ -10,6 +10,10 @@
 // An unexpected None or Err is a failed test, and its line is the best message that there is.
 #![allow(clippy::unwrap_used)]
 
+mod attributes;
+#[path = "../shared/runtime.rs"]
+mod runtime;
+
 mod bundle;
 mod cgroup;
 mod cli;
@@ -20,11 +24,13 @@ mod events;
 mod exec;
 mod faults;
 mod hooks;
+mod idmapped;
 mod input;
 mod lab;
 mod lifecycle;
 mod mounts;
 mod namespaces;
+mod network;
 mod nocgroup;
 mod notify;
 mod pidfd;
@@ -33,8 +39,10 @@ mod pty;
 mod readme;
 mod rootfs;
 mod rootful;
+mod roots;
 mod run;
 mod seccomp;
 mod security;
 mod spec;
 mod stress;
+mod unshare;

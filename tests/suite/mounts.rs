@@ -110,6 +110,21 @@ fn options_of_a_mount_are_set() {
 }
 
 #[test]
+fn an_option_that_a_file_system_does_not_have_is_an_error_and_no_reason_for_other_means() {
+    let lab = Lab::new();
+    for (destination, kind) in [("/sys", "sysfs"), ("/dev/mqueue", "mqueue"), ("/mnt", "tmpfs")] {
+        let bundle = lab.bundle().namespace("network", None).with(|c| {
+            let mounts = c["mounts"].as_array_mut().unwrap();
+            mounts.retain(|m| m["destination"] != destination);
+            mounts.push(
+                json!({ "destination": destination, "type": kind, "source": kind, "options": ["moss=1"] }),
+            );
+        });
+        bundle.run().refuses(1, &["invalid argument"]);
+    }
+}
+
+#[test]
 fn every_option_word_of_the_runtime_spec_is_known() {
     bryo_only!("runc 1.1 lacks defaults, nosymfollow and some others");
     let lab = Lab::new();
@@ -469,15 +484,23 @@ fn a_mount_without_options_or_source_works() {
 }
 
 #[test]
-fn an_idmap_that_cannot_be_made_is_refused() {
-    bryo_only!("runc 1.1 knows no mappings of mounts and ignores them");
+fn a_mount_label_is_given_or_its_absence_is_warned_of() {
+    bryo_only!("runc warns of nothing");
     let lab = Lab::new();
-    let dir = lab.dir.join("volume");
-    fs::create_dir(&dir).unwrap();
-    let mut mount = bind(&dir, "/mnt", &["bind", "idmap"]);
-    mount["uidMappings"] = json!([{ "containerID": 0, "hostID": 1, "size": 1 }]);
-    mount["gidMappings"] = json!([{ "containerID": 0, "hostID": 1, "size": 1 }]);
-    lab.bundle().subids().add_mount(mount).run().refuses(1, &["MNT-IDMAP", "/mnt"]);
+    let label = "system_u:object_r:container_file_t:s0:c1,c2";
+    let ran =
+        lab.bundle().with(|c| c["linux"]["mountLabel"] = label.into()).args(["cat", "/proc/self/mountinfo"]);
+    let ran = ran.run().ok();
+    if std::path::Path::new("/sys/fs/selinux/policy").exists() {
+        assert!(mount_at(&ran.stdout, "/dev").superblock.contains(label), "{}", ran.stdout);
+    } else {
+        let warnings: Vec<_> = ran.stderr.lines().filter(|line| line.contains("LSM-SELINUX")).collect();
+        assert!(
+            matches!(warnings[..], [line] if line.contains("warning") && line.contains(label)),
+            "{ran:?}"
+        );
+        assert!(!ran.stdout.contains("context="), "{}", ran.stdout);
+    }
 }
 
 #[test]

@@ -36,6 +36,56 @@ fn the_everyday_commands_of_the_readme_work_in_their_order() {
 }
 
 #[test]
+fn the_files_of_subordinate_ids_are_seen_to_as_the_readme_shows() {
+    bryo_only!("the commands are spelled bryo");
+    plain_user_only!("all ids are root's");
+    let lab = Lab::new();
+    let srv = lab.dir.join("rootfs/srv");
+    std::fs::create_dir_all(srv.join("closed")).unwrap();
+    lab.call(["unshare", "chown", "-R", "5:5"]).args([&srv]).done().ok();
+    let (mut shown, mut real) = (Vec::new(), Vec::new());
+    for line in block("$ bryo unshare") {
+        match line.strip_prefix("$ bryo ") {
+            Some(args) => {
+                let ran = lab.call(args.split_whitespace()).cwd(&lab.dir).done().ok();
+                real.extend(ran.stdout.lines().map(ids_aside));
+                let owner = std::fs::metadata(&srv).map(|meta| std::os::unix::fs::MetadataExt::uid(&meta));
+                match args.split(' ').next() {
+                    Some("remove-tree") => assert!(owner.is_err() && !lab.dir.join("rootfs").exists()),
+                    _ => {
+                        assert_eq!(owner.unwrap() == nix::unistd::geteuid().as_raw(), args.contains("chown"))
+                    }
+                }
+            }
+            None => shown.push(ids_aside(line)),
+        }
+    }
+    assert_eq!(shown, real);
+    assert_eq!(shown.len(), 2);
+}
+
+/// A line of a map without the id outside, which is the reader's own.
+fn ids_aside(line: &str) -> Vec<String> {
+    let mut fields: Vec<_> = line.split_whitespace().map(str::to_owned).collect();
+    fields.remove(1);
+    fields
+}
+
+#[test]
+fn what_the_readme_shows_of_an_ephemeral_container_is_what_happens() {
+    bryo_only!("runc has no layers");
+    let lab = Lab::new();
+    let bundle = lab.bundle().own_rootfs().args(["sh"]);
+    bundle.save();
+    let shown = block("bryo run --ephemeral web");
+    let (input, output) = shown[1..].split_at(shown.iter().position(|line| *line == "END").unwrap() - 1);
+    assert_eq!(shown[0], "$ bryo run --ephemeral web <<'END'");
+    let call = lab.call(["run", "--ephemeral", "web"]).cwd(&bundle.dir).stdin(input.join("\n"));
+    call.done().prints(&format!("{}\n", output[1..].join("\n")));
+    assert!(bundle.rootfs().join("usr").exists());
+}
+
+#[test]
 fn the_refusal_that_the_readme_shows_is_the_real_one() {
     bryo_only!("the words are bryo's");
     plain_user_only!("all ids are root's");

@@ -1,13 +1,16 @@
 //! Root, and no user namespace: what engines that run as root ask for. `scripts/test` runs these as root in a
 //! mount namespace of their own, here and in the guest.
 
+mod idmapped;
+mod scheduling;
+
 use std::fs;
 use std::path::Path;
 
 use nix::unistd::geteuid;
 use serde_json::{Value, json};
 
-use crate::lab::{Bundle, Lab, bryo_only, field};
+use crate::lab::{Bundle, Call, Lab, PATIENCE, bryo_only, eventually, field};
 
 /// A bundle without a user namespace. Started by anybody but root, a test of this module fails.
 fn rootful(lab: &Lab) -> Bundle<'_> {
@@ -158,4 +161,172 @@ fn a_source_that_only_the_caller_reaches_is_shown_to_a_container_with_its_own_id
     let ran = bundle.sh("cat /etc/passwd; id -u; echo x >> /etc/passwd").run();
     assert_eq!(ran.stdout, "of the host\n0\n", "{ran:?}");
     assert!(ran.stderr.contains("Read-only file system"), "{ran:?}");
+}
+
+/// A bundle of its own root file system, to be written to.
+fn rootful_layers(lab: &Lab) -> Bundle<'_> {
+    let caps = json!(["CAP_DAC_OVERRIDE"]);
+    rootful(lab).own_rootfs().with(|c| {
+        c["process"]["capabilities"] = json!({ "bounding": caps, "effective": caps, "permitted": caps })
+    })
+}
+
+#[test]
+#[ignore = "needs root; scripts/test runs it"]
+fn layers_of_root_are_those_of_the_machines_root() {
+    bryo_only!("runc has no layers");
+    let lab = Lab::new();
+    let script =
+        "echo moss > /moss; rm -r /etc; mkdir /etc; ls /etc; grep -c ' / / .*userxattr' /proc/self/mountinfo";
+    let bundle = rootful_layers(&lab).sh(script);
+    let ran = bundle.call("run", ["--ephemeral"]).done();
+    assert_eq!(ran.stdout, "0\n", "{ran:?}");
+    let kept = lab.dir.join("kept");
+    bundle.call("run", ["--overlay", kept.to_str().unwrap()]).done().exits(1);
+    assert!(kept.join("upper/moss").exists() && !bundle.rootfs().join("moss").exists());
+    assert!(bundle.rootfs().join("etc/passwd").exists());
+}
+
+/// An overlay hides what is mounted beneath its layers, and nobody has asked for that.
+#[test]
+#[ignore = "needs root; scripts/test runs it"]
+fn what_is_mounted_in_a_layer_is_shown_read_only_and_said() {
+    bryo_only!("runc has no layers");
+    let lab = Lab::new();
+    let bundle = rootful_layers(&lab).sh("cat /srv/file; touch /srv/new");
+    let srv = bundle.rootfs().join("srv");
+    fs::create_dir(&srv).unwrap();
+    let script = format!("mount -t tmpfs x {0} && echo mounted > {0}/file && exec \"$@\"", srv.display());
+    let call = bundle.call("run", ["--ephemeral"]);
+    let ran =
+        call.under(["unshare", "--mount", "--propagation", "private", "sh", "-ec", &script, "sh"]).done();
+    assert_eq!(ran.stdout, "mounted\n", "{ran:?}");
+    assert!(ran.stderr.contains("FS-LOWER") && ran.stderr.contains("Read-only file system"), "{ran:?}");
+}
+
+#[test]
+#[ignore = "needs root; scripts/test runs it"]
+fn a_directory_for_changes_belongs_to_the_root_of_the_container() {
+    bryo_only!("runc has no layers");
+    let lab = Lab::new();
+    fs::set_permissions(&lab.dir, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let map = json!([{ "containerID": 0, "hostID": 100_000, "size": 65536 }]);
+    let bundle = lab.bundle().own_rootfs().sh("echo moss > /moss; cat /moss").with(|c| {
+        c["linux"]["uidMappings"] = map.clone();
+        c["linux"]["gidMappings"] = map;
+    });
+    let kept = lab.dir.join("kept");
+    let ran = bundle.call("run", ["--overlay", kept.to_str().unwrap()]).done();
+    assert_eq!(ran.stdout, "moss\n", "{ran:?}");
+    use std::os::unix::fs::MetadataExt;
+    for path in ["", "upper", "upper/moss"] {
+        assert_eq!(kept.join(path).metadata().unwrap().uid(), 100_000, "{path}");
+    }
+}
+
+/// Its mounts are shared with the host as it has asked for, but for the one of its root.
+#[test]
+#[ignore = "needs root; scripts/test runs it"]
+fn a_container_with_shared_mounts_leaves_none_on_the_host() {
+    bryo_only!("runc's root is a shared mount of the host's as well, but hidden: it is private there");
+    let lab = Lab::new();
+    for options in [&[][..], &["--ephemeral"]] {
+        let bundle = rootful_layers(&lab).with(|c| c["linux"]["rootfsPropagation"] = "rshared".into());
+        let rootfs = bundle.rootfs();
+        let script = format!(
+            "mount --make-rshared / && \"$@\" && ! grep -F {} /proc/self/mountinfo",
+            rootfs.parent().unwrap().display()
+        );
+        let unshare = ["unshare", "--mount", "--propagation", "private", "sh", "-ec", &script, "sh"];
+        bundle.call("run", options).under(unshare).done().ok();
+    }
+}
+
+/// Layers that are two overlays deep already, and the device for who is not the machine's root.
+fn with_fuse<'lab>(lab: &Lab, call: Call<'lab>) -> Call<'lab> {
+    let dir = lab.dir.join("deep");
+    fs::create_dir_all(&dir).unwrap();
+    let script = format!(
+        "mount -t tmpfs x {dir} && chmod 755 {dir} && cd {dir} && mkdir one two empty && \
+         mount -t overlay o -o lowerdir={busybox}:empty one && mount -t overlay o -o lowerdir=one:empty two && \
+         mknod fuse c 10 229 && chmod 666 fuse && touch /dev/fuse && mount --bind fuse /dev/fuse && cd / && exec \"$@\"",
+        dir = dir.display(),
+        busybox = crate::lab::busybox().display()
+    );
+    call.under(["unshare", "--mount", "--propagation", "private", "sh", "-ec", &script, "sh"])
+}
+
+#[test]
+#[ignore = "needs root; scripts/test runs it"]
+fn fuse_overlayfs_serves_where_the_kernel_has_no_overlay_and_ends_with_the_container() {
+    bryo_only!("runc has no layers");
+    let lab = Lab::new();
+    fs::set_permissions(&lab.dir, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let user = json!([{ "containerID": 0, "hostID": 100_000, "size": 65536 }]);
+    for mapped in [false, true] {
+        let bundle = if mapped {
+            lab.bundle().with(|c| {
+                c["linux"]["uidMappings"] = user.clone();
+                c["linux"]["gidMappings"] = user.clone();
+            })
+        } else {
+            rootful_layers(&lab)
+        };
+        let root = json!({ "path": lab.dir.join("deep/two"), "readonly": false });
+        let bundle =
+            bundle.with(|c| c["root"] = root).sh("echo moss > /moss; rm /bin/ls; cat /moss; sleep 1000");
+        let id = format!("mapped-{mapped}-{}", lab.id());
+        with_fuse(&lab, bundle.named_call("create", &id).args(["--ephemeral"])).done().ok();
+        let state = lab.call(["state", &id]).done().ok().json();
+        let degraded = state["degraded"].to_string();
+        assert!(degraded.contains("fuse-overlayfs"), "{state}");
+        let serving =
+            || lab.processes().into_iter().filter(|(_, line)| line.starts_with("fuse-overlayfs[")).count();
+        assert_eq!(serving(), 1, "{:?}", lab.processes());
+        lab.call(["start", &id]).done().ok();
+        let seen = || lab.call(["exec", &id, "cat", "/moss"]).done().stdout;
+        assert!(eventually(PATIENCE, || seen() == "moss\n"));
+        // Nobody inside sees who serves it.
+        let inside = lab.call(["exec", &id, "ps"]).done().ok().stdout;
+        assert!(!inside.contains("fuse-overlayfs"), "{inside}");
+        lab.call(["kill", &id, "KILL"]).done().ok();
+        assert!(eventually(PATIENCE, || serving() == 0), "{:?}", lab.processes());
+        lab.call(["delete", &id]).done().ok();
+    }
+}
+
+/// One that nobody looks after any more, and one that is ended under the container.
+#[test]
+#[ignore = "needs root; scripts/test runs it"]
+fn a_delete_ends_what_still_serves_and_a_container_without_its_server_can_be_deleted() {
+    bryo_only!("runc has no layers");
+    let lab = Lab::new();
+    let root = json!({ "path": lab.dir.join("deep/two"), "readonly": false });
+    let bundle = rootful_layers(&lab).with(|c| c["root"] = root).sleeps();
+    let id = lab.id();
+    with_fuse(&lab, bundle.named_call("run", &id).args(["--ephemeral", "--detach"])).done().ok();
+    let server = lab.processes().into_iter().find(|(_, line)| line.starts_with("fuse-overlayfs["));
+    let (server, _) = server.unwrap_or_else(|| panic!("{:?}", lab.processes()));
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(server), nix::sys::signal::Signal::SIGKILL).unwrap();
+    lab.call(["exec", &id, "ls"]).done().exits(255);
+    lab.call(["delete", "--force", &id]).done().ok();
+}
+
+#[test]
+#[ignore = "needs root; scripts/test runs it"]
+fn files_that_nobody_inside_owns_are_roots_by_fuse_overlayfs() {
+    bryo_only!("runc has no layers");
+    let lab = Lab::new();
+    fs::set_permissions(&lab.dir, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let user = json!([{ "containerID": 0, "hostID": 100_000, "size": 65536 }]);
+    let script =
+        "stat -c %u /etc/passwd; rm -r /etc/passwd /usr; mkdir /usr; echo moss > /etc/moss; ls /etc /usr";
+    let bundle = lab.bundle().own_rootfs().sh(script).with(|c| {
+        c["linux"]["uidMappings"] = user.clone();
+        c["linux"]["gidMappings"] = user;
+    });
+    let before = fs::metadata(bundle.rootfs().join("etc")).unwrap().modified().unwrap();
+    let ran = with_fuse(&lab, bundle.call("run", ["--ephemeral"])).done();
+    assert_eq!((ran.stdout.as_str(), ran.stderr.as_str()), ("0\n/etc:\ngroup\nmoss\n\n/usr:\n", ""));
+    assert_eq!(fs::metadata(bundle.rootfs().join("etc")).unwrap().modified().unwrap(), before);
 }

@@ -43,6 +43,23 @@ fn cve_2016_9962_the_joining_process_of_an_exec_cannot_be_looked_into() {
 
 #[test]
 fn cve_2019_5736_the_binary_of_the_runtime_cannot_be_overwritten() {
+    attack_the_binary(|bundle| bundle);
+}
+
+#[test]
+fn cve_2019_5736_the_binary_cannot_be_overwritten_either_where_the_filter_stops_the_stub() {
+    attack_the_binary(|bundle| {
+        bundle.with(|c| {
+            c["linux"]["seccomp"] = json!({
+                "defaultAction": "SCMP_ACT_ALLOW",
+                "syscalls": [{ "names": ["execveat"], "action": "SCMP_ACT_KILL_PROCESS" }],
+            });
+        })
+    });
+}
+
+/// Run and exec with a runtime that the container could overwrite, in a container that tries to.
+fn attack_the_binary(confine: impl for<'lab> FnOnce(Bundle<'lab>) -> Bundle<'lab>) {
     let lab = Lab::new();
     // The user's own copy, which the mapped root could write to.
     let copy = lab.dir.join("runtime");
@@ -52,7 +69,7 @@ fn cve_2019_5736_the_binary_of_the_runtime_cannot_be_overwritten() {
     let call = |args: &[&str]| lab.program(&copy).args(["--root"]).args([&root]).args(args).done();
 
     // As the entry point: the program that is run is the runtime itself.
-    let bundle = lab.bundle().own_rootfs().args(["/evil"]);
+    let bundle = confine(lab.bundle().own_rootfs()).args(["/evil"]);
     // As "runtime --root /evil run -b /b x" it waits for ever, for who writes to the fifo.
     executable(&bundle.rootfs().join("evil"), "#!/proc/self/exe --root\n");
     fs::create_dir(bundle.rootfs().join("b")).unwrap();
@@ -78,6 +95,40 @@ fn cve_2019_5736_the_binary_of_the_runtime_cannot_be_overwritten() {
     let seen = fs::read_to_string(bundle.rootfs().join("seen")).unwrap_or_default();
     assert!(!seen.contains("/runtime"), "the runtime's binary was seen inside:\n{seen}");
     assert!(fs::read(&copy).unwrap() == before, "the runtime's binary has changed");
+}
+
+#[test]
+fn a_filter_that_stops_the_stub_stops_neither_run_nor_create_nor_exec() {
+    bryo_only!("runc has no stub");
+    let lab = Lab::new();
+    // The user's own copy, which the mapped root could write to.
+    let copy = lab.dir.join("runtime");
+    fs::copy(runtime(), &copy).unwrap();
+    let call = |args: &[&str]| lab.program(&copy).args(["--root"]).args([lab.root()]).args(args);
+    for (calls, action) in
+        [("execveat", "SCMP_ACT_KILL_PROCESS"), ("execveat", "SCMP_ACT_ERRNO"), ("fcntl", "SCMP_ACT_ERRNO")]
+    {
+        let filter = json!({
+            "defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{ "names": [calls], "action": action }],
+        });
+        let bundle = lab.bundle().with(|c| c["linux"]["seccomp"] = filter);
+        let bundle =
+            bundle.args(["cat", "/proc/self/fd/3"]).with(|c| c["process"]["env"][0] = "PATH=/bin".into());
+        bundle.save();
+        let dir = bundle.dir.to_str().unwrap().to_owned();
+        // Descriptors, input and exit code are as without.
+        let run = call(&["run", "--preserve-fds", "1", "--bundle", &dir, "one"])
+            .after_shell("exec 3<<<'passed on'");
+        run.done().prints("passed on\n");
+        let bundle = bundle.sleeps();
+        bundle.save();
+        call(&["create", "--bundle", &dir, "two"]).done().ok();
+        call(&["start", "two"]).done().ok();
+        call(&["exec", "two", "cat"]).stdin("input").done().prints("input");
+        call(&["exec", "two", "missing"]).done().refuses(255, &["executable file not found in $PATH"]);
+        call(&["exec", "two", "sh", "-c", "exit 7"]).done().exits(7);
+        call(&["delete", "--force", "two"]).done().ok();
+    }
 }
 
 #[test]

@@ -6,34 +6,44 @@ use crate::plan::cgroup::{Cgroup, Directory, Place, Scope};
 use crate::plan::degrade::{Class, Degradation};
 use crate::plan::hooks::{Hook, Hooks};
 use crate::plan::idmap::{Idmap, Mapping, Maps};
+use crate::plan::inherited::MemoryPolicy;
 use crate::plan::limits::{Absent, Setting};
 use crate::plan::namespaces::Namespaces;
-use crate::plan::process::{Label, Process, Programs};
-use crate::plan::step::{Bind, Device, Fallback, Filesystem, Op, Properties, Step};
+use crate::plan::network::{Helper, Network, Shown};
+use crate::plan::process::{Guard, Label, Process, Programs};
+use crate::plan::scheduling::Scheduling;
+use crate::plan::step::{
+    Bind, Branch, Device, Fallback, Filesystem, IdMaps, Ids, Layers, Op, Properties, Served, Step, Upper,
+};
 use crate::sys::caps::Sets;
 use crate::sys::mount as attr;
 use crate::sys::process::Rlimit;
+use crate::sys::scheduling::Attributes;
 use nix::errno::Errno;
 use nix::libc;
 use nix::sched::CloneFlags;
-use std::ffi::CStr;
+use std::ffi::{CStr, CString};
 use std::fmt::Write;
 
 /// The whole plan.
 pub fn plan(plan: &Plan) -> String {
-    // `spec_process` is a copy of what the configuration has, and compared with it by the caller.
+    // `spec_process` is a copy of what the configuration has, and compared with it by the caller; what is
+    // `inherited` is among the steps, and what `layers` asks for.
     let Plan {
         id,
         rootfs,
+        layers: _,
         namespaces: spaces,
         idmap,
         cgroup: group,
+        network: connection,
         steps: list,
         process: main,
         spec_process: _,
+        inherited: _,
         seccomp,
         hooks: kinds,
-        guard_binary,
+        guard,
         launch_reaches_more,
         oom_score_adj,
         degradations,
@@ -43,6 +53,7 @@ pub fn plan(plan: &Plan) -> String {
     section(&mut lines, "namespaces", namespaces(spaces));
     section(&mut lines, "ids", ids(idmap));
     section(&mut lines, "cgroup", group.iter().flat_map(cgroup).collect());
+    section(&mut lines, "network", network(connection));
     section(&mut lines, "steps", list.iter().flat_map(step).collect());
     let mut process = process(main);
     process.extend(seccomp.as_ref().map(|profile| match profile.listener_path() {
@@ -50,7 +61,11 @@ pub fn plan(plan: &Plan) -> String {
         None => "seccomp filter".into(),
     }));
     process.extend(launch_reaches_more.then(|| "sources out of its reach are mounted by us".to_string()));
-    process.extend(guard_binary.then(|| "started by a stub, out of sight of our binary".to_string()));
+    process.extend(match guard {
+        Guard::Needless => None,
+        Guard::Stub => Some("started by a stub, out of sight of our binary".to_string()),
+        Guard::Copy => Some("started from a sealed copy of our binary".to_string()),
+    });
     process.extend(oom_score_adj.map(|score| format!("oom_score_adj {score}")));
     section(&mut lines, "process", process);
     section(&mut lines, "hooks", hooks(kinds));
@@ -83,6 +98,25 @@ fn namespaces(namespaces: &Namespaces) -> Vec<String> {
     );
     let offsets = time_offsets.as_deref().map(String::from_utf8_lossy).unwrap_or_default();
     lines.extend(offsets.lines().map(|line| format!("time offset: {line}")));
+    lines
+}
+
+fn network(network: &Network) -> Vec<String> {
+    let Network { helper, shown } = network;
+    let mut lines = Vec::new();
+    if let Some(helper) = helper {
+        let Helper { kind, program, publish, forwards_names, as_root, ipv4_alone, out_of_sight } = helper;
+        lines.push(format!("{} is {}", kind.name(), program.display()));
+        lines.extend(as_root.then(|| "  which stays root".to_string()));
+        lines.extend(ipv4_alone.then(|| "  on IPv4 addresses alone".to_string()));
+        lines.extend((!out_of_sight).then(|| "  where the container can see it".to_string()));
+        lines.extend(forwards_names.then(|| format!("  and answers for names at {}", kind.forwarder())));
+        lines.extend(publish.iter().map(|publish| format!("  publish {publish}")));
+    }
+    for file in shown {
+        let Shown { name, at, contents } = file;
+        lines.push(format!("{name}, shown at {at}: {contents:?}"));
+    }
     lines
 }
 
@@ -169,7 +203,7 @@ fn ids(idmap: &Idmap) -> Vec<String> {
 fn step(step: &Step) -> Vec<String> {
     let Step { op: wanted, or } = step;
     let mut lines = vec![op(wanted)];
-    if let Some(Fallback { on, op: other, cost }) = or {
+    for Fallback { on, op: other, cost } in or {
         let errnos: Vec<_> = on.iter().map(|errno| format!("{:?}", Errno::from_raw(*errno))).collect();
         lines.push(format!("  or, on {}: {}", errnos.join(" "), op(other)));
         lines.push(format!("    {}", degradation(cost)));
@@ -195,12 +229,24 @@ fn op(op: &Op) -> String {
             let parent = if *own_parent { " on a parent of its own" } else { "" };
             format!("open root {}{nodev}{parent}", text(path))
         }
-        Op::Filesystem(filesystem) => mount(filesystem),
-        Op::Bind(Bind { source, at, recursive, properties, nofollow }) => {
-            let act = if *recursive { "rbind" } else { "bind" };
-            let link = if *nofollow { " (the link itself)" } else { "" };
-            format!("{act} {} on {}{link}{}", text(source), text(at), self::properties(properties))
+        Op::Overlay(wanted, beneath) => {
+            let beneath: Vec<_> = beneath.iter().map(|bind| format!(", {}", self::bind(bind))).collect();
+            format!("overlay {}{}", layers(wanted), beneath.concat())
         }
+        Op::Served(Served { layers: wanted, container: _, program, empty, root_inside, own_userns }) => {
+            let who = if *root_inside { " as root inside" } else { "" };
+            let place = if *own_userns { " in its user namespace" } else { "" };
+            let by = program.display();
+            format!("{} served by {by}{who}{place}{}", layers(wanted), hollow(empty))
+        }
+        Op::Copied(wanted) => format!("copy {}", layers(wanted)),
+        Op::Trunk { layers: wanted, empty } => format!("trunk {}{}", layers(wanted), hollow(empty)),
+        Op::Branch(Branch { at, userxattr, squash, nodev }) => {
+            let squash = if *squash { ", itself root's" } else { "" };
+            format!("branch {}{}{squash}", text(at), marks(*userxattr, *nodev))
+        }
+        Op::Filesystem(filesystem) => mount(filesystem),
+        Op::Bind(wanted) => bind(wanted),
         Op::Remount { at, properties } => format!("remount {}{}", text(at), self::properties(properties)),
         Op::Device { source, at, device, optional } => {
             let optional = if *optional { " if it exists" } else { "" };
@@ -210,7 +256,10 @@ fn op(op: &Op) -> String {
             format!("mknod {} {} mode {mode:04o} owner {uid}:{gid}", text(at), numbers(device))
         }
         Op::Symlink { at, target } => format!("link {} -> {}", text(at), text(target)),
-        Op::Mask { at } => format!("mask {}", text(at)),
+        Op::Mask { at, label } => {
+            let label = label.as_ref().map(|(key, label)| format!(" with {}={}", text(key), text(label)));
+            format!("mask {}{}", text(at), label.unwrap_or_default())
+        }
         Op::ReadOnly { at } => format!("make {} read-only", text(at)),
         Op::Directory { at } => format!("make directory {}", text(at)),
         Op::Console { rows, columns } => format!("console of {rows} rows and {columns} columns"),
@@ -221,8 +270,11 @@ fn op(op: &Op) -> String {
             let files: Vec<_> = files.iter().map(|file| text(file)).collect();
             format!("give {} of the cgroup at {} to uid {uid}", files.join(" "), text(at))
         }
+        Op::Personality(persona) => format!("personality {persona:#x}"),
+        Op::MemoryPolicy(MemoryPolicy { mode, nodes }) => format!("memory policy {mode:#x} of {nodes:x?}"),
         Op::Keyring(name) => format!("join session keyring {}", text(name)),
         Op::Loopback => "bring up loopback".into(),
+        Op::LendNetwork => "lend the network namespace".into(),
         Op::Nothing => "nothing".into(),
         Op::Sysctl { at, value } => format!("write {:?} to /proc/sys/{}", text(value), text(at)),
         Op::Hostname(name) => format!("set hostname {}", text(name)),
@@ -234,14 +286,59 @@ fn op(op: &Op) -> String {
     }
 }
 
+fn mount_ids(ids: &Ids) -> String {
+    let Ids { maps, recursive, by_launch } = ids;
+    let maps = match maps {
+        IdMaps::Lines { uids, gids } => {
+            let line = |lines: &str| lines.trim_end().replace('\n', ", ");
+            format!("uids {} and gids {}", line(uids), line(gids))
+        }
+        IdMaps::Of(path) => format!("the maps of {}", path.display()),
+    };
+    let scope = if *recursive { " and beneath" } else { "" };
+    format!(", with {maps}{scope} by {}", if *by_launch { "us" } else { "init" })
+}
+
+fn bind(bind: &Bind) -> String {
+    let Bind { source, at, recursive, properties, nofollow, ids } = bind;
+    let act = if *recursive { "rbind" } else { "bind" };
+    let link = if *nofollow { " (the link itself)" } else { "" };
+    let ids = ids.as_ref().map(mount_ids).unwrap_or_default();
+    format!("{act} {} on {}{link}{}{ids}", text(source), text(at), self::properties(properties))
+}
+
+fn layers(layers: &Layers) -> String {
+    let Layers { place, lower, upper, userxattr, squash, nodev, own_parent } = layers;
+    let lower: Vec<_> = lower.iter().map(|dir| text(dir)).collect();
+    let upper = match upper {
+        Upper::Memory => "a tmpfs".into(),
+        Upper::Kept(dir) => text(dir),
+    };
+    let parent = if *own_parent { " on a parent of its own" } else { "" };
+    let marks = marks(*userxattr, *nodev);
+    let squash = if *squash { ", all of it root's" } else { "" };
+    format!("{} at {}, changes in {upper}{marks}{parent}{squash}", lower.join(" over "), text(place))
+}
+
+fn marks(userxattr: bool, nodev: bool) -> String {
+    let words = [(userxattr, " +userxattr"), (nodev, " +nodev")];
+    words.iter().filter(|(set, _)| *set).map(|(_, word)| *word).collect()
+}
+
+fn hollow(empty: &[(CString, u32)]) -> String {
+    let empty: Vec<_> = empty.iter().map(|(at, mode)| format!("{} {mode:04o}", text(at))).collect();
+    if empty.is_empty() { String::new() } else { format!(", empty: {}", empty.join(", ")) }
+}
+
 fn mount(filesystem: &Filesystem) -> String {
-    let Filesystem { fstype, source, at, options, properties, copy_up, exact, legacy } = filesystem;
+    let Filesystem { fstype, source, at, options, properties, label, copy_up, exact, legacy } = filesystem;
     let mut line = format!("mount {} ({}) on {}", text(fstype), text(source), text(at));
     for (key, value) in options {
         let value = value.as_ref().map(|value| format!("={}", text(value))).unwrap_or_default();
         let _ = write!(line, " {}{value}", text(key));
     }
     line += &self::properties(properties);
+    line.extend(label.as_ref().map(|label| format!(", labelled {}", text(label))));
     for (set, words) in [(*copy_up, ", copy up"), (*exact, ", follow no link")] {
         line += if set { words } else { "" };
     }
@@ -327,6 +424,7 @@ fn process(process: &Process) -> Vec<String> {
         env,
         programs,
         find_home,
+        scheduling: when,
         preserved_fds,
     } = process;
     let groups = match groups {
@@ -354,10 +452,24 @@ fn process(process: &Process) -> Vec<String> {
     for (set, line) in [(no_new_privileges, "no_new_privs"), (terminal, "terminal")] {
         lines.extend(set.then(|| line.to_string()));
     }
+    lines.extend(scheduling(when));
     if *preserved_fds > 0 {
         lines.push(format!("descriptors 3 to {}", 2 + preserved_fds));
     }
     lines
+}
+
+fn scheduling(scheduling: &Scheduling) -> Vec<String> {
+    let Scheduling { processor, io, by_launch } = scheduling;
+    let by = if *by_launch { "us" } else { "itself" };
+    let processor = processor.map(|attributes| {
+        let Attributes { policy, flags, nice, priority, runtime, deadline, period } = attributes;
+        format!(
+            "scheduler {policy}, flags {flags:#x}, nice {nice}, priority {priority}, runtime {runtime}, deadline {deadline}, period {period}, by {by}"
+        )
+    });
+    let io = io.map(|io| format!("I/O priority {} of class {}, by {by}", io & 7, io >> 13));
+    processor.into_iter().chain(io).collect()
 }
 
 fn sets(sets: &Sets) -> Vec<String> {

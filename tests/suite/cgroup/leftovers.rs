@@ -9,7 +9,7 @@ use nix::sys::signal::Signal;
 use serde_json::json;
 
 use crate::cgroup::{Cgroup, Ground, Manager, both_managers};
-use crate::lab::{NONE, Running, bryo_only};
+use crate::lab::{Bundle, NONE, Running, bryo_only};
 
 both_managers!(
     two_hundred_containers_leave_nothing,
@@ -42,6 +42,54 @@ fn two_hundred_containers_leave_nothing(ground: &Ground) {
         }
     }
     ground.lab.assert_nothing_left();
+}
+
+/// A container in a cgroup below one that it shares, as ctr has them all below /default.
+fn below<'lab>(ground: &'lab Ground, shared: &Cgroup) -> Bundle<'lab> {
+    let id = ground.lab.id();
+    let path = shared.path.join(&id).into_os_string().into_string().unwrap();
+    ground.bundle().named(&id).with(|c| c["linux"]["cgroupsPath"] = path.into())
+}
+
+fn shared(ground: &Ground) -> Cgroup {
+    Cgroup { path: ground.parent.join(format!("shared-{}", ground.lab.id())) }
+}
+
+#[test]
+#[ignore = "needs cgroup v2 and systemd: scripts/test runs it in the guest"]
+fn deleting_the_first_container_below_a_cgroup_leaves_the_second_alone() {
+    let name =
+        concat!(module_path!(), "::deleting_the_first_container_below_a_cgroup_leaves_the_second_alone");
+    Manager::Cgroupfs.ground(name, |ground| {
+        let shared = shared(ground);
+        let [first, second] = [(); 2].map(|()| below(ground, &shared).detach());
+        first.call("delete", ["--force"]).done().ok();
+        second.exec(["true"]).ok();
+        second.remove();
+        // It is nobody's any more.
+        if shared.exists() {
+            fs::remove_dir(shared.dir()).unwrap();
+        }
+    });
+}
+
+#[test]
+#[ignore = "needs cgroup v2 and systemd: scripts/test runs it in the guest"]
+fn containers_below_the_same_cgroup_come_and_go_at_the_same_time() {
+    let name = concat!(module_path!(), "::containers_below_the_same_cgroup_come_and_go_at_the_same_time");
+    Manager::Cgroupfs.ground(name, |ground| {
+        // It goes with the one that it came with, unless another one is in it: under the feet of those that are just
+        // on their way.
+        let shared = shared(ground);
+        for _ in 0..20 {
+            let lives = |_| below(ground, &shared).args(["true"]).call("run", NONE).spawn();
+            let six: Vec<Running> = (0..6).map(lives).collect();
+            six.into_iter().for_each(|running| drop(running.wait().ok()));
+        }
+        if shared.exists() {
+            fs::remove_dir(shared.dir()).unwrap();
+        }
+    });
 }
 
 fn a_runtime_that_is_killed_while_it_creates_leaves_nothing_that_delete_does_not_find(ground: &Ground) {

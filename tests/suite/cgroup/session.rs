@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 
 use nix::unistd::geteuid;
 use serde_json::{Value, json};
@@ -31,6 +32,7 @@ with_systemd!(
     annotations_become_properties_of_the_scope,
     a_property_that_systemd_does_not_know_is_refused,
     a_subgroup_holds_the_container_below_its_scope,
+    a_container_that_may_be_killed_for_memory_is_one_below_the_scope_that_its_caller_names,
     the_users_systemd_is_reached_from_inside_of_a_user_namespace,
     verbs_need_no_more_of_the_session_than_its_directory,
     auto_asks_the_users_systemd,
@@ -129,6 +131,24 @@ fn a_subgroup_holds_the_container_below_its_scope(ground: &Ground) {
     assert_eq!(below(json!({ "run.oci.systemd.subgroup": "" })), "");
     let both = json!({ "run.oci.systemd.subgroup": "moss", "run.oci.delegate-cgroup": "own" });
     assert_eq!(below(both), "moss/own");
+}
+
+fn a_container_that_may_be_killed_for_memory_is_one_below_the_scope_that_its_caller_names(ground: &Ground) {
+    bryo_only!("the cgroup below is crun's");
+    let container = ground.limited(json!({ "memory": { "limit": 67_108_864 } })).detach();
+    let leaf = Cgroup::of_container(&container);
+    let scope = format!("{}/bryo-{}.scope", slice("user.slice"), container.id);
+    assert_eq!(leaf.path.to_str().unwrap(), format!("{scope}/container"));
+    let limit_of_scope = || fs::read_to_string(format!("/sys/fs/cgroup{scope}/memory.max")).unwrap();
+    assert_eq!(limit_of_scope(), "67108864\n");
+    leaf.holds(&[("memory.max", "67108864")]);
+    container.call("update", NONE).args(["--memory", "96m"]).done().ok();
+    assert_eq!(limit_of_scope(), "100663296\n");
+    leaf.holds(&[("memory.max", "100663296")]);
+    let shown = container.exec(["cat", "/proc/self/cgroup"]).ok();
+    assert!(shown.stdout.trim_end().ends_with("/container") || shown.stdout == "0::/\n", "{shown:?}");
+    container.remove();
+    assert!(!Path::new(&format!("/sys/fs/cgroup{scope}")).exists());
 }
 
 fn the_users_systemd_is_reached_from_inside_of_a_user_namespace(ground: &Ground) {

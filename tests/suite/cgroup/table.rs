@@ -5,6 +5,7 @@
 //! a line that later releases gave up (see [`super::limits`]), cpu.idle and cpu.burst, which it does not know.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use nix::unistd::geteuid;
 use serde_json::{Value, json};
@@ -345,10 +346,17 @@ fn updated(ground: &Ground, container: &Container, change: &Change) -> Outcome {
 }
 
 fn found(ground: &Ground, container: &Container) -> BTreeMap<String, String> {
-    let dir = Cgroup::of_container(container).dir();
-    let content = |file: &str| std::fs::read_to_string(dir.join(file)).ok();
+    let cgroup = Cgroup::of_container(container).dir();
+    let content =
+        |dir: &Path, file: &str| Some(std::fs::read_to_string(dir.join(file)).ok()?.trim_end().to_owned());
+    // Where the container is one below its scope, the scope limits what the leaf does not.
+    let scope = cgroup.parent().filter(|_| cgroup.ends_with("container"));
+    let holds = |file: &str| match content(&cgroup, file)? {
+        open if open == "max" => scope.map_or(Some(open), |scope| content(scope, file)),
+        limit => Some(limit),
+    };
     let mut found: BTreeMap<String, String> =
-        FILES.iter().filter_map(|file| Some(((*file).into(), content(file)?.trim_end().into()))).collect();
+        FILES.iter().filter_map(|file| Some(((*file).into(), holds(file)?))).collect();
     if ground.manager == Manager::Systemd {
         let unit = format!("bryo-{}.scope", container.id);
         let shown = ground.lab.systemctl(["show", "--property", PROPERTIES, &unit]).done().ok().stdout;
