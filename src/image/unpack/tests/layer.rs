@@ -109,13 +109,11 @@ fn stacked(third: Tar) -> Place {
             .directory("gone")
             .symlink("up", "/usr/../lib/.."),
     );
-    let attribute = [("SCHILY.xattr.user.moss", &b"green"[..])];
-    high.layer(
-        Tar::new()
-            .pax(&attribute)
-            .add(Header::new(b'5', "tmp").mode(0o1770).mtime(21), b"")
-            .file(".wh.gone", ""),
-    );
+    let upper = Tar::new()
+        .pax(&[("SCHILY.xattr.user.moss", b"green")])
+        .add(Header::new(b'5', "tmp").mode(0o1770).mtime(21), b"")
+        .file(".wh.gone", "");
+    high.unpack_on(&Merged::open(&[low.root.clone()]).unwrap(), &upper.end(), form).unwrap();
     let below = Merged::open(&[low.root.clone(), high.root.clone()]).unwrap();
     place.unpack_on(&below, &third.end(), form).unwrap();
     place

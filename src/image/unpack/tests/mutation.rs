@@ -98,7 +98,7 @@ fn archives_that_are_almost_right_never_panic_and_stay_inside() {
     let mut dice = Dice(0x6272_796f);
     let (mut good, mut bad) = (0, 0);
     let place = Place::new();
-    for round in 0..3000 {
+    for round in 0..2000 {
         let mut tar = valid.clone();
         mutate(&mut dice, &mut tar);
         let form = if round % 2 == 0 { Form::Flat } else { Form::Layer { userxattr: true } };
