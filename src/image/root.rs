@@ -104,7 +104,7 @@ impl Layout<'_> {
             let diff_id = Some(&layer.diff_id);
             let input = Input { name: &layer.name, blob: layer.blob.clone(), diff_id, file };
             let Some(store) = self.store else {
-                self.into_bundle(input, &mut counts)?;
+                self.unpack_flat(input, &mut counts)?;
                 continue;
             };
             let id = chain_id(chain, &layer.diff_id);
@@ -144,12 +144,12 @@ impl Layout<'_> {
                 let diff_id = self.unpack(input, &partial.tree()?, form, &nothing, &mut counts)?;
                 layers.push(store.complete(partial, &diff_id)?);
             }
-            None => self.into_bundle(input, &mut counts)?,
+            None => self.unpack_flat(input, &mut counts)?,
         }
         Ok(Root { layers, config: None, degradations: counts.degradations() })
     }
 
-    fn into_bundle<R: Read>(&self, input: Input<'_, R>, counts: &mut Counts) -> Result<(), Failure> {
+    fn unpack_flat<R: Read>(&self, input: Input<'_, R>, counts: &mut Counts) -> Result<(), Failure> {
         let rootfs = self.draft.rootfs();
         let tree = File::open(&rootfs).act(|| format!("cannot open {}", rootfs.display()))?;
         self.unpack(input, &tree.into(), Form::Flat, &self.merged(&[])?, counts).map(drop)

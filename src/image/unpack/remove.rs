@@ -1,27 +1,20 @@
 //! Removing what is in the way, from open directories and by single names.
 
 use super::tree::DIRECTORY;
+use crate::launch::remove;
 use crate::sys::Errno;
 use nix::dir::{Dir, Type};
 use nix::fcntl::openat;
 use nix::sys::stat::Mode;
-use nix::unistd::{UnlinkatFlags, unlinkat};
 use std::ffi::{CStr, CString};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{BorrowedFd, OwnedFd};
 
 /// Removes what has this name, with everything in it; that there is nothing is fine.
 pub fn tree(dir: BorrowedFd<'_>, name: &CStr) -> Result<(), Errno> {
-    match unlinkat(dir, name, UnlinkatFlags::NoRemoveDir) {
-        Ok(()) | Err(Errno::ENOENT) => return Ok(()),
-        // Linux says EISDIR, POSIX EPERM.
-        Err(Errno::EISDIR | Errno::EPERM) => {}
-        Err(errno) => return Err(errno),
+    match remove::tree(dir, name) {
+        Err(stuck) if stuck.errno != Errno::ENOENT => Err(stuck.errno),
+        _ => Ok(()),
     }
-    let inside = openat(dir, name, DIRECTORY, Mode::empty())?;
-    for entry in entries(inside.as_fd())? {
-        tree(inside.as_fd(), &entry.name)?;
-    }
-    unlinkat(dir, name, UnlinkatFlags::RemoveDir)
 }
 
 pub struct Entry {

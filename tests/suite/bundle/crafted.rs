@@ -208,7 +208,7 @@ fn a_configuration_that_makes_no_sense_is_refused() {
         (json!({ "Env": "PATH" }), "configuration"),
         (json!({ "Cmd": [1] }), "configuration"),
     ] {
-        let layout = Layout::with_image(&lab, "image", &[tar.clone()], config);
+        let layout = Layout::with_image(&lab, "image", std::slice::from_ref(&tar), config);
         refused(&lab, &layout.source(), &[words]);
     }
     let layout = Layout::new(&lab, "other");
@@ -233,7 +233,7 @@ fn an_archive_that_lies_about_its_members_is_refused() {
     let lab = Lab::new();
     let secret = lab.file("secret", "secret");
     let tar = Tar::base().done();
-    let whole = docker_archive(&[tar.clone()], json!({}));
+    let whole = docker_archive(std::slice::from_ref(&tar), json!({}));
     let refused_archive = |bytes: &[u8], words: &[&str]| {
         let file = lab.file("archive.tar", bytes);
         refused(&lab, &format!("docker-archive:{}", file.display()), words);
