@@ -113,7 +113,7 @@ fn stacked(third: Tar) -> Place {
         .pax(&[("SCHILY.xattr.user.moss", b"green")])
         .add(Header::new(b'5', "tmp").mode(0o1770).mtime(21), b"")
         .file(".wh.gone", "");
-    high.unpack_on(&Merged::open(&[low.root.clone()]).unwrap(), &upper.end(), form).unwrap();
+    high.unpack_on(&Merged::open(std::slice::from_ref(&low.root)).unwrap(), &upper.end(), form).unwrap();
     let below = Merged::open(&[low.root.clone(), high.root.clone()]).unwrap();
     place.unpack_on(&below, &third.end(), form).unwrap();
     place
