@@ -32,6 +32,15 @@ pub struct Merged {
     root: Stack,
 }
 
+/// What is called so in the whole of it, before a link is followed.
+pub enum Below {
+    /// The highest of those that are joined.
+    Directory(Rc<OwnedFd>),
+    Link(PathBuf),
+    /// A file, or nothing.
+    Other,
+}
+
 enum Entry {
     Missing,
     Directory(Stack),
@@ -46,12 +55,34 @@ impl Merged {
     /// # Errors
     /// That of open(2), as text.
     pub fn open(layers: &[PathBuf]) -> Result<Merged, String> {
-        let open = |path: &PathBuf| {
-            nix::fcntl::open(path, DIRECTORY, Mode::empty())
-                .map(Rc::new)
-                .map_err(|errno| format!("{}: {}", path.display(), errno_text(errno)))
-        };
-        Ok(Merged { root: layers.iter().rev().map(open).collect::<Result<_, _>>()? })
+        let mut root = Stack::new();
+        for path in layers.iter().rev() {
+            let layer = nix::fcntl::open(path, DIRECTORY, Mode::empty())
+                .map_err(|errno| format!("{}: {}", path.display(), errno_text(errno)))?;
+            let opaque = is_opaque(&layer);
+            root.push(Rc::new(layer));
+            if opaque {
+                break;
+            }
+        }
+        Ok(Merged { root })
+    }
+
+    /// What lies at the end of a way through directories alone; at the end of none, the root.
+    ///
+    /// # Errors
+    /// Those of openat(2) and its kin.
+    pub fn below<'n>(&self, way: impl IntoIterator<Item = &'n [u8]>) -> Result<Below, Errno> {
+        let mut stack = self.root.clone();
+        let mut way = way.into_iter().peekable();
+        while let Some(name) = way.next() {
+            match look(&stack, OsStr::from_bytes(name))? {
+                Entry::Directory(joined) => stack = joined,
+                Entry::Link(target) if way.peek().is_none() => return Ok(Below::Link(target)),
+                _ => return Ok(Below::Other),
+            }
+        }
+        Ok(stack.first().map_or(Below::Other, |dir| Below::Directory(dir.clone())))
     }
 
     /// The text of a file, up to `limit` bytes; empty where there is none. What is not UTF-8 in it is not compared

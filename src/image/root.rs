@@ -7,6 +7,7 @@ use super::draft::Draft;
 use super::files::Directory;
 use super::layer::Reader;
 use super::maps::Maps;
+use super::merged::Merged;
 use super::oci::Platform;
 use super::progress::{Progress, Watched};
 use super::source::Source;
@@ -96,24 +97,29 @@ impl Layout<'_> {
         let progress = self.progress(Some(files.iter().map(|file| file.size()).sum()));
         let mut counts = Counts::default();
         let mut layers = Vec::new();
+        let mut chain = None;
         for (layer, file) in image.layers.iter().zip(files) {
-            let (size, diff_id) = (file.size(), &layer.diff_id);
+            let size = file.size();
             let file = Watched::new(file, progress.clone());
-            let input = Input { name: &layer.name, blob: layer.blob.clone(), diff_id: Some(diff_id), file };
+            let diff_id = Some(&layer.diff_id);
+            let input = Input { name: &layer.name, blob: layer.blob.clone(), diff_id, file };
             let Some(store) = self.store else {
                 self.unpack_flat(input, &mut counts)?;
                 continue;
             };
-            layers.push(match store.begin(diff_id)? {
+            let id = chain_id(chain, &layer.diff_id);
+            layers.push(match store.begin(&id)? {
                 Some(partial) => {
-                    self.unpack(input, &partial.tree()?, self.maps.layer(), &mut counts)?;
-                    store.complete(partial, diff_id)?
+                    let form = self.maps.layer();
+                    self.unpack(input, &partial.tree()?, form, &self.merged(&layers)?, &mut counts)?;
+                    store.complete(partial, &id)?
                 }
                 None => {
                     progress.borrow_mut().add(size);
-                    store.layer(diff_id)
+                    store.layer(&id)
                 }
             });
+            chain = Some(id);
         }
         let layers = self.seen(layers)?;
         Ok(Root { layers, config: Some(image.config), degradations: counts.degradations() })
@@ -134,7 +140,8 @@ impl Layout<'_> {
         match self.store {
             Some(store) => {
                 let partial = store.begin_unknown()?;
-                let diff_id = self.unpack(input, &partial.tree()?, self.maps.layer(), &mut counts)?;
+                let (form, nothing) = (self.maps.layer(), self.merged(&[])?);
+                let diff_id = self.unpack(input, &partial.tree()?, form, &nothing, &mut counts)?;
                 layers.push(store.complete(partial, &diff_id)?);
             }
             None => self.unpack_flat(input, &mut counts)?,
@@ -145,7 +152,12 @@ impl Layout<'_> {
     fn unpack_flat<R: Read>(&self, input: Input<'_, R>, counts: &mut Counts) -> Result<(), Failure> {
         let rootfs = self.draft.rootfs();
         let tree = File::open(&rootfs).act(|| format!("cannot open {}", rootfs.display()))?;
-        self.unpack(input, &tree.into(), Form::Flat, counts).map(drop)
+        self.unpack(input, &tree.into(), Form::Flat, &self.merged(&[])?, counts).map(drop)
+    }
+
+    /// The layers so far, as the next one finds them.
+    fn merged(&self, layers: &[PathBuf]) -> Result<Merged, Failure> {
+        Merged::open(layers).map_err(|cause| self.invalid(cause))
     }
 
     /// Unpacks it. Only after this is it known that it is what was promised; the answer is its digest.
@@ -154,21 +166,19 @@ impl Layout<'_> {
         input: Input<'_, R>,
         tree: &OwnedFd,
         form: Form,
+        below: &Merged,
         counts: &mut Counts,
     ) -> Result<Digest, Failure> {
         let wrong = |cause: String| self.invalid(format!("{}: {cause}", input.name));
         let reader = Reader::new(input.file, input.blob, input.diff_id.cloned());
         let mut reader = reader.map_err(|error| wrong(io_text(&error)))?;
-        counts.add(unpack::unpack(&mut reader, tree.as_fd(), form, &self.maps.ids()?, &mut |_| ())?);
+        let ids = self.maps.ids()?;
+        counts.add(unpack::unpack(&mut reader, tree.as_fd(), form, below, &ids, &mut |_| ())?);
         reader.finish().map_err(wrong)
     }
 
-    /// What overlayfs is to be given: it shows what lies below a layer that hides everything, and refuses one that
-    /// comes twice, of which the lower has nothing that the higher has not.
-    fn seen(&self, layers: Vec<PathBuf>) -> Result<Vec<PathBuf>, Failure> {
-        let is_last = |at: &usize| !layers[at + 1..].contains(&layers[*at]);
-        let mut layers: Vec<PathBuf> =
-            (0..layers.len()).filter(is_last).map(|at| layers[at].clone()).collect();
+    /// What overlayfs is to be given, which shows what lies below a layer that hides everything.
+    fn seen(&self, mut layers: Vec<PathBuf>) -> Result<Vec<PathBuf>, Failure> {
         let hides = |path: &PathBuf| {
             let act = || format!("cannot look at {}", path.display());
             let tree = File::open(path).act(act)?;
@@ -184,6 +194,14 @@ impl Layout<'_> {
 
     fn progress(&self, total: Option<u64>) -> Shown {
         Rc::new(RefCell::new(Progress::new(self.from, total)))
+    }
+}
+
+/// What a tree is known by, since it depends on those below: as the image specification chains the digests of layers.
+fn chain_id(below: Option<Digest>, diff_id: &Digest) -> Digest {
+    match below {
+        Some(below) => Digest::of(format!("{below} {diff_id}").as_bytes()),
+        None => diff_id.clone(),
     }
 }
 

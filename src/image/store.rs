@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! STORE/lock                        shared while bundles are made, exclusive while layers are removed
-//! STORE/layers/IDS/sha256/HEX       the tree of a layer, by the digest of its plain tar; complete, or not there
+//! STORE/layers/IDS/sha256/HEX       the tree of a layer, by its chain id: it depends on those below;
+//!                                   complete, or not there
 //! STORE/partial/NAME/               a tree that is being made; its writer holds a lock on this directory
 //! STORE/bundles/HEX                 a bundle and its layers, so that it is known which are used
 //! ```
@@ -104,22 +105,22 @@ impl Store {
     }
 
     /// The tree of a layer, complete or not there.
-    pub fn layer(&self, diff_id: &Digest) -> PathBuf {
-        self.root.join("layers").join(&self.ids).join(diff_id.algorithm.name()).join(diff_id.hex())
+    pub fn layer(&self, id: &Digest) -> PathBuf {
+        self.root.join("layers").join(&self.ids).join(id.algorithm.name()).join(id.hex())
     }
 
     /// A place to unpack the layer of this digest; none if it is there, perhaps since just now.
     ///
     /// # Errors
     /// A store that cannot be written.
-    pub fn begin(&self, diff_id: &Digest) -> Result<Option<Partial>, Failure> {
-        let home = self.partials().join(format!("{}-{}", self.ids, diff_id.hex()));
-        while !self.layer(diff_id).exists() {
+    pub fn begin(&self, id: &Digest) -> Result<Option<Partial>, Failure> {
+        let home = self.partials().join(format!("{}-{}", self.ids, id.hex()));
+        while !self.layer(id).exists() {
             // Another writer may be at it. Then it has become a layer once we have the lock, or the directory is
             // not the same any more.
             let lock = claim(&home, Lock::Wait).act(|| unusable(&self.root))?;
             let partial = lock.map(|lock| Partial { home: home.clone(), lock: Some(lock) });
-            if let Some(partial) = partial.filter(|_| !self.layer(diff_id).exists()) {
+            if let Some(partial) = partial.filter(|_| !self.layer(id).exists()) {
                 partial.renew().act(|| unusable(&self.root))?;
                 return Ok(Some(partial));
             }
@@ -146,9 +147,9 @@ impl Store {
     ///
     /// # Errors
     /// That of rename(2).
-    pub fn complete(&self, partial: Partial, diff_id: &Digest) -> Result<PathBuf, Failure> {
+    pub fn complete(&self, partial: Partial, id: &Digest) -> Result<PathBuf, Failure> {
         let act = || unusable(&self.root);
-        let path = self.layer(diff_id);
+        let path = self.layer(id);
         path.parent().map_or(Ok(()), make).act(act)?;
         match fs::rename(partial.tree_path(), &path) {
             // Somebody else has made it in the meantime; ours goes with its place.

@@ -35,7 +35,12 @@
 //! A hard link to a file that only a lower layer has cannot be made in a layer's own tree, and is refused: who
 //! writes a layer has both names in it, since a new name changes the file.
 //!
-//! A directory that no entry describes is root's, has the mode 0755, and is of 1970, whoever unpacks it when.
+//! # What an archive leaves out
+//!
+//! An entry's directory may have no entry, as in layers that programs of few lines make. Then it is what it is in
+//! the layers below: a link is followed, and a directory keeps its owner, mode, attributes and times, which those
+//! in this layer's tree would hide. So the tree of a layer depends on what is below it. Where nothing is, such a
+//! directory is root's, has the mode 0755, and is of 1970, whoever unpacks it when.
 
 mod archive;
 mod attributes;
@@ -48,6 +53,7 @@ mod sparse;
 mod tests;
 mod tree;
 
+use super::merged::{Below, Merged};
 use crate::plan::degrade::Degradation;
 use crate::report::{Act, Failure, errno_text};
 use crate::sys::path::{self, Resolve};
@@ -58,7 +64,7 @@ pub use ids::Ids;
 use nix::dir::Type;
 use nix::fcntl::{AtFlags, OFlag, openat};
 use nix::libc;
-use nix::sys::stat::{FchmodatFlags, Mode, SFlag, UtimensatFlags, fchmod, fchmodat, futimens};
+use nix::sys::stat::{FchmodatFlags, Mode, SFlag, UtimensatFlags, fchmod, fchmodat, fstat, futimens};
 use nix::sys::stat::{makedev, mkdirat, mknodat, utimensat};
 use nix::sys::time::TimeSpec;
 use nix::unistd::{Gid, Uid, fchown, fchownat, getegid, geteuid, linkat, mkfifoat, symlinkat};
@@ -67,6 +73,7 @@ use std::ffi::{CStr, CString};
 use std::fs::File;
 use std::io::{Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::FileExt;
 use tree::{DIRECTORY, Follow, Found, Place, Times, Tree, look, timespec, way};
 
@@ -177,7 +184,8 @@ impl Counts {
 
 /// Unpacks a layer, an uncompressed tar archive, below the directory `root`, and reads the archive to its end.
 ///
-/// `progress` is told how much of it has been read. After a failure, what was unpacked until then is there.
+/// `below` are the layers that [`Form::Layer`] is stacked on; [`Form::Flat`] has them in `root`. `progress` is told
+/// how much of the archive has been read. After a failure, what was unpacked until then is there.
 ///
 /// # Errors
 /// An archive that is damaged or wants what cannot be, or an id that does not exist here; a full disk.
@@ -185,11 +193,12 @@ pub fn unpack(
     tar: impl Read,
     root: BorrowedFd<'_>,
     form: Form,
+    below: &Merged,
     ids: &Ids,
     progress: &mut dyn FnMut(u64),
 ) -> Result<Counts, Failure> {
     let mut archive = Archive::new(tar, progress);
-    let mut unpacking = Unpacking::new(root, form, ids).act(|| "cannot unpack a layer")?;
+    let mut unpacking = Unpacking::new(root, form, below, ids).act(|| "cannot unpack a layer")?;
     while let Some(entry) = archive.next()? {
         unpacking.entry(&entry, &mut archive)?;
     }
@@ -216,6 +225,7 @@ const OPAQUE: &[u8] = b".wh..wh..opq";
 struct Unpacking<'a> {
     root: BorrowedFd<'a>,
     form: Form,
+    below: &'a Merged,
     ids: &'a Ids,
     tree: Tree,
     follow: Follow,
@@ -231,10 +241,16 @@ struct Unpacking<'a> {
 }
 
 impl<'a> Unpacking<'a> {
-    fn new(root: BorrowedFd<'a>, form: Form, ids: &'a Ids) -> Result<Unpacking<'a>, Errno> {
+    fn new(
+        root: BorrowedFd<'a>,
+        form: Form,
+        below: &'a Merged,
+        ids: &'a Ids,
+    ) -> Result<Unpacking<'a>, Errno> {
         let mut unpacking = Unpacking {
             root,
             form,
+            below,
             ids,
             tree: Tree::new(root, form.opaque())?,
             follow: Follow::default(),
@@ -245,7 +261,7 @@ impl<'a> Unpacking<'a> {
             counts: Counts::default(),
         };
         match (remove::is_empty(root)?, form) {
-            (true, _) => unpacking.plain_here()?,
+            (true, _) => unpacking.implied_here()?,
             (false, Form::Flat) => unpacking.own = Some(HashSet::new()),
             (false, Form::Layer { .. }) => return Err(Errno::ENOTEMPTY),
         }
@@ -321,28 +337,59 @@ impl<'a> Unpacking<'a> {
         self.tree.go(way, &mut self.follow)?;
         while let Some(name) = self.follow.rest.pop() {
             let name = CString::new(name).map_err(|_| Errno::EINVAL)?;
-            self.claim(name.to_bytes());
-            let made = self.make_directory(&name)?;
-            self.tree.push(made.fd, name.to_bytes())?;
-            self.plain_here()?;
-            if made.opaque {
-                self.opaque_here()?;
+            if let Some(target) = self.link_below(&name)? {
+                self.tree.follow(&target, &mut self.follow)?;
+            } else {
+                self.claim(name.to_bytes());
+                let made = self.make_directory(&name)?;
+                self.tree.push(made.fd, name.to_bytes())?;
+                if made.opaque {
+                    self.opaque_here()?;
+                }
+                self.implied_here()?;
             }
             self.tree.go_on(&mut self.follow)?;
         }
         Ok(())
     }
 
-    /// Makes the directory that we are in one that no entry describes.
-    fn plain_here(&mut self) -> Result<(), Errno> {
-        let here = self.tree.change();
-        // Not root's in a namespace, where there is a single id; not to be given away, where we are nobody.
-        if self.me.0.is_root() {
-            fchown(here, Some(Uid::from_raw(0)), Some(Gid::from_raw(0)))?;
+    /// Where a link of a lower layer leads that is seen through this one.
+    fn link_below(&self, name: &CStr) -> Result<Option<Vec<u8>>, Errno> {
+        let here = self.tree.here();
+        if self.form == Form::Flat || here.opaque || !matches!(look(here.as_fd(), name)?, Found::Nothing) {
+            return Ok(None);
         }
-        fchmod(here, PLAIN_MODE)?;
+        match self.below.below(self.tree.names().chain([name.to_bytes()]))? {
+            Below::Link(target) => Ok(Some(target.into_os_string().into_vec())),
+            _ => Ok(None),
+        }
+    }
+
+    /// The directory that we are in has no entry, or none yet: it is what it is in lower layers, if it is there.
+    fn implied_here(&mut self) -> Result<(), Errno> {
+        let below = match self.form {
+            Form::Layer { .. } if !self.tree.here().opaque => self.below.below(self.tree.names())?,
+            _ => Below::Other,
+        };
+        let (mut mode, mut owner, mut times) =
+            (PLAIN_MODE, (Uid::from_raw(0), Gid::from_raw(0)), PLAIN_TIMES);
+        let here = self.tree.change();
+        if let Below::Directory(dir) = &below {
+            let stat = fstat(&**dir)?;
+            mode = Mode::from_bits_truncate(stat.st_mode);
+            owner = (Uid::from_raw(stat.st_uid), Gid::from_raw(stat.st_gid));
+            times = tree::times(&stat);
+        }
+        // Who is nobody gives nothing away.
+        if self.me.0.is_root() {
+            fchown(here, Some(owner.0), Some(owner.1))?;
+        }
+        fchmod(here, mode)?;
+        if let Below::Directory(dir) = &below {
+            attributes::copy(dir.as_fd(), here)?;
+        }
         self.tree.refresh()?;
-        self.tree.here_mut().times = PLAIN_TIMES;
+        self.tree.here_mut().times = times;
         Ok(())
     }
 
@@ -695,7 +742,7 @@ fn purge_and_keep_times(
     tree: &Tree,
     own: Option<&HashSet<Place>>,
 ) -> Result<(), Errno> {
-    let [atime, mtime] = tree::times(&nix::sys::stat::fstat(dir)?);
+    let [atime, mtime] = tree::times(&fstat(dir)?);
     purge(dir.as_fd(), place, tree, own)?;
     futimens(dir, &atime, &mtime)
 }
@@ -708,7 +755,7 @@ fn remove_whiteouts(dir: BorrowedFd<'_>) -> Result<(), Errno> {
             Some(Type::CharacterDevice) if is_whiteout(dir, &entry.name)? => remove::tree(dir, &entry.name)?,
             Some(Type::Directory) => {
                 let inside = openat(dir, entry.name.as_c_str(), DIRECTORY, Mode::empty())?;
-                let [atime, mtime] = tree::times(&nix::sys::stat::fstat(&inside)?);
+                let [atime, mtime] = tree::times(&fstat(&inside)?);
                 remove_whiteouts(inside.as_fd())?;
                 futimens(&inside, &atime, &mtime)?;
             }

@@ -59,6 +59,22 @@ pub fn set(
     Ok(())
 }
 
+/// Gives a directory what another one has of an image.
+pub fn copy(from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> Result<(), Errno> {
+    for name in xattr::list(from)? {
+        let bytes = name.to_bytes();
+        if MACHINE.contains(&bytes) || gives_orders(bytes) {
+            continue;
+        }
+        match xattr::set(to, &name, &xattr::get(from, &name)?) {
+            // Not set by us there either.
+            Ok(()) | Err(Errno::EPERM | Errno::ENOTSUP) => {}
+            Err(errno) => return Err(errno),
+        }
+    }
+    Ok(())
+}
+
 /// Takes from a directory what an earlier layer gave it.
 pub fn clear(dir: BorrowedFd<'_>) -> Result<(), Errno> {
     for name in xattr::list(dir)? {

@@ -42,10 +42,15 @@ impl Place {
     }
 
     fn unpack(&self, tar: &[u8], form: Form) -> Result<Counts, Failure> {
+        self.unpack_on(&nothing(), tar, form)
+    }
+
+    /// The same for a layer on others.
+    fn unpack_on(&self, below: &Merged, tar: &[u8], form: Form) -> Result<Counts, Failure> {
         let root = File::open(&self.root).unwrap();
         // A plain user gives files to nobody.
         let ids = if geteuid().is_root() { Ids::here().unwrap() } else { Ids::single() };
-        unpack(tar, root.as_fd(), form, &ids, &mut |_| {})
+        unpack(tar, root.as_fd(), form, below, &ids, &mut |_| {})
     }
 
     fn flat(&self, tar: Tar) -> Counts {
@@ -109,6 +114,11 @@ impl Drop for Place {
         open_up(&self.outside);
         drop(fs::remove_dir_all(&self.outside));
     }
+}
+
+/// No layers below.
+fn nothing() -> Merged {
+    Merged::open(&[]).unwrap()
 }
 
 /// Lets a plain user remove what is there.

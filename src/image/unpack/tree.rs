@@ -202,6 +202,17 @@ impl Tree {
         Ok(())
     }
 
+    /// The names of the directories from the root down to the one that is worked in.
+    pub fn names(&self) -> impl Iterator<Item = &[u8]> {
+        self.levels[1..].iter().map(|level| &*level.name)
+    }
+
+    /// Follows a link that is not there but in a lower layer; what is left of the way is then to be gone on.
+    pub fn follow(&mut self, target: &[u8], follow: &mut Follow) -> Result<(), Errno> {
+        follow.by(target)?;
+        if target.starts_with(b"/") { self.back_to(0) } else { Ok(()) }
+    }
+
     fn back_to(&mut self, depth: usize) -> Result<(), Errno> {
         while self.levels.len() > depth + 1 {
             self.pop()?;
@@ -212,8 +223,7 @@ impl Tree {
     /// Goes to a directory, as far as it is there; links on the way are followed inside the root. What is left
     /// of the way, the next name last, is what is not there, or is no directory.
     pub fn go(&mut self, way: &[&[u8]], follow: &mut Follow) -> Result<(), Errno> {
-        let names = self.levels[1..].iter().map(|level| &*level.name);
-        let common = names.zip(way).take_while(|(name, step)| name == *step).count();
+        let common = self.names().zip(way).take_while(|(name, step)| name == *step).count();
         self.back_to(common)?;
         follow.rest.clear();
         follow.links = 0;
@@ -231,12 +241,7 @@ impl Tree {
             let name = CString::new(step).map_err(|_| Errno::EINVAL)?;
             match look(self.here().as_fd(), &name)? {
                 Found::Directory(fd) => self.push(fd, name.to_bytes())?,
-                Found::Link(target) => {
-                    follow.by(&target)?;
-                    if target.starts_with(b"/") {
-                        self.back_to(0)?;
-                    }
-                }
+                Found::Link(target) => self.follow(&target, follow)?,
                 Found::Other | Found::Nothing => {
                     follow.rest.push(name.into_bytes());
                     return Ok(());

@@ -6,6 +6,7 @@
 mod crafted;
 mod image;
 mod peers;
+mod umoci;
 
 use std::fs;
 use std::io::Write;

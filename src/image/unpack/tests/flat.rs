@@ -286,7 +286,8 @@ fn ids_that_do_not_exist_here_are_refused_or_become_the_only_one() {
     let nobody = || Tar::new().pax(&[("uid", b"4294967295")]).file("f", "");
     let root = File::open(&place.root).unwrap();
     let ids = Ids::here().unwrap();
-    let error = unpack(&nobody().end()[..], root.as_fd(), Form::Flat, &ids, &mut |_| {}).unwrap_err();
+    let error =
+        unpack(&nobody().end()[..], root.as_fd(), Form::Flat, &nothing(), &ids, &mut |_| {}).unwrap_err();
     let error = error.to_string();
     assert!(
         error
@@ -295,7 +296,7 @@ fn ids_that_do_not_exist_here_are_refused_or_become_the_only_one() {
     );
     assert!(error.contains("--add-subuids"), "{error}");
     let tar = nobody().file("g", "").end();
-    let counts = unpack(&tar[..], root.as_fd(), Form::Flat, &Ids::single(), &mut |_| {}).unwrap();
+    let counts = unpack(&tar[..], root.as_fd(), Form::Flat, &nothing(), &Ids::single(), &mut |_| {}).unwrap();
     assert_eq!(fs::metadata(place.path("f")).unwrap().uid(), geteuid().as_raw());
     assert_eq!(
         counts.degradations()[0].warning().unwrap(),

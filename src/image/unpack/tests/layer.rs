@@ -94,3 +94,64 @@ fn a_layer_goes_to_an_empty_directory() {
     let error = place.unpack(&Tar::new().end(), Form::Layer { userxattr: true }).unwrap_err();
     assert_eq!(error.to_string(), "cannot unpack a layer: directory not empty");
 }
+
+/// Two layers, and a third with what is given.
+fn stacked(third: Tar) -> Place {
+    let form = Form::Layer { userxattr: true };
+    let (low, high, place) = (Place::new(), Place::new(), Place::new());
+    low.layer(
+        Tar::new()
+            .add(Header::new(b'5', "./").mode(0o711).mtime(10), b"")
+            .add(Header::new(b'5', "tmp").mode(0o1777).mtime(20), b"")
+            .directory("usr")
+            .add(Header::new(b'5', "usr/lib").mode(0o750).mtime(30), b"")
+            .symlink("lib", "usr/lib")
+            .directory("gone")
+            .symlink("up", "/usr/../lib/.."),
+    );
+    let upper = Tar::new()
+        .pax(&[("SCHILY.xattr.user.moss", b"green")])
+        .add(Header::new(b'5', "tmp").mode(0o1770).mtime(21), b"")
+        .file(".wh.gone", "");
+    high.unpack_on(&Merged::open(std::slice::from_ref(&low.root)).unwrap(), &upper.end(), form).unwrap();
+    let below = Merged::open(&[low.root.clone(), high.root.clone()]).unwrap();
+    place.unpack_on(&below, &third.end(), form).unwrap();
+    place
+}
+
+#[test]
+fn a_directory_without_an_entry_is_what_it_is_below() {
+    let place =
+        stacked(Tar::new().file("tmp/x", "").file("usr/lib/.wh.y", "").file("gone/x", "").file("new/x", ""));
+    assert_eq!((place.mode("tmp"), place.mtime("tmp")), (0o1770, (21, 0)));
+    assert_eq!(place.attribute("tmp", c"user.moss").unwrap(), b"green");
+    assert_eq!((place.mode("usr/lib"), place.mtime("usr/lib")), (0o750, (30, 0)));
+    assert_eq!((place.mode(""), place.mtime("")), (0o711, (10, 0)));
+    for none in ["gone", "new"] {
+        assert_eq!((place.mode(none), place.mtime(none)), (0o755, (0, 0)), "{none}");
+    }
+}
+
+#[test]
+fn links_of_lower_layers_are_followed_on_the_way() {
+    let place =
+        stacked(Tar::new().file("lib/x", "3").file("lib/.wh.y", "").file("up/z", "3").file("lib/x2", "3"));
+    let wanted = [
+        ("usr", "d"),
+        ("usr/lib", "d"),
+        ("usr/lib/x", "f 3"),
+        ("usr/lib/x2", "f 3"),
+        ("usr/lib/y", "w"),
+        ("usr/z", "f 3"),
+    ];
+    assert_eq!(place.list(), listed(&wanted));
+    assert_eq!(place.mode("usr/lib"), 0o750);
+}
+
+#[test]
+fn what_a_layer_says_itself_hides_the_links_below() {
+    let place = stacked(Tar::new().directory("lib").file("lib/x", "3").file(".wh.up", "").file("up/z", "3"));
+    assert_eq!(place.list(), listed(&[("lib", "d"), ("lib/x", "f 3"), ("up", "d"), ("up/z", "f 3")]));
+    let place = stacked(Tar::new().file(".wh..wh..opq", "").file("lib/x", "3"));
+    assert_eq!((place.list(), place.mode("lib")), (listed(&[("lib", "d"), ("lib/x", "f 3")]), 0o755));
+}

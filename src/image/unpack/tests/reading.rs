@@ -305,7 +305,8 @@ fn what_the_reader_says_is_what_is_told() {
     }
     let place = Place::new();
     let root = File::open(&place.root).unwrap();
-    let error = unpack(Broken, root.as_fd(), Form::Flat, &Ids::single(), &mut |_| {}).unwrap_err();
+    let error =
+        unpack(Broken, root.as_fd(), Form::Flat, &nothing(), &Ids::single(), &mut |_| {}).unwrap_err();
     assert_eq!(error.to_string(), "cannot read the layer's archive at byte 0: the stream ends in its middle");
 }
 
@@ -327,7 +328,8 @@ fn the_archive_is_read_to_its_end_and_progress_tells_how_far() {
     let mut seen = Vec::new();
     let mut reader = Bytewise(&bytes);
     let root = File::open(&place.root).unwrap();
-    unpack(&mut reader, root.as_fd(), Form::Flat, &Ids::single(), &mut |at| seen.push(at)).unwrap();
+    unpack(&mut reader, root.as_fd(), Form::Flat, &nothing(), &Ids::single(), &mut |at| seen.push(at))
+        .unwrap();
     assert!(reader.0.is_empty());
     assert!(seen.is_sorted() && seen.last() == Some(&(bytes.len() as u64)), "{:?}", seen.last());
     assert_eq!(place.read("f"), content);
