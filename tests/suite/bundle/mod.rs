@@ -16,13 +16,18 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::{Value, json};
 
-use crate::lab::{Lab, PATIENCE, Ran, bryo_only, busybox, eventually, plain_user_only};
+use crate::lab::{Call, Lab, PATIENCE, Ran, bryo_only, busybox, eventually, plain_user_only};
 use crate::pty::terminal;
 use image::{Layout, Tar, docker_archive, gzip, zstd};
 
 /// `bryo bundle` with these words; its `d` is the lab's.
 fn bundle(lab: &Lab, words: &[&str]) -> Ran {
-    lab.bare_call(["bundle"]).args(words).cwd(&lab.dir).done()
+    in_own_store(lab.bare_call(["bundle"]), lab).args(words).cwd(&lab.dir).done()
+}
+
+/// Root's store is not in its home, and the machine's own is not for tests.
+fn in_own_store<'lab>(call: Call<'lab>, lab: &Lab) -> Call<'lab> {
+    if nix::unistd::geteuid().is_root() { call.env("BRYO_STORE", store(lab)) } else { call }
 }
 
 fn config(dir: &Path) -> Value {
@@ -256,7 +261,7 @@ fn the_commands_of_the_readme_take_an_image_to_a_server() {
     for line in crate::readme::block("bryo bundle --from docker-archive") {
         let words: Vec<&str> = line.split_whitespace().collect();
         assert_eq!(words[0], "bryo");
-        lab.call(&words[1..]).cwd(&lab.dir).done().ok();
+        in_own_store(lab.call(&words[1..]), &lab).cwd(&lab.dir).done().ok();
     }
     assert_eq!(lab.call(["state", "web"]).done().ok().json()["status"], "running");
     lab.call(["delete", "--force", "web"]).done().ok();
