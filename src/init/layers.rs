@@ -56,8 +56,9 @@ pub fn served(step: u16, wanted: &Served, proc: &OwnedFd, channel: &Channel) -> 
 
 /// By a copy.
 pub fn copied(wanted: &Layers, channel: &Channel) -> Result<OwnedFd, Trouble> {
-    let mut lower =
-        wanted.lower.iter().map(|dir| open_host(dir, DIRECTORY)).collect::<Result<Vec<_>, _>>()?;
+    // Mounts of their own: the way back up in one of the others would lead into what we mount over it.
+    let clone = |dir: &CString| mount::clone_tree(mount::cwd(), dir, true);
+    let mut lower = wanted.lower.iter().map(clone).collect::<Result<Vec<_>, _>>()?;
     let storage = Storage::open(wanted)?;
     let copy = match openat(&storage.dir, c"copy", NOFOLLOW, Mode::empty()) {
         Ok(copy) => copy,
