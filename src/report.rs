@@ -85,15 +85,21 @@ impl fmt::Display for Failure {
 
 impl std::error::Error for Failure {}
 
-/// The text of an errno as runc and Go write it: lower case, no number.
+/// The text of an errno as runc and Go write it: lower case, no number. The same with every C library, since engines
+/// look for some of these words.
 pub fn errno_text(errno: Errno) -> String {
-    io_text(&std::io::Error::from(errno))
+    lower_case(errno.desc())
 }
 
 /// The text of an I/O error, likewise.
 pub fn io_text(error: &std::io::Error) -> String {
-    let text = error.to_string();
-    let text = text.rsplit_once(" (os error").map_or(text.as_str(), |(head, _)| head);
+    match error.raw_os_error() {
+        Some(errno) => errno_text(Errno::from_raw(errno)),
+        None => lower_case(&error.to_string()),
+    }
+}
+
+fn lower_case(text: &str) -> String {
     let mut chars = text.chars();
     match chars.next() {
         Some(first) => first.to_lowercase().chain(chars).collect(),

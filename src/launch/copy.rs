@@ -29,9 +29,8 @@ pub fn start_again(passed_on: u32, signals: &SigSet, container: &str) -> Failure
 
 fn execute(passed_on: u32, signals: &SigSet) -> sys::Result<std::convert::Infallible> {
     let copy = stub::own_copy()?;
-    // Neither can hold a zero byte: we got them as C strings.
-    let args: Vec<CString> =
-        std::env::args_os().filter_map(|arg| CString::new(arg.into_vec()).ok()).collect();
+    let args = arguments()?;
+    // None can hold a zero byte: we got them as C strings.
     let variable = |(mut name, value): (std::ffi::OsString, std::ffi::OsString)| {
         name.push("=");
         name.push(value);
@@ -43,4 +42,24 @@ fn execute(passed_on: u32, signals: &SigSet) -> sys::Result<std::convert::Infall
     }
     signals.thread_set_mask()?;
     nix::unistd::fexecve(copy, &args, &env).map_err(|errno: Errno| errno)
+}
+
+/// As the kernel has them: std knows them with glibc only.
+fn arguments() -> sys::Result<Vec<CString>> {
+    let text = std::fs::read("/proc/self/cmdline").map_err(fds::io_errno)?;
+    Ok(text
+        .split_inclusive(|byte| *byte == 0)
+        .filter_map(|arg| CString::from_vec_with_nul(arg.into()).ok())
+        .collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_arguments_are_those_that_the_kernel_has() {
+        let known: Vec<_> = std::env::args().map(|arg| CString::new(arg).unwrap()).collect();
+        assert_eq!(arguments().unwrap(), known);
+    }
 }
