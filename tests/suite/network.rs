@@ -3,6 +3,8 @@
 //! Whatever has to do with a helper is tested with both of them. They need a /dev/net/tun that the caller may
 //! open; `scripts/test` makes one where the host's is root's alone.
 
+mod journey;
+
 use std::fs;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};

@@ -5,7 +5,7 @@
 
 mod crafted;
 mod image;
-mod peers;
+pub mod peers;
 mod umoci;
 
 use std::fs;
@@ -26,7 +26,7 @@ fn bundle(lab: &Lab, words: &[&str]) -> Ran {
 }
 
 /// Root's store is not in its home, and the machine's own is not for tests.
-fn in_own_store<'lab>(call: Call<'lab>, lab: &Lab) -> Call<'lab> {
+pub fn in_own_store<'lab>(call: Call<'lab>, lab: &Lab) -> Call<'lab> {
     if nix::unistd::geteuid().is_root() { call.env("BRYO_STORE", store(lab)) } else { call }
 }
 

@@ -6,7 +6,7 @@ use super::{bundle, config, run};
 use crate::lab::{Call, Lab, Ran, bryo_only, busybox};
 
 /// The program, where it needs a place of its own for what it keeps.
-fn buildah<'lab>(lab: &'lab Lab, words: &[&str]) -> Call<'lab> {
+pub fn buildah<'lab>(lab: &'lab Lab, words: &[&str]) -> Call<'lab> {
     let at = |name: &str| lab.dir.join(name).to_str().unwrap().to_string();
     lab.program("buildah")
         .args(["--root", &at("storage"), "--runroot", &at("runroot"), "--storage-driver", "vfs"])
@@ -16,16 +16,16 @@ fn buildah<'lab>(lab: &'lab Lab, words: &[&str]) -> Call<'lab> {
 }
 
 /// What it says, less the end of the line.
-fn said(ran: Ran) -> String {
+pub fn said(ran: Ran) -> String {
     ran.ok().stdout.trim().to_string()
 }
 
-fn umoci(lab: &Lab, words: &str) -> Ran {
+pub fn umoci(lab: &Lab, words: &str) -> Ran {
     lab.program("umoci").args(words.split_whitespace()).cwd(&lab.dir).done().ok()
 }
 
 /// The same as root over all ids.
-fn umoci_as_root(lab: &Lab, words: &str) -> Ran {
+pub fn umoci_as_root(lab: &Lab, words: &str) -> Ran {
     lab.bare_call(["unshare", "--", "umoci"]).args(words.split_whitespace()).cwd(&lab.dir).done().ok()
 }
 
