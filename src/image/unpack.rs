@@ -44,6 +44,7 @@
 
 mod archive;
 mod attributes;
+mod fields;
 mod ids;
 mod pax;
 mod remove;

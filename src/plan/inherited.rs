@@ -2,7 +2,7 @@
 //! have to be given the same.
 
 use super::limits::convert::bits;
-use super::step::{Op, Step};
+use super::step::{MemoryPolicy, Op, Step};
 use crate::report::Failure;
 use oci_spec::runtime::{Linux, LinuxMemoryPolicy, LinuxPersonalityDomain};
 use serde::{Deserialize, Serialize};
@@ -15,15 +15,6 @@ pub struct Inherited {
     pub personality: Option<u32>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub memory_policy: Option<MemoryPolicy>,
-}
-
-/// Where memory is taken from, for set_mempolicy(2).
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct MemoryPolicy {
-    /// The mode and its flags.
-    pub mode: u32,
-    /// The nodes, as a bitmask, lowest first.
-    pub nodes: Vec<u64>,
 }
 
 /// What a mode has to say about nodes.

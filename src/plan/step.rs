@@ -4,9 +4,9 @@
 //! carries its alternative and the price of it; the errno decides, not a guess beforehand.
 
 use super::degrade::Degradation;
-use super::inherited::MemoryPolicy;
 use crate::sys::mount::Attr;
 use nix::libc;
+use serde::{Deserialize, Serialize};
 use std::ffi::CString;
 use std::path::PathBuf;
 
@@ -285,6 +285,15 @@ pub struct Ids {
     pub recursive: bool,
     /// Launch has the right to do it, or at least more of it than init.
     pub by_launch: bool,
+}
+
+/// Where memory is taken from, for set_mempolicy(2).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MemoryPolicy {
+    /// The mode and its flags.
+    pub mode: u32,
+    /// The nodes, as a bitmask, lowest first.
+    pub nodes: Vec<u64>,
 }
 
 /// Where the maps of an idmapped mount come from.

@@ -1,6 +1,6 @@
 //! Extended headers of POSIX: records of `LENGTH KEY=VALUE\n`, which hold anything, newlines and NULs too.
 
-use super::archive::Time;
+use super::fields::{Time, decimal};
 use super::sparse::{self, Told};
 
 /// What the records say of the next entry.
@@ -87,18 +87,6 @@ fn moment(key: &[u8], value: &[u8]) -> Result<Time, String> {
         let (key, value) = (key.escape_ascii(), value.escape_ascii());
         format!("the pax record {key} is {value}, which is no time: invalid argument")
     })
-}
-
-/// Digits and nothing else, up to what a file can measure.
-pub fn decimal(text: &[u8]) -> Option<u64> {
-    if text.is_empty() {
-        return None;
-    }
-    let digit = |value: i64, byte: &u8| match byte {
-        b'0'..=b'9' => value.checked_mul(10)?.checked_add((byte - b'0').into()),
-        _ => None,
-    };
-    u64::try_from(text.iter().try_fold(0, digit)?).ok()
 }
 
 /// Seconds since 1970 with any number of decimals; before it, both parts count backwards.

@@ -3,8 +3,7 @@
 //! There are four ways to write the list: in the header and in blocks after it (type `S`), and by three versions
 //! of pax records, of which the last has it at the beginning of the data.
 
-use super::archive::number;
-use super::pax::decimal;
+use super::fields::{decimal, number};
 use super::source::BLOCK;
 
 /// As many extents as a list may have: 1 MiB of memory.

@@ -8,7 +8,7 @@
 //! is left: those of its entry, or those that it had when it was entered. An archive that comes back to it later
 //! finds them in the file system. That makes the memory that is needed one of depth, not of size.
 
-use super::archive::Time;
+use super::fields::Time;
 use crate::sys::{Errno, xattr};
 use nix::fcntl::{OFlag, openat, readlinkat};
 use nix::libc;

@@ -6,14 +6,14 @@ use crate::plan::cgroup::{Cgroup, Directory, Place, Scope};
 use crate::plan::degrade::{Class, Degradation};
 use crate::plan::hooks::{Hook, Hooks};
 use crate::plan::idmap::{Idmap, Mapping, Maps};
-use crate::plan::inherited::MemoryPolicy;
 use crate::plan::limits::{Absent, Setting};
 use crate::plan::namespaces::Namespaces;
 use crate::plan::network::{Helper, Network, Shown};
 use crate::plan::process::{Guard, Label, Process, Programs};
 use crate::plan::scheduling::Scheduling;
 use crate::plan::step::{
-    Bind, Branch, Device, Fallback, Filesystem, IdMaps, Ids, Layers, Op, Properties, Served, Step, Upper,
+    Bind, Branch, Device, Fallback, Filesystem, IdMaps, Ids, Layers, MemoryPolicy, Op, Properties, Served,
+    Step, Upper,
 };
 use crate::sys::caps::Sets;
 use crate::sys::mount as attr;

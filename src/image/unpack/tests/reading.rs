@@ -126,7 +126,7 @@ fn names_are_bytes() {
 
 #[test]
 fn numbers_are_octal_or_base_256() {
-    use super::super::archive::number;
+    use super::super::fields::number;
     assert_eq!(number(b"0000644\0"), Some(0o644));
     assert_eq!(number(b"   644 \0"), Some(0o644));
     assert_eq!(number(b"77777777"), Some(0o7777_7777));
