@@ -88,7 +88,24 @@ impl std::error::Error for Failure {}
 /// The text of an errno as runc and Go write it: lower case, no number. The same with every C library, since engines
 /// look for some of these words.
 pub fn errno_text(errno: Errno) -> String {
-    lower_case(errno.desc())
+    // Where nix has other words than Go and glibc, theirs: they are what people search for.
+    let text = match errno {
+        Errno::EIO => "input/output error",
+        Errno::EBADF => "bad file descriptor",
+        Errno::EAGAIN => "resource temporarily unavailable",
+        Errno::ENOMEM => "cannot allocate memory",
+        Errno::EXDEV => "invalid cross-device link",
+        Errno::ENFILE => "too many open files in system",
+        Errno::ENOTTY => "inappropriate ioctl for device",
+        Errno::ERANGE => "numerical result out of range",
+        Errno::EDEADLK => "resource deadlock avoided",
+        Errno::ELOOP => "too many levels of symbolic links",
+        Errno::EBADMSG => "bad message",
+        Errno::EOPNOTSUPP => "operation not supported",
+        Errno::EDQUOT => "disk quota exceeded",
+        other => other.desc(),
+    };
+    lower_case(text)
 }
 
 /// The text of an I/O error, likewise.
@@ -158,6 +175,18 @@ pub fn one_line(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// With glibc, which the tests are linked with, std has these words.
+    #[test]
+    fn the_words_of_an_errno_are_those_that_everybody_knows() {
+        let named = (1..134).map(Errno::from_raw).filter(|errno| *errno != Errno::UnknownErrno);
+        let rare = [Errno::EDOM, Errno::ENOLCK, Errno::EILSEQ, Errno::ENETRESET];
+        for errno in named.filter(|errno| !rare.contains(errno)) {
+            let known = std::io::Error::from(errno).to_string();
+            let known = known.rsplit_once(" (os error").unwrap().0;
+            assert_eq!(errno_text(errno), lower_case(known));
+        }
+    }
 
     #[test]
     fn a_failure_is_one_line_with_act_code_cause_and_fix() {
