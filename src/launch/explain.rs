@@ -59,7 +59,7 @@ pub fn step(failed: &Failed, op: &Op, container: &str, rootfs: &Path) -> Failure
         (Op::Overlay(..) | Op::Trunk { .. }, Errno::EINVAL | Errno::EPERM | Errno::ENODEV | Errno::EOPNOTSUPP) => {
             failure.code("FS-OVERLAY").fix("install fuse-overlayfs, and let the user open /dev/fuse")
         }
-        (Op::Served(_), Errno::ENOTCONN | Errno::ECONNABORTED | Errno::ENOENT | Errno::EPERM | Errno::EIO) => failure
+        (Op::Served(_), Errno::ENOTCONN | Errno::ECONNABORTED | Errno::ECONNREFUSED | Errno::ENOENT | Errno::EPERM | Errno::EIO) => failure
             .code("FS-FUSE")
             .fix("see that fuse-overlayfs runs and /dev/fuse may be opened, or take fuse-overlayfs out of PATH to go without"),
         (Op::Copied(_), Errno::ENOSPC) => failure.code("FS-OVERLAY").fix(

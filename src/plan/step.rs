@@ -56,6 +56,7 @@ pub const NO_BRANCH: &[i32] = &[
 pub const NOT_SERVED: &[i32] = &[
     libc::ENOTCONN,
     libc::ECONNABORTED,
+    libc::ECONNREFUSED,
     libc::ENOENT,
     libc::ENODEV,
     libc::ENXIO,
