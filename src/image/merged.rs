@@ -246,16 +246,15 @@ fn is_opaque(dir: &OwnedFd) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::testing::Scratch;
     use std::fs;
     use std::os::unix::fs::symlink;
 
-    struct Layers(PathBuf);
+    struct Layers(Scratch);
 
     impl Layers {
-        fn new(name: &str) -> Layers {
-            let dir = std::env::temp_dir().join(format!("bryo-merged-{name}-{}", std::process::id()));
-            fs::create_dir_all(&dir).unwrap();
-            Layers(dir)
+        fn new() -> Layers {
+            Layers(Scratch::new())
         }
 
         fn write(&self, path: &str, content: &str) {
@@ -269,15 +268,9 @@ mod tests {
         }
     }
 
-    impl Drop for Layers {
-        fn drop(&mut self) {
-            fs::remove_dir_all(&self.0).unwrap();
-        }
-    }
-
     #[test]
     fn the_highest_layer_wins_and_directories_are_joined() {
-        let layers = Layers::new("joined");
+        let layers = Layers::new();
         layers.write("low/etc/passwd", "low");
         layers.write("low/etc/group", "group");
         layers.write("middle/etc/passwd", "middle");
@@ -296,7 +289,7 @@ mod tests {
 
     #[test]
     fn links_stay_inside_the_stack() {
-        let layers = Layers::new("links");
+        let layers = Layers::new();
         layers.write("low/usr/etc/passwd", "inside");
         layers.write("secret", "outside");
         fs::create_dir_all(layers.0.join("high/etc")).unwrap();
@@ -316,7 +309,7 @@ mod tests {
 
     #[test]
     fn a_directory_that_is_missing_is_made_above_with_those_on_the_way() {
-        let layers = Layers::new("made");
+        let layers = Layers::new();
         layers.write("low/var/lib/file", "x");
         layers.write("high/srv/file", "x");
         fs::create_dir_all(layers.0.join("middle")).unwrap();
@@ -341,7 +334,7 @@ mod tests {
 
     #[test]
     fn an_opaque_directory_hides_those_below() {
-        let layers = Layers::new("opaque");
+        let layers = Layers::new();
         layers.write("low/etc/passwd", "low");
         layers.write("middle/etc/other", "middle");
         layers.write("high/etc/last", "high");

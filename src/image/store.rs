@@ -356,24 +356,17 @@ pub fn remove(path: &Path) -> std::io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::testing::Scratch;
 
-    struct Place(PathBuf);
+    struct Place(Scratch);
 
     impl Place {
-        fn new(name: &str) -> Place {
-            let dir = std::env::temp_dir().join(format!("bryo-image-store-{name}-{}", std::process::id()));
-            fs::create_dir_all(&dir).unwrap();
-            Place(dir)
+        fn new() -> Place {
+            Place(Scratch::new())
         }
 
         fn store(&self) -> Store {
             Store::open(&self.0.join("store"), "0".into()).unwrap()
-        }
-    }
-
-    impl Drop for Place {
-        fn drop(&mut self) {
-            fs::remove_dir_all(&self.0).unwrap();
         }
     }
 
@@ -385,7 +378,7 @@ mod tests {
 
     #[test]
     fn a_layer_is_there_only_once_it_is_complete() {
-        let place = Place::new("complete");
+        let place = Place::new();
         let store = place.store();
         let digest = Digest::of(b"a");
         let partial = store.begin(&digest).unwrap().unwrap();
@@ -400,7 +393,7 @@ mod tests {
 
     #[test]
     fn what_a_killed_writer_left_goes_and_what_is_being_written_stays() {
-        let place = Place::new("killed");
+        let place = Place::new();
         let store = place.store();
         let left = store.partials().join("0-left");
         fs::create_dir_all(left.join("tree/usr")).unwrap();
@@ -413,7 +406,7 @@ mod tests {
 
     #[test]
     fn a_second_writer_waits_and_finds_the_layer() {
-        let place = Place::new("second");
+        let place = Place::new();
         let store = place.store();
         let digest = Digest::of(b"c");
         let partial = store.begin(&digest).unwrap().unwrap();
@@ -427,7 +420,7 @@ mod tests {
 
     #[test]
     fn pruning_keeps_what_bundles_use() {
-        let place = Place::new("prune");
+        let place = Place::new();
         let store = place.store();
         let [used, unused, shared] = [b"u", b"n", b"s"].map(|name| layer(&store, &Digest::of(name)));
         for (bundle, layers) in

@@ -220,14 +220,10 @@ impl Conversation {
 
 /// The layers that a step has somebody serve.
 fn served_of(steps: &[Step], step: u16) -> Option<&Served> {
-    means(steps.get(usize::from(step))?).find_map(|op| match op {
+    steps.get(usize::from(step))?.means().find_map(|op| match op {
         Op::Served(served) => Some(served),
         _ => None,
     })
-}
-
-fn means(step: &Step) -> impl Iterator<Item = &Op> {
-    std::iter::once(&step.op).chain(step.or.iter().map(|other| &other.op))
 }
 
 /// Listens until the program runs: the line is close-on-exec.

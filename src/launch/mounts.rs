@@ -58,9 +58,7 @@ impl<'a> Sources<'a> {
 
     /// The bind mount of a step, or the one that it falls back to.
     fn bind(&self, step: u16) -> Option<&'a Bind> {
-        let step = self.plan.steps.get(usize::from(step))?;
-        let mut ops = std::iter::once(&step.op).chain(step.or.iter().map(|other| &other.op));
-        ops.find_map(|op| match op {
+        self.plan.steps.get(usize::from(step))?.means().find_map(|op| match op {
             Op::Bind(bind) => Some(bind),
             _ => None,
         })

@@ -72,6 +72,13 @@ impl From<Op> for Step {
     }
 }
 
+impl Step {
+    /// What may be done, in the order in which it is tried.
+    pub fn means(&self) -> impl Iterator<Item = &Op> {
+        std::iter::once(&self.op).chain(self.or.iter().map(|other| &other.op))
+    }
+}
+
 /// One thing that init does. Paths named `at` are of the container and resolved inside its root.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Op {
