@@ -64,6 +64,14 @@ pub enum Verb {
         id: String,
     },
     Bundle(Box<Bundle>),
+    Completion {
+        shell: String,
+    },
+    Man {
+        verb: Option<String>,
+        /// All pages into this directory.
+        all: Option<PathBuf>,
+    },
     Events {
         id: String,
         /// As it was typed: a Go duration.
@@ -183,8 +191,9 @@ pub enum Call {
 }
 
 /// The words that are verbs.
-pub const VERBS: [&str; 18] = [
+pub const VERBS: [&str; 20] = [
     "bundle",
+    "completion",
     "create",
     "delete",
     "events",
@@ -192,6 +201,7 @@ pub const VERBS: [&str; 18] = [
     "features",
     "kill",
     "list",
+    "man",
     "pause",
     "ps",
     "remove-tree",
@@ -259,8 +269,9 @@ fn command(called: impl Fn(&str) -> bool) -> Command {
                 .action(ArgAction::SetTrue),
         ]);
     type Definition = (&'static str, &'static str, fn(Command) -> Command);
-    let verbs: [Definition; 18] = [
+    let verbs: [Definition; 20] = [
         ("bundle", "make a bundle from an image, a root file system or this machine's own system", bundle),
+        ("completion", "print a script that completes the command line", completion),
         ("create", "create a container", create),
         ("delete", "delete any resources held by the container", delete),
         (
@@ -272,6 +283,7 @@ fn command(called: impl Fn(&str) -> bool) -> Command {
         ("features", "show the enabled features", |c| c),
         ("kill", "send a signal to the container's init process", kill),
         ("list", "list the containers below the root directory", list),
+        ("man", "print a page of the manual", man),
         ("pause", "suspend all processes inside the container", |c| c.arg(id())),
         ("ps", "display the processes running inside a container", ps),
         ("remove-tree", "remove directories that hold files of your subordinate ids", remove_tree),
@@ -291,6 +303,13 @@ fn command(called: impl Fn(&str) -> bool) -> Command {
         let any = Arg::new("args").num_args(0..).trailing_var_arg(true).allow_hyphen_values(true);
         command.subcommand(Command::new(name).about("not supported yet").hide(true).arg(any))
     })
+}
+
+/// All of it, for the manual and for shells.
+pub fn definition() -> Command {
+    let mut definition = command(|_| true).disable_help_subcommand(true);
+    definition.build();
+    definition
 }
 
 fn bundle(command: Command) -> Command {
@@ -317,6 +336,17 @@ fn bundle(command: Command) -> Command {
                 .last(true),
         ])
         .after_help(BUNDLE_HELP)
+}
+
+fn completion(command: Command) -> Command {
+    command.arg(Arg::new("shell").value_name("shell").value_parser(["bash", "zsh", "fish"]).required(true))
+}
+
+fn man(command: Command) -> Command {
+    command.args([
+        path("all", "write the pages of all commands into this directory").conflicts_with("verb"),
+        Arg::new("verb").value_name("command").help("the page of this command; without, the one of bryo"),
+    ])
 }
 
 const BUNDLE_HELP: &str = "\
@@ -597,6 +627,8 @@ fn verb(name: &str, m: &ArgMatches) -> Verb {
             stats: m.get_flag("stats"),
         },
         "bundle" => Verb::Bundle(Box::new(bundle_of(m))),
+        "completion" => Verb::Completion { shell: text(m, "shell").unwrap_or_default() },
+        "man" => Verb::Man { verb: text(m, "verb"), all: m.get_one("all").cloned() },
         "update" => Verb::Update(Box::new(update_of(m))),
         other => Verb::Unsupported(UNSUPPORTED.into_iter().find(|name| *name == other).unwrap_or("help")),
     }
@@ -679,6 +711,9 @@ fn update_of(m: &ArgMatches) -> Update {
         mem_bw_schema: text("mem-bw-schema"),
     }
 }
+
+/// For the foot of the pages of the manual.
+pub const NAME_AND_VERSION: &str = concat!("bryo ", env!("CARGO_PKG_VERSION"));
 
 /// The version; go-runc reads the prefixes of its lines.
 fn version() -> String {

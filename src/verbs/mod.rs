@@ -7,6 +7,7 @@ mod events;
 mod exec;
 mod kill;
 mod list;
+mod manual;
 mod pause;
 mod ps;
 mod remove_tree;
@@ -65,6 +66,8 @@ fn dispatch(global: &Global, verb: Verb) -> Result<u8, Failure> {
     };
     match verb {
         Verb::Bundle(flags) => bundle::bundle(&flags, &policy()?),
+        Verb::Completion { shell } => manual::completion(&shell),
+        Verb::Man { verb, all } => manual::man(verb.as_deref(), all.as_deref()),
         Verb::Create(flags) => create::create(&store()?, &flags, policy()?, manager(global)),
         Verb::Run(flags) => run::run(&store()?, &flags, policy()?, manager(global)),
         Verb::Start { id } => start::start(&store()?, &id),
