@@ -3,6 +3,7 @@
 //! Only what was typed is turned into values here; nothing is decided. The definitions of a verb are built
 //! only when that verb is called.
 
+use crate::codes;
 use crate::plan::network::{self, Mode, Publish};
 use clap::{Arg, ArgAction, ArgMatches, Command};
 use std::ffi::OsString;
@@ -245,6 +246,7 @@ fn command(called: impl Fn(&str) -> bool) -> Command {
         .about("A rootless-first OCI container runtime")
         .disable_version_flag(true)
         .subcommand_required(true)
+        .after_help("The codes of warnings and refusals are explained by: bryo help codes")
         .args([
             flag("debug", "enable debug logging"),
             path("log", "write the error that ends a command to this file, too"),
@@ -258,7 +260,10 @@ fn command(called: impl Fn(&str) -> bool) -> Command {
             flag("systemd-cgroup", "have systemd make the cgroups"),
             option("cgroup-manager", "who makes the cgroups")
                 .value_parser(["cgroupfs", "systemd", "disabled"]),
-            option("degrade", "what may be had with weaker means: auto, strict, or a list of limits, groups"),
+            option(
+                "degrade",
+                "auto: weaker means are fine; strict: they are not; and what may go: limits, groups, proc, network, devices, apparmor (with commas between; else $BRYO_DEGRADE)",
+            ),
             option("rootless", "accepted for runc's callers: bryo looks at what it may do")
                 .value_parser(["true", "false", "auto"])
                 .default_value("auto"),
@@ -539,11 +544,24 @@ fn user(text: &str) -> Result<(u32, Option<u32>), String> {
     }
 }
 
+/// `bryo help codes [CODE...]`, which is no verb.
+fn help_codes(args: &[OsString]) -> Option<Result<String, String>> {
+    let words: Vec<&str> = args.iter().skip(1).map(|arg| arg.to_str().unwrap_or_default()).collect();
+    match words[..] {
+        ["help", "codes"] => Some(Ok(codes::table())),
+        ["help", "codes", ref names @ ..] => Some(codes::named(names)),
+        _ => None,
+    }
+}
+
 /// Reads the command line.
 ///
 /// # Errors
 /// One line that says what is wrong with it.
 pub fn parse(args: &[OsString]) -> Result<Call, String> {
+    if let Some(topic) = help_codes(args) {
+        return topic.map(Call::Print);
+    }
     // runc prints its version whatever else is missing, a verb included.
     let is_verb = |arg: &OsString| VERBS.iter().chain(&UNSUPPORTED).any(|verb| arg == verb);
     if args.iter().skip(1).take_while(|arg| !is_verb(arg)).any(|arg| arg == "--version" || arg == "-v") {

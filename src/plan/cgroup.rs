@@ -5,7 +5,7 @@
 //! asked for it makes a refusal, of a place that was asked for likewise, and else it is only noted.
 
 use super::affinity::cpu_list;
-use super::degrade::{Degradation, Policy};
+use super::degrade::{Allowance, Degradation};
 use super::idmap::Idmap;
 use super::limits::{self, Absent, Limits, Setting};
 use super::namespaces::Namespaces;
@@ -171,16 +171,16 @@ fn wanted(
     let Some(resources) = linux.resources() else { return Ok(Limits::default()) };
     let act = || format!("cannot limit resources of container {}", context.container);
     let wanted = limits::of(resources, None).map_err(|cause| Failure::new(act(), cause))?;
-    if !context.degrade.limits {
+    if !context.degrade.allows(Allowance::Limits) {
         return wanted.whole().map_err(|cause| {
             Failure::new(act(), format!("linux.resources.{cause}"))
                 .code("CG-CTRL")
-                .fix("remove it, or do without with --degrade=limits")
+                .fix(Allowance::Limits.or_without("remove it"))
         });
     }
     degradations.extend(wanted.outdated.iter().map(|name| {
         let because = "cgroup v2 has no such thing";
-        Degradation::weaker("CG-CTRL", format!("linux.resources.{name}"), "no such limit", because)
+        Degradation::allowed("CG-CTRL", format!("linux.resources.{name}"), "no such limit", because)
     }));
     Ok(wanted)
 }
@@ -407,11 +407,9 @@ impl Planner<'_> {
         degradations: &mut Vec<Degradation>,
     ) -> Result<(), Failure> {
         let limit = wanted.settings.iter().find(|setting| setting.absent != Absent::Fine);
-        let Policy { limits: allowed, .. } = self.context.degrade;
+        let allowed = self.context.degrade.allows(Allowance::Limits);
         let refused = |act: String, cause: String| {
-            Err(Failure::new(act, cause)
-                .code(lack.code)
-                .fix(format!("{}, or do without with --degrade=limits", lack.fix)))
+            Err(Failure::new(act, cause).code(lack.code).fix(Allowance::Limits.or_without(&lack.fix)))
         };
         match limit {
             Some(limit) if !allowed => refused(
@@ -495,16 +493,16 @@ impl Planner<'_> {
                 steps.push(Op::Affinity(cpus).into());
                 continue;
             }
-            if !self.context.degrade.limits {
+            if !self.context.degrade.allows(Allowance::Limits) {
                 return Err(Failure::new(
                     format!("cannot limit resources of container {}", self.context.container),
                     format!("{} cannot be set, {because}: operation not supported", origin(setting)),
                 )
                 .code("CG-CTRL")
-                .fix(format!("{fix}, or do without with --degrade=limits")));
+                .fix(Allowance::Limits.or_without(fix)));
             }
             degradations
-                .push(Degradation::weaker("CG-CTRL", origin(setting), "no such limit", because).fix(fix));
+                .push(Degradation::allowed("CG-CTRL", origin(setting), "no such limit", because).fix(fix));
         }
         Ok(kept)
     }

@@ -190,7 +190,9 @@ pub fn decide(bundle: &Bundle, facts: &Facts, request: &Request) -> Result<Plan,
     }
     let namespaces = namespaces::decide(id, &linux, facts)?;
     let network = match &asked {
-        Some(asked) => network::decide(asked, id, spec, &namespaces, facts, &mut degradations)?,
+        Some(asked) => {
+            network::decide(asked, id, spec, &namespaces, (facts, &request.degrade), &mut degradations)?
+        }
         None => network::Network::default(),
     };
     let idmap = if namespaces.is_new(nix::sched::CloneFlags::CLONE_NEWUSER) {

@@ -29,7 +29,7 @@ pub use helper::{API_SOCKET, Helper, HelperKind, slirp4netns_request};
 pub use names::Shown;
 pub use publish::{Protocol, Publish, parse as parse_publish};
 
-use super::degrade::Degradation;
+use super::degrade::{Allowance, Degradation, Policy};
 use super::namespaces::Namespaces;
 use crate::host::network::Network as Facts;
 use crate::host::{CAP_NET_BIND_SERVICE, Facts as Host};
@@ -175,12 +175,12 @@ pub fn decide(
     container: &str,
     spec: &Spec,
     namespaces: &Namespaces,
-    host: &Host,
+    (host, policy): (&Host, &Policy),
     degradations: &mut Vec<Degradation>,
 ) -> Result<Network, Failure> {
     let helper = match asked.mode {
         Mode::None | Mode::Host | Mode::Join(_) => None,
-        Mode::Auto | Mode::By(_) => choose(asked, container, host, degradations)?
+        Mode::Auto | Mode::By(_) => choose(asked, container, (host, policy), degradations)?
             .map(|chosen| helper(chosen, asked, container, (namespaces, host), degradations))
             .transpose()?,
     };
@@ -205,7 +205,7 @@ pub fn decide(
 fn choose(
     asked: &Asked,
     container: &str,
-    host: &Host,
+    (host, policy): (&Host, &Policy),
     degradations: &mut Vec<Degradation>,
 ) -> Result<Option<(HelperKind, PathBuf)>, Failure> {
     let there = |kind: HelperKind| kind.found(&host.network).map(|path| (kind, path.clone()));
@@ -231,14 +231,22 @@ fn choose(
             "install passt (Debian, Fedora), which brings pasta",
         ),
     };
-    if asked.mode == Mode::Auto && asked.publish.is_empty() {
-        let degradation = Degradation::weaker(code, "a network", "the loopback interface alone", because);
-        degradations.push(degradation.fix(fix));
+    let wanted = match &asked.publish[..] {
+        [] => "a network".into(),
+        ports => {
+            let ports: Vec<_> = ports.iter().map(ToString::to_string).collect();
+            format!("a network with {}", ports.join(" and "))
+        }
+    };
+    let alone = Degradation::weaker(code, wanted, "the loopback interface alone", because.clone()).fix(fix);
+    let alone = policy.grade(Allowance::Network, alone);
+    if asked.mode == Mode::Auto && asked.publish.is_empty() || policy.allows(Allowance::Network) {
+        degradations.push(alone);
         return Ok(None);
     }
     Err(Failure::new(format!("cannot connect container {container} to a network"), because)
         .code(code)
-        .fix(fix))
+        .fix(Allowance::Network.or_without(fix)))
 }
 
 /// The helper with its ports.

@@ -2,7 +2,7 @@
 //! this is through, so that the child has nothing left to work out.
 
 use super::c;
-use super::degrade::{Degradation, Policy};
+use super::degrade::{Allowance, Degradation, Policy};
 use super::idmap::Idmap;
 use super::scheduling::{self, Scheduling};
 use super::step::{Fallback, NO_KEY, Op, Step};
@@ -242,8 +242,8 @@ fn groups(
         return Ok(None);
     }
     let because = "setgroups is denied in a single-id user namespace";
-    if request.degrade.groups {
-        degradations.push(Degradation::weaker(
+    if request.degrade.allows(Allowance::Groups) {
+        degradations.push(Degradation::allowed(
             "GRP-DENY",
             format!("additional groups {wanted:?}"),
             "none",
@@ -256,7 +256,7 @@ fn groups(
         format!("{because}: operation not permitted"),
     )
     .code("GRP-DENY")
-    .fix("map gids through subordinate ids (bryo spec --rootless --subids), or do without with --degrade=groups"))
+    .fix(Allowance::Groups.or_without("map gids through subordinate ids (bryo spec --rootless --subids)")))
 }
 
 /// A set of names as a mask.

@@ -61,7 +61,7 @@ fn dispatch(global: &Global, verb: Verb) -> Result<u8, Failure> {
         let words = global.degrade.as_deref().unwrap_or("auto");
         Policy::parse(words).map_err(|cause| {
             Failure::new("cannot read --degrade", cause)
-                .fix("use auto, strict, or a list of limits and groups")
+                .fix(format!("use one or more of {}, with commas between them", Policy::words()))
         })
     };
     match verb {

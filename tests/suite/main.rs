@@ -24,6 +24,7 @@ mod events;
 mod exec;
 mod faults;
 mod hooks;
+mod hosts;
 mod idmapped;
 mod input;
 mod lab;

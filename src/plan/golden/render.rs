@@ -216,6 +216,7 @@ fn degradation(found: &Degradation) -> String {
     let class = match found.class {
         Class::Same => "same",
         Class::Weaker => "weaker",
+        Class::Allowed => "allowed",
     };
     let warning = Degradation { class: Class::Weaker, ..found.clone() }.warning().unwrap();
     format!("{class}: {warning}")

@@ -1,0 +1,1 @@
+//! Cgroups that are not the caller's, and controllers that are missing.

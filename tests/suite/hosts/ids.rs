@@ -1,0 +1,1 @@
+//! Ids that are not to be had.

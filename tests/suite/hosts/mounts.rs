@@ -1,0 +1,1 @@
+//! Mounts that are refused or not quite as asked for.

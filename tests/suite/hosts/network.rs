@@ -1,0 +1,1 @@
+//! Networks and ports that are not to be had.

@@ -1,0 +1,1 @@
+//! A /proc that is masked.

@@ -1,0 +1,1 @@
+//! What a process asks for and its host does not give: groups, limits, labels, devices, keys.
