@@ -5,6 +5,7 @@
 //! for a word that never comes.
 
 use super::layers::{PATIENCE, Server};
+use super::net_devices::Moved;
 use super::network::Connected;
 use crate::plan::degrade::Degradation;
 use crate::plan::step::{Fallback, Op, Served, Step};
@@ -69,6 +70,8 @@ pub struct Ready {
     pub console: Option<OwnedFd>,
     /// Who connects it to a network.
     pub network: Option<Connected>,
+    /// What has moved from the host's network into its own.
+    pub devices: Option<Moved>,
     /// What serves the root file system.
     pub server: Option<Server>,
     /// How many bytes of it had to be copied, and how many files were left out.

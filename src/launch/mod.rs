@@ -17,6 +17,7 @@ pub mod join;
 pub mod layers;
 mod limits;
 mod mounts;
+mod net_devices;
 pub mod network;
 pub mod notify;
 mod oom;
@@ -30,10 +31,12 @@ pub use conversation::{Ready, until_exec};
 pub use explain::late_failure;
 
 use conversation::{Conversation, Host};
+use net_devices::Moved;
 
 use crate::host::namespaces as host_namespaces;
 use crate::init::{self, Orders, StateText};
 use crate::plan::Plan;
+use crate::plan::network::Network;
 use crate::plan::process::Guard;
 use crate::report::{Act, Failure};
 use crate::seccomp::Filter;
@@ -222,11 +225,13 @@ impl Launch<Mapped> {
     pub fn ready(self, plan: &Plan, supplies: &Supplies) -> Result<Launch<Ready>, Failure> {
         let init = self.talk.child()?;
         let sources = mounts::Sources::new(plan, &supplies.proc);
-        let mut side = Side { plan, supplies, init, sources, user: None, network: None, connected: None };
+        let mut side =
+            Side { plan, supplies, init, sources, user: None, network: None, connected: None, devices: None };
         let explain = |failed: &sync::Failed| explain::failure(failed, plan);
         let mut stage = self.talk.until_ready(&plan.steps, explain, &mut side)?;
         side.connect()?;
         stage.network = side.connected.take();
+        stage.devices = side.devices.take();
         scheduling::set(&plan.process.scheduling, init.pid, &plan.id)?;
         Ok(Launch { talk: self.talk, stage })
     }
@@ -242,6 +247,7 @@ struct Side<'a> {
     user: Option<OwnedFd>,
     network: Option<network::Starting<'a>>,
     connected: Option<network::Connected>,
+    devices: Option<Moved>,
 }
 
 impl Side<'_> {
@@ -260,10 +266,15 @@ impl Host for Side<'_> {
     }
 
     fn lent(&mut self, kind: CloneFlags, file: OwnedFd) -> Result<(), Failure> {
-        let Some(helper) = &self.plan.network.helper else { return Ok(()) };
         if kind == CloneFlags::CLONE_NEWUSER {
             self.user = Some(file);
-        } else {
+            return Ok(());
+        }
+        let Network { helper, devices, .. } = &self.plan.network;
+        if !devices.is_empty() {
+            self.devices = Some(Moved::give(devices, &file, &self.plan.id)?);
+        }
+        if let Some(helper) = helper {
             let init = self.init.pidfd.as_fd();
             let state = &self.supplies.state;
             self.network = Some(network::start(helper, state, &self.plan.id, init, self.user.take(), file)?);
@@ -304,6 +315,7 @@ impl Launch<Ready> {
         self.stage.network.into_iter().for_each(|network| {
             network.keep();
         });
+        self.stage.devices.into_iter().for_each(Moved::keep);
         self.talk.tell(ToInit::Recorded)?;
         self.talk.leave();
         self.stage.server.into_iter().for_each(layers::Server::keep);
@@ -323,6 +335,7 @@ impl Launch<Ready> {
                 return Err(failure);
             }
         };
+        self.stage.devices.into_iter().for_each(Moved::keep);
         self.stage.server.into_iter().for_each(layers::Server::keep);
         Ok(child)
     }

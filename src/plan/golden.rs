@@ -392,6 +392,8 @@ goldens! {
     network_by_slirp4netns_on_an_ipv6_address_is_refused
     network_with_a_port_of_roots_is_refused
     network_of_root_with_a_port_of_roots
+    network_devices_of_root
+    network_devices_are_refused_to_a_user
     network_none
     network_host
     network_host_with_a_sysctl_is_refused
@@ -747,6 +749,22 @@ fn network_with_a_port_of_roots_is_refused() -> Scenario {
 
 fn network_of_root_with_a_port_of_roots() -> Scenario {
     asking_for("auto", &["80:80"], bare(), connected(root()))
+}
+
+fn with_devices(mut config: Value) -> Value {
+    config["linux"]["netDevices"] = json!({ "eth0": {}, "eth1": { "name": "lan%d" } });
+    config
+}
+
+fn network_devices_of_root() -> Scenario {
+    scenario(with_devices(spec_root()), root())
+}
+
+fn network_devices_are_refused_to_a_user() -> Scenario {
+    let mut config = with_devices(spec_rootless());
+    let namespaces = config["linux"]["namespaces"].as_array_mut().unwrap();
+    namespaces.push(json!({ "type": "network" }));
+    scenario(config, alice())
 }
 
 fn network_none() -> Scenario {

@@ -189,12 +189,13 @@ pub fn decide(bundle: &Bundle, facts: &Facts, request: &Request) -> Result<Plan,
         network::list(&mut linux, asked, id)?;
     }
     let namespaces = namespaces::decide(id, &linux, facts)?;
-    let network = match &asked {
+    let mut network = match &asked {
         Some(asked) => {
             network::decide(asked, id, spec, &namespaces, (facts, &request.degrade), &mut degradations)?
         }
         None => network::Network::default(),
     };
+    network.devices = network::decide_devices(&linux, id, &namespaces, facts)?;
     let idmap = if namespaces.is_new(nix::sched::CloneFlags::CLONE_NEWUSER) {
         let wanted = idmap::Wanted {
             container: id,
@@ -319,10 +320,7 @@ pub fn oom(wanted: i32, facts: &Facts, degradations: &mut Vec<Degradation>) -> i
 
 /// What a later version fills in is refused by name until then.
 fn refuse_unsupported(linux: &oci_spec::runtime::Linux, act: &impl Fn() -> String) -> Result<(), Failure> {
-    let asked = [
-        ("netDevices", linux.net_devices().as_ref().is_some_and(|d| !d.is_empty())),
-        ("intelRdt", linux.intel_rdt().is_some()),
-    ];
+    let asked = [("intelRdt", linux.intel_rdt().is_some())];
     match asked.iter().find(|(_, asked)| *asked) {
         Some((name, _)) => {
             Err(Failure::new(act(), format!("linux.{name} is not supported yet: operation not supported"))

@@ -21,10 +21,12 @@
 //! command line, its environment or its descriptors; what it works on are descriptors of the namespaces, which
 //! no reused pid can change.
 
+mod devices;
 mod helper;
 mod names;
 mod publish;
 
+pub use devices::{Device, decide as decide_devices};
 pub use helper::{API_SOCKET, Helper, HelperKind, slirp4netns_request};
 pub use names::Shown;
 pub use publish::{Protocol, Publish, parse as parse_publish};
@@ -163,6 +165,8 @@ pub struct Network {
     pub helper: Option<Helper>,
     /// The files by which names are found, as the container sees them.
     pub shown: Vec<Shown>,
+    /// Devices of the host that become the container's.
+    pub devices: Vec<Device>,
 }
 
 /// Decides.
@@ -198,7 +202,7 @@ pub fn decide(
     };
     let (shown, forwards) = names::files(&wanted, &host.network);
     let helper = helper.map(|helper| Helper { forwards_names: forwards, ..helper });
-    Ok(Network { helper, shown })
+    Ok(Network { helper, shown, devices: Vec::new() })
 }
 
 /// Who is to connect the container; `None` where it has to do without.

@@ -60,7 +60,7 @@ pub fn steps(
     if context.namespaces.is_new(CloneFlags::CLONE_NEWNET) {
         push(Op::Loopback);
     }
-    if context.network.helper.is_some() {
+    if context.network.helper.is_some() || !context.network.devices.is_empty() {
         push(Op::LendNetwork);
     }
     // What happens in the container stays there, unless it was asked for the contrary.

@@ -178,7 +178,7 @@ pub enum Op {
     Keyring(CString),
     /// Brings the loopback interface of a new network namespace up.
     Loopback,
-    /// Lends launch the network namespace, so that its helper can connect it, and the user namespace that it belongs to.
+    /// Lends launch the network namespace, for its helper and for devices of the host, and the user namespace that it belongs to.
     LendNetwork,
     /// Does nothing: the other means is to go without.
     Nothing,

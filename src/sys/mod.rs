@@ -13,6 +13,7 @@ mod entry;
 pub mod fds;
 pub mod mount;
 pub mod net;
+pub mod netlink;
 pub mod path;
 pub mod pidfd;
 pub mod process;

@@ -350,7 +350,7 @@ fn request(store: &Store, flags: &Create, manner: &Manner) -> Result<plan::Reque
         preserve_fds: flags.preserve_fds,
         listen_fds,
         listen_names,
-        degrade: manner.degrade.clone(),
+        degrade: manner.degrade,
         manager: manner.cgroups,
         network: flags.network.clone(),
         publish: flags.publish.clone(),

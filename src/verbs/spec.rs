@@ -4,8 +4,8 @@ use super::{print, warn};
 use crate::bundle::OCI_VERSION;
 use crate::features::{self, Cgroup, Known};
 use crate::host::cgroup::{Hierarchy, hierarchy};
-use crate::host::idmap;
 use crate::host::process::{last_capability, lsm};
+use crate::host::{CAP_NET_ADMIN, idmap};
 use crate::plan::{inherited, options};
 use crate::report::{Act, Failure};
 use crate::spec::{self, SpecKind};
@@ -68,7 +68,7 @@ pub fn features() -> Result<u8, Failure> {
         memory_policy_modes: &modes,
         memory_policy_flags: &flags,
         idmapped_mounts: true,
-        net_devices: false,
+        net_devices: sys::caps::effective().is_ok_and(|held| (held >> CAP_NET_ADMIN) & 1 == 1),
         checkpoint: false,
         unsafe_annotations: &[
             "io.bryo.network",

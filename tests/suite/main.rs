@@ -31,6 +31,7 @@ mod lab;
 mod lifecycle;
 mod mounts;
 mod namespaces;
+mod net_devices;
 mod network;
 mod nocgroup;
 mod notify;

@@ -102,7 +102,7 @@ fn namespaces(namespaces: &Namespaces) -> Vec<String> {
 }
 
 fn network(network: &Network) -> Vec<String> {
-    let Network { helper, shown } = network;
+    let Network { helper, shown, devices } = network;
     let mut lines = Vec::new();
     if let Some(helper) = helper {
         let Helper { kind, program, publish, forwards_names, as_root, ipv4_alone, out_of_sight } = helper;
@@ -112,6 +112,9 @@ fn network(network: &Network) -> Vec<String> {
         lines.extend((!out_of_sight).then(|| "  where the container can see it".to_string()));
         lines.extend(forwards_names.then(|| format!("  and answers for names at {}", kind.forwarder())));
         lines.extend(publish.iter().map(|publish| format!("  publish {publish}")));
+    }
+    for device in devices {
+        lines.push(format!("{} moves here as {}", device.name, device.inside));
     }
     for file in shown {
         let Shown { name, at, contents } = file;
