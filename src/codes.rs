@@ -101,7 +101,7 @@ pub const TABLE: &[Code] = &[
     code("MNT-DEVPTS", &[A], "the gid of terminals in the container's map", "leaves the option out", "map that gid").row(33),
     code("MNT-IDMAP", &[C], "a mount that can show other ids", "refuses", "run as root of the machine, or remove idmap from the mount").row(39),
     code("MNT-BUSY", &[C], "a directory that nothing is mounted in", "refuses to remove it", "unmount what is there").by_root(),
-    code("PROC-MASKED", &[C], "a whole /proc: the outer container masks a part of it", "refuses", "docker: --security-opt systempaths=unconfined; podman: --security-opt unmask=ALL; Kubernetes: procMount: Unmasked").row(13).by_root(),
+    code("PROC-MASKED", &[B, C], "a whole /proc: the outer container masks a part of it", "refuses; shares the outer container's with --degrade=proc", "docker: --security-opt systempaths=unconfined; podman: --security-opt unmask=ALL; Kubernetes: procMount: Unmasked").row(13).by_root(),
 
     code("FS-OVERLAY", &[A, B, C], "an overlay of the kernel for this user and these layers", "takes fuse-overlayfs, or copies the root file system", "install fuse-overlayfs").row(16).by_root(),
     code("FS-FUSE", &[B, C], "/dev/fuse, or fuse-overlayfs", "copies the root file system, else refuses", "install fuse-overlayfs, and let the user open /dev/fuse").row(16).by_root(),

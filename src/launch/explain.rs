@@ -2,15 +2,17 @@
 
 use super::hooks::describe;
 use super::scheduling;
-use crate::host::namespaces;
+use crate::host::{self, namespaces};
 use crate::plan::degrade::Allowance;
-use crate::plan::step::{Bind, Op};
+use crate::plan::proc::UNMASK;
+use crate::plan::step::{Bind, Filesystem, Op};
 use crate::plan::{DEVICE_FIX, Plan};
 use crate::report::{Failure, errno_text, one_line};
 use crate::sync::{Act, Failed, Isolate, Place};
 use crate::sys::Errno;
+use nix::sched::CloneFlags;
 use std::os::unix::process::ExitStatusExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 
 /// What init reported, as who holds the plan says it.
@@ -27,13 +29,36 @@ pub fn failure(failed: &Failed, plan: &Plan) -> Failure {
         }
         _ => None,
     };
-    if let Some(op) = op {
-        return step(failed, op, &plan.id, &plan.rootfs);
+    match op {
+        Some(Op::Filesystem(fs)) if fs.fstype.as_c_str() == c"proc" && failed.errno == Errno::EPERM => {
+            let own_user = plan.namespaces.is_new(CloneFlags::CLONE_NEWUSER);
+            return masked_proc(fs, own_user, &host::proc::covered(), &plan.id);
+        }
+        Some(op) => return step(failed, op, &plan.id, &plan.rootfs),
+        None => {}
     }
     let program =
         plan.process.args.iter().next().map(|a| a.to_string_lossy().into_owned()).unwrap_or_default();
     let cwd = plan.process.cwd.to_string_lossy();
     late_failure(failed, &plan.id, &program, &cwd)
+}
+
+/// Why there is no new proc: what is covered of the one that is there.
+fn masked_proc(fs: &Filesystem, own_user: bool, covered: &[PathBuf], container: &str) -> Failure {
+    let text = errno_text(Errno::EPERM);
+    let cause = match covered {
+        [] => format!("no /proc is mounted that could be seen whole: {text}"),
+        [one] => format!("{} is masked, so no new proc may be mounted: {text}", one.display()),
+        [first, more @ ..] => {
+            let (first, more) = (first.display(), more.len());
+            format!("{first} and {more} more are masked, so no new proc may be mounted: {text}")
+        }
+    };
+    let at = fs.at.to_string_lossy();
+    let failure = Failure::new(format!("cannot mount proc on {at} in container {container}"), cause);
+    // Without it the container would not be kept from the processes that it saw.
+    let fix = if own_user { Allowance::Proc.or_without(UNMASK) } else { UNMASK.to_string() };
+    failure.code("PROC-MASKED").fix(fix)
 }
 
 /// Why a step was not taken.
@@ -49,9 +74,6 @@ pub fn step(failed: &Failed, op: &Op, container: &str, rootfs: &Path) -> Failure
         Failure::new(act, format!("{}: {text}", one_line(&String::from_utf8_lossy(&failed.detail))))
     };
     match (op, failed.errno) {
-        (Op::Filesystem(fs), Errno::EPERM) if fs.fstype.as_c_str() == c"proc" => failure
-            .code("PROC-MASKED")
-            .fix("unmask /proc of the outer container: docker --security-opt systempaths=unconfined, podman --security-opt unmask=ALL, Kubernetes procMount: Unmasked"),
         (Op::Filesystem(_) | Op::Bind(_) | Op::Root { .. }, Errno::EPERM) => failure.code("MNT-DENIED").fix(
             "mounts are refused here by a flag that is locked or an outer security policy; in an outer container, allow mount (docker --security-opt seccomp=unconfined --security-opt apparmor=unconfined)",
         ),
