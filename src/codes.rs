@@ -84,6 +84,7 @@ pub const TABLE: &[Code] = &[
     code("ID-NNP", &[B, C], "the privilege of newuidmap: no_new_privs is set, or it is on a nosuid mount", SINGLE, "start bryo without no_new_privs (Kubernetes: allowPrivilegeEscalation: true)").row(3).by_root(),
     code("ID-NOSUBID", &[B, C], "subordinate ids of the caller", SINGLE, "sudo usermod --add-subuids 100000-165535 --add-subgids 100000-165535 USER").row(4).by_root(),
     code("ID-RANGE", &[C], "ids that the configuration maps and the caller does not have", "refuses", "map only ids that are yours (bryo spec --rootless --subids writes them)").row(5),
+    code("ID-SETFCAP", &[C], "CAP_SETFCAP, for who is root to map root", "refuses", "docker, podman: --user 1000 or --cap-add SETFCAP; Kubernetes: runAsUser, or capabilities: {add: [SETFCAP]}").by_root(),
     code("ID-UNMAPPED", &[A, C], "the id of the process in the container's map", "maps a single id to it, else refuses", "map more ids in linux.uidMappings and linux.gidMappings").row(6),
 
     code("NS-CLONE0", &[C], "user namespaces: kernel.unprivileged_userns_clone is 0", "refuses", "sudo sysctl -w kernel.unprivileged_userns_clone=1").row(8).by_root(),
@@ -92,7 +93,9 @@ pub const TABLE: &[Code] = &[
     code("NS-APPARMOR", &[C], "user namespaces: AppArmor gives them to profiled programs alone", "refuses", "bryo doctor --apparmor-profile | sudo tee /etc/apparmor.d/bryo && sudo apparmor_parser -r /etc/apparmor.d/bryo").row(11).by_root(),
     code("NS-DENIED", &[C], "new namespaces: we are in a chroot, or a security module denies them", "refuses", "start bryo outside of it, or see the kernel log (journalctl -k)").by_root(),
 
-    code("MNT-DENIED", &[B, C], "mounts: a locked flag or an outer policy forbids them", "refuses; bryo unshare keeps the caller's mounts", "in an outer container, allow mount (docker: --security-opt seccomp=unconfined --security-opt apparmor=unconfined)").row(12).by_root(),
+    code("UTS-DENIED", &[C], "the right to set a hostname or domainname: a seccomp filter around bryo forbids it", "refuses", "remove both from config.json; docker, podman: --security-opt seccomp=unconfined; Kubernetes: seccompProfile: {type: Unconfined}"),
+    code("MNT-DENIED", &[B, C], "mounts: a seccomp filter or another policy around bryo forbids them", "refuses; bryo unshare keeps the caller's mounts", "in an outer container, allow mount (docker: --security-opt seccomp=unconfined --security-opt apparmor=unconfined)").row(12).by_root(),
+    code("MNT-LOCKED", &[B], "the right to clear a flag of a mount, which is locked", "keeps the flag", "have who mounted it clear the flag").row(25).by_root(),
     code("MNT-API", &[C], "the mount calls of Linux 5.12", "refuses", "use a newer kernel, or have the outer container allow them").by_root(),
     code("MNT-PROC", &[A], "a pid namespace of the container's own", "shows the host's /proc", "have a new pid namespace in linux.namespaces"),
     code("MNT-SYSFS", &[A], "a network namespace of the container's own", "shows the host's /sys, read only", "have a new network namespace in linux.namespaces").row(31),

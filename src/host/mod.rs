@@ -64,6 +64,7 @@ pub const CAP_SYS_ADMIN: u32 = 21;
 pub const CAP_SYS_NICE: u32 = 23;
 pub const CAP_SYS_RESOURCE: u32 = 24;
 pub const CAP_MKNOD: u32 = 27;
+pub const CAP_SETFCAP: u32 = 31;
 
 impl Facts {
     /// Whether a capability is effective.

@@ -46,7 +46,10 @@ pub fn failure(failed: &Failed, plan: &Plan) -> Failure {
 /// Why there is no new proc: what is covered of the one that is there.
 fn masked_proc(fs: &Filesystem, own_user: bool, covered: &[PathBuf], container: &str) -> Failure {
     let text = errno_text(Errno::EPERM);
+    let at = fs.at.to_string_lossy();
+    let act = format!("cannot mount proc on {at} in container {container}");
     let cause = match covered {
+        [] if namespaces::obstacles().seccomp => return denied(Failure::new(act, text)),
         [] => format!("no /proc is mounted that could be seen whole: {text}"),
         [one] => format!("{} is masked, so no new proc may be mounted: {text}", one.display()),
         [first, more @ ..] => {
@@ -54,11 +57,43 @@ fn masked_proc(fs: &Filesystem, own_user: bool, covered: &[PathBuf], container: 
             format!("{first} and {more} more are masked, so no new proc may be mounted: {text}")
         }
     };
-    let at = fs.at.to_string_lossy();
-    let failure = Failure::new(format!("cannot mount proc on {at} in container {container}"), cause);
+    let failure = Failure::new(act, cause);
     // Without it the container would not be kept from the processes that it saw.
     let fix = if own_user { Allowance::Proc.or_without(UNMASK) } else { UNMASK.to_string() };
     failure.code("PROC-MASKED").fix(fix)
+}
+
+/// The way out of an outer container's filter.
+const UNFILTER: &str = "start the outer container without a seccomp filter: docker, podman --security-opt seccomp=unconfined, Kubernetes seccompProfile: {type: Unconfined}";
+
+/// Whether an operation is one of mount(2) and its kin.
+fn mounts(op: &Op) -> bool {
+    matches!(
+        op,
+        Op::Propagation { .. }
+            | Op::Root { .. }
+            | Op::Filesystem(_)
+            | Op::Bind(_)
+            | Op::Remount { .. }
+            | Op::Device { .. }
+            | Op::Mask { .. }
+            | Op::ReadOnly { .. }
+            | Op::RootReadOnly
+            | Op::Pivot
+            | Op::MoveRoot
+            | Op::RootPropagation { .. }
+    )
+}
+
+/// A mount that something around us forbids, which the kernel does not name.
+fn denied(failure: Failure) -> Failure {
+    let failure = failure.code("MNT-DENIED");
+    if namespaces::obstacles().seccomp {
+        return failure.fix(format!("{UNFILTER}; bryo doctor --for nested tells all that is missing"));
+    }
+    failure.fix(
+        "mounts are refused here by an outer security policy: docker, podman --security-opt apparmor=unconfined (AppArmor) or label=disable (SELinux); bryo doctor --for nested tells all that is missing",
+    )
 }
 
 /// Why a step was not taken.
@@ -74,11 +109,15 @@ pub fn step(failed: &Failed, op: &Op, container: &str, rootfs: &Path) -> Failure
         Failure::new(act, format!("{}: {text}", one_line(&String::from_utf8_lossy(&failed.detail))))
     };
     match (op, failed.errno) {
-        (Op::Filesystem(_) | Op::Bind(_) | Op::Root { .. }, Errno::EPERM) => failure.code("MNT-DENIED").fix(
-            "mounts are refused here by a flag that is locked or an outer security policy; in an outer container, allow mount (docker --security-opt seccomp=unconfined --security-opt apparmor=unconfined)",
-        ),
-        (Op::Filesystem(_) | Op::Bind(_) | Op::Root { .. }, Errno::ENOSYS) => {
+        // What is refused by us has said why.
+        (op, Errno::EPERM) if mounts(op) && failed.detail.is_empty() => denied(failure),
+        // To a directory on the way the same errno is about something else.
+        (Op::Propagation { .. } | Op::Filesystem(_), Errno::EACCES) => denied(failure),
+        (op, Errno::ENOSYS) if mounts(op) => {
             failure.code("MNT-API").fix("bryo needs the mount calls of Linux 5.12 or later; in an outer container, allow them")
+        }
+        (Op::Hostname(_) | Op::Domainname(_), Errno::EPERM | Errno::EACCES | Errno::ENOSYS) => {
+            failure.code("UTS-DENIED").fix(format!("remove hostname and domainname from config.json, or {UNFILTER}"))
         }
         (Op::Overlay(..) | Op::Trunk { .. }, Errno::EINVAL | Errno::EPERM | Errno::ENODEV | Errno::EOPNOTSUPP) => {
             failure.code("FS-OVERLAY").fix("install fuse-overlayfs, and let the user open /dev/fuse")
