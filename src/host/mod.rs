@@ -8,6 +8,7 @@ pub mod devices;
 pub mod idmap;
 pub mod namespaces;
 pub mod network;
+pub mod proc;
 pub mod process;
 pub mod rootfs;
 
@@ -49,6 +50,8 @@ pub struct Facts {
     pub network: network::Network,
     /// What a root file system of layers may be made with; read only where one is asked for.
     pub roots: Option<rootfs::Roots>,
+    /// Whether a new proc may be mounted; tried only for who would do without.
+    pub proc: proc::Tried,
 }
 
 pub const CAP_CHOWN: u32 = 0;
@@ -62,6 +65,7 @@ pub const CAP_SYS_ADMIN: u32 = 21;
 pub const CAP_SYS_NICE: u32 = 23;
 pub const CAP_SYS_RESOURCE: u32 = 24;
 pub const CAP_MKNOD: u32 = 27;
+pub const CAP_SETFCAP: u32 = 31;
 
 impl Facts {
     /// Whether a capability is effective.
@@ -92,7 +96,7 @@ impl Facts {
 }
 
 /// What of the facts a bundle needs beyond the cheap ones.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Needs {
     /// Subordinate ids, if we cannot map by ourselves.
     pub subids: bool,
@@ -106,6 +110,8 @@ pub struct Needs {
     pub cgroups: bool,
     /// The network.
     pub network: bool,
+    /// Whether a proc may be mounted, and which.
+    pub proc: Option<proc::Wanted>,
 }
 
 /// Reads the facts.
@@ -129,6 +135,7 @@ pub fn read(needs: Needs) -> sys::Result<Facts> {
         devices: BTreeMap::new(),
         network: if needs.network { network::read() } else { network::Network::default() },
         roots: None,
+        proc: needs.proc.as_ref().map_or(proc::Tried::Not, proc::try_to_mount),
     };
     if facts.in_child_userns {
         facts.own_ids = idmap::own();

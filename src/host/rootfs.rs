@@ -117,7 +117,7 @@ fn top() -> Vec<(OsString, Kind)> {
 }
 
 /// The fifth field of each line of proc_pid_mountinfo(5).
-fn mount_points(text: &[u8]) -> impl Iterator<Item = PathBuf> + '_ {
+pub(super) fn mount_points(text: &[u8]) -> impl Iterator<Item = PathBuf> + '_ {
     text.split(|byte| *byte == b'\n').filter_map(|line| {
         let field = line.split(|byte| *byte == b' ').nth(4)?;
         Some(PathBuf::from(OsString::from_vec(unescape(field))))

@@ -2,13 +2,17 @@
 
 use super::hooks::describe;
 use super::scheduling;
-use crate::plan::Plan;
-use crate::plan::step::{Bind, Op};
+use crate::host::{self, namespaces};
+use crate::plan::degrade::Allowance;
+use crate::plan::proc::UNMASK;
+use crate::plan::step::{Bind, Filesystem, Op};
+use crate::plan::{DEVICE_FIX, Plan};
 use crate::report::{Failure, errno_text, one_line};
 use crate::sync::{Act, Failed, Isolate, Place};
 use crate::sys::Errno;
+use nix::sched::CloneFlags;
 use std::os::unix::process::ExitStatusExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 
 /// What init reported, as who holds the plan says it.
@@ -25,13 +29,71 @@ pub fn failure(failed: &Failed, plan: &Plan) -> Failure {
         }
         _ => None,
     };
-    if let Some(op) = op {
-        return step(failed, op, &plan.id, &plan.rootfs);
+    match op {
+        Some(Op::Filesystem(fs)) if fs.fstype.as_c_str() == c"proc" && failed.errno == Errno::EPERM => {
+            let own_user = plan.namespaces.is_new(CloneFlags::CLONE_NEWUSER);
+            return masked_proc(fs, own_user, &host::proc::covered(), &plan.id);
+        }
+        Some(op) => return step(failed, op, &plan.id, &plan.rootfs),
+        None => {}
     }
     let program =
         plan.process.args.iter().next().map(|a| a.to_string_lossy().into_owned()).unwrap_or_default();
     let cwd = plan.process.cwd.to_string_lossy();
     late_failure(failed, &plan.id, &program, &cwd)
+}
+
+/// Why there is no new proc: what is covered of the one that is there.
+fn masked_proc(fs: &Filesystem, own_user: bool, covered: &[PathBuf], container: &str) -> Failure {
+    let text = errno_text(Errno::EPERM);
+    let at = fs.at.to_string_lossy();
+    let act = format!("cannot mount proc on {at} in container {container}");
+    let cause = match covered {
+        [] if namespaces::obstacles().seccomp => return denied(Failure::new(act, text)),
+        [] => format!("no /proc is mounted that could be seen whole: {text}"),
+        [one] => format!("{} is masked, so no new proc may be mounted: {text}", one.display()),
+        [first, more @ ..] => {
+            let (first, more) = (first.display(), more.len());
+            format!("{first} and {more} more are masked, so no new proc may be mounted: {text}")
+        }
+    };
+    let failure = Failure::new(act, cause);
+    // Without it the container would not be kept from the processes that it saw.
+    let fix = if own_user { Allowance::Proc.or_without(UNMASK) } else { UNMASK.to_string() };
+    failure.code("PROC-MASKED").fix(fix)
+}
+
+/// The way out of an outer container's filter.
+const UNFILTER: &str = "start the outer container without a seccomp filter: docker, podman --security-opt seccomp=unconfined, Kubernetes seccompProfile: {type: Unconfined}";
+
+/// Whether an operation is one of mount(2) and its kin.
+fn mounts(op: &Op) -> bool {
+    matches!(
+        op,
+        Op::Propagation { .. }
+            | Op::Root { .. }
+            | Op::Filesystem(_)
+            | Op::Bind(_)
+            | Op::Remount { .. }
+            | Op::Device { .. }
+            | Op::Mask { .. }
+            | Op::ReadOnly { .. }
+            | Op::RootReadOnly
+            | Op::Pivot
+            | Op::MoveRoot
+            | Op::RootPropagation { .. }
+    )
+}
+
+/// A mount that something around us forbids, which the kernel does not name.
+fn denied(failure: Failure) -> Failure {
+    let failure = failure.code("MNT-DENIED");
+    if namespaces::obstacles().seccomp {
+        return failure.fix(format!("{UNFILTER}; bryo doctor --for nested tells all that is missing"));
+    }
+    failure.fix(
+        "mounts are refused here by an outer security policy: docker, podman --security-opt apparmor=unconfined (AppArmor) or label=disable (SELinux); bryo doctor --for nested tells all that is missing",
+    )
 }
 
 /// Why a step was not taken.
@@ -47,14 +109,15 @@ pub fn step(failed: &Failed, op: &Op, container: &str, rootfs: &Path) -> Failure
         Failure::new(act, format!("{}: {text}", one_line(&String::from_utf8_lossy(&failed.detail))))
     };
     match (op, failed.errno) {
-        (Op::Filesystem(fs), Errno::EPERM) if fs.fstype.as_c_str() == c"proc" => failure
-            .code("PROC-MASKED")
-            .fix("unmask /proc of the outer container: docker --security-opt systempaths=unconfined, podman --security-opt unmask=ALL, Kubernetes procMount: Unmasked"),
-        (Op::Filesystem(_) | Op::Bind(_) | Op::Root { .. }, Errno::EPERM) => failure.code("MNT-DENIED").fix(
-            "mounts are refused here by a flag that is locked or an outer security policy; in an outer container, allow mount (docker --security-opt seccomp=unconfined --security-opt apparmor=unconfined)",
-        ),
-        (Op::Filesystem(_) | Op::Bind(_) | Op::Root { .. }, Errno::ENOSYS) => {
+        // What is refused by us has said why.
+        (op, Errno::EPERM) if mounts(op) && failed.detail.is_empty() => denied(failure),
+        // To a directory on the way the same errno is about something else.
+        (Op::Propagation { .. } | Op::Filesystem(_), Errno::EACCES) => denied(failure),
+        (op, Errno::ENOSYS) if mounts(op) => {
             failure.code("MNT-API").fix("bryo needs the mount calls of Linux 5.12 or later; in an outer container, allow them")
+        }
+        (Op::Hostname(_) | Op::Domainname(_), Errno::EPERM | Errno::EACCES | Errno::ENOSYS) => {
+            failure.code("UTS-DENIED").fix(format!("remove hostname and domainname from config.json, or {UNFILTER}"))
         }
         (Op::Overlay(..) | Op::Trunk { .. }, Errno::EINVAL | Errno::EPERM | Errno::ENODEV | Errno::EOPNOTSUPP) => {
             failure.code("FS-OVERLAY").fix("install fuse-overlayfs, and let the user open /dev/fuse")
@@ -73,7 +136,7 @@ pub fn step(failed: &Failed, op: &Op, container: &str, rootfs: &Path) -> Failure
             rootfs.display()
         )),
         (Op::Device { .. }, Errno::ENOENT | Errno::ENODEV) => {
-            failure.code("DEV").fix("remove it from linux.devices, or have the host make it")
+            failure.code("DEV").fix(Allowance::Devices.or_without(DEVICE_FIX))
         }
         (Op::Filesystem(fs), Errno::ELOOP) if fs.exact => failure.fix("the image has a symbolic link there: replace it by a directory"),
         (Op::Affinity(_), Errno::EINVAL) => {
@@ -124,7 +187,9 @@ pub fn late_failure(failed: &Failed, container: &str, program: &str, cwd: &str) 
                 Isolate::Proc => "open /proc of the host",
                 Isolate::Cgroup => "enter the cgroup namespace",
             };
-            Failure::new(act(what), text)
+            // Where AppArmor restricts user namespaces, the clone has succeeded, and all that is forbidden comes
+            // after it; and each kind of namespace has a limit of its own.
+            namespaces::explain(act(what), failed.errno, &namespaces::obstacles())
         }
         Place::Step(n) | Place::Ids(n) | Place::Fallback(n, _) => {
             Failure::new(act(&format!("take step {n}")), text)
@@ -133,7 +198,14 @@ pub fn late_failure(failed: &Failed, container: &str, program: &str, cwd: &str) 
         Place::Process(what @ (Act::Scheduler | Act::IoPriority)) => {
             scheduling::failure(what, failed.errno, container)
         }
+        Place::Process(what @ (Act::Profile | Act::Label)) => label_failure(what, failed.errno, &act),
         Place::Process(what) => process_failure(what, &act, &text, cwd),
+        Place::NoExec => {
+            let cause = format!("exec: {program:?}: its file system is mounted noexec: {text}");
+            Failure::new(act("run the program"), cause)
+                .code("FS-NOEXEC")
+                .fix("put the program on a file system that is mounted without noexec")
+        }
         Place::Lookup | Place::Exec => {
             exec_failure(failed.errno, failed.place == Place::Lookup, program, &act("run the program"), &text)
         }
@@ -162,12 +234,37 @@ fn exec_failure(errno: Errno, lookup: bool, program: &str, act: &str, text: &str
     }
 }
 
+/// What a security module has against a profile or a label: it is never done without.
+fn label_failure(what: Act, errno: Errno, act: &dyn Fn(&str) -> String) -> Failure {
+    let text = errno_text(errno);
+    let (what, code, (cause, fix)) = if what == Act::Profile {
+        let told = match errno {
+            Errno::ENOENT => (
+                "it is not loaded",
+                "load it (sudo apparmor_parser -r FILE), or name another in process.apparmorProfile",
+            ),
+            _ => (
+                "AppArmor does not let us change to it",
+                "allow it in the profile that bryo runs under (change_profile)",
+            ),
+        };
+        ("set the AppArmor profile", "LSM-APPARMOR", told)
+    } else {
+        let told = match errno {
+            Errno::EINVAL => ("the policy knows no such label", "correct process.selinuxLabel"),
+            _ => ("the policy does not let us change to it", "see the audit log: ausearch -m avc"),
+        };
+        ("set the SELinux label", "LSM-SELINUX", told)
+    };
+    Failure::new(act(what), format!("{cause}: {text}")).code(code).fix(fix)
+}
+
 fn process_failure(what: Act, act: &dyn Fn(&str) -> String, text: &str, cwd: &str) -> Failure {
     let what = match what {
         Act::Session => "make a session",
         Act::Terminal => "set up the terminal",
         Act::Keyring => "join a session keyring",
-        Act::Label => "set the security label",
+        Act::Profile | Act::Label => "set the security label",
         Act::Rlimits => "set resource limits",
         Act::Bounding | Act::Capabilities => "set capabilities",
         Act::Ambient => "set ambient capabilities",

@@ -19,6 +19,7 @@ use crate::host::Facts;
 use crate::host::cgroup::{Cgroups, Hierarchy, Subtree};
 use crate::host::idmap::{Helper, IdRange, Subids};
 use crate::host::network::Network;
+use crate::host::proc::Tried;
 use crate::host::process::Lsm;
 use crate::host::rootfs::{Kind, Roots};
 use crate::spec::{self, SpecKind};
@@ -100,6 +101,7 @@ fn alice() -> Facts {
         devices: BTreeMap::new(),
         network: Network::default(),
         roots: None,
+        proc: Tried::Not,
     }
 }
 
@@ -426,6 +428,9 @@ goldens! {
     idmapped_mount_with_maps_given_twice_is_refused
     idmapped_tmpfs_is_refused
     mount_inside_proc_is_refused
+    masked_proc_is_shared
+    masked_proc_without_a_user_namespace
+    masked_proc_and_no_server_in_sight
     // The root.
     devices_of_root
     devices_of_a_plain_user
@@ -757,7 +762,7 @@ fn with_devices(mut config: Value) -> Value {
 }
 
 fn network_devices_of_root() -> Scenario {
-    scenario(with_devices(spec_root()), root())
+    scenario(with_devices(spec(&SpecKind::Root)), root())
 }
 
 fn network_devices_are_refused_to_a_user() -> Scenario {
@@ -1001,6 +1006,22 @@ fn idmapped_tmpfs_is_refused() -> Scenario {
 fn mount_inside_proc_is_refused() -> Scenario {
     let mounts = json!([{"destination": "/proc/self", "source": "/srv", "options": ["bind"]}]);
     scenario(with(one_id(), &json!({ "mounts": mounts })), alice())
+}
+
+fn masked_proc_is_shared() -> Scenario {
+    let proc = json!({"destination": "/proc", "type": "proc", "source": "proc", "options": ["nosuid"]});
+    let config = with_mounts(one_id(), &[proc]);
+    scenario(config, Facts { proc: Tried::Refused, ..alice() }).degrading("strict,proc")
+}
+
+fn masked_proc_without_a_user_namespace() -> Scenario {
+    scenario(bare(), Facts { proc: Tried::Refused, ..root() }).degrading("proc")
+}
+
+fn masked_proc_and_no_server_in_sight() -> Scenario {
+    let mut scenario = layered(&json!({"io.bryo.rootfs.ephemeral": "true"}), roots()).degrading("proc");
+    scenario.facts.proc = Tried::Refused;
+    scenario
 }
 
 // ---- the root -----------------------------------------------------------------------------------------

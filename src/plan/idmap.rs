@@ -7,8 +7,8 @@
 //!   configuration needs more.
 
 use super::degrade::Degradation;
-use crate::host::Facts;
 use crate::host::idmap::{Helper, IdRange, Subids, covers};
+use crate::host::{CAP_SETFCAP, Facts};
 use crate::report::Failure;
 use oci_spec::runtime::{LinuxIdMapping, User};
 use serde::{Deserialize, Serialize};
@@ -235,8 +235,28 @@ pub fn decide(
     } else {
         by_helpers(wanted, maps, facts, degradations)?
     };
+    if let Idmap::Direct { maps, .. } = &idmap {
+        check_root_map(maps, facts, act)?;
+    }
     idmap.check_user(wanted.user, wanted.container)?;
     Ok(idmap)
+}
+
+/// Root of the new user namespace could give files capabilities that are good for the root of ours (Linux 5.12), so
+/// who maps that root needs the right to do so (user_namespaces(7), `CAP_SETFCAP`).
+fn check_root_map(maps: &Maps, facts: &Facts, act: impl Fn(&str) -> String) -> Result<(), Failure> {
+    let maps_root = covers_id(&maps.uids, 0);
+    if !maps_root || facts.capable(CAP_SETFCAP) {
+        return Ok(());
+    }
+    Err(Failure::new(act("uids"), "who maps uid 0 needs CAP_SETFCAP, which bryo lacks: operation not permitted")
+        .code("ID-SETFCAP")
+        .fix("start the outer container as another user than root (docker, podman --user 1000, Kubernetes runAsUser: 1000), or with SETFCAP (docker, podman --cap-add SETFCAP, Kubernetes capabilities: {add: [SETFCAP]})"))
+}
+
+/// Whether an id outside is mapped.
+fn covers_id(map: &[Mapping], outside: u32) -> bool {
+    map.iter().any(|m| m.reversed().contains(outside))
 }
 
 /// Those of a configuration.

@@ -186,7 +186,8 @@ impl Planner<'_> {
 
     /// By fuse-overlayfs, where there is one that we could use.
     fn served(&self, empty: Vec<(CString, u32)>) -> Option<Op> {
-        let program = self.roots.fuse_overlayfs.clone().filter(|_| self.roots.fuse_device)?;
+        let usable = self.roots.fuse_device && self.out_of_sight();
+        let program = self.roots.fuse_overlayfs.clone().filter(|_| usable)?;
         let root_inside = self
             .context
             .idmap
@@ -202,8 +203,21 @@ impl Planner<'_> {
         }))
     }
 
+    /// Nobody in the container can see who serves it. That process has the machine's files open and is in the user
+    /// namespace of the container, whose root could look into it.
+    fn out_of_sight(&self) -> bool {
+        self.context.namespaces.is_new(CloneFlags::CLONE_NEWPID)
+    }
+
     /// Why there is no fuse-overlayfs, and what would bring it.
     fn unserved(&self) -> (&'static str, &'static str, &'static str) {
+        if !self.out_of_sight() {
+            return (
+                "FS-FUSE",
+                "the container would see fuse-overlayfs and could get at the host's files by it",
+                "give the container a pid namespace of its own",
+            );
+        }
         if self.roots.fuse_overlayfs.is_none() {
             return ("FS-OVERLAY", "fuse-overlayfs is not installed", "install fuse-overlayfs");
         }
@@ -244,7 +258,7 @@ impl Planner<'_> {
         let wanted = "an overlay of the kernel's";
         match op {
             Op::Copied(_) => {
-                let served = self.roots.fuse_overlayfs.is_some() && self.roots.fuse_device;
+                let served = self.served(Vec::new()).is_some();
                 let (code, because, fix) = if served {
                     (
                         "FS-OVERLAY",

@@ -18,13 +18,14 @@ mod mounts;
 pub mod namespaces;
 pub mod network;
 pub mod options;
+pub mod proc;
 pub mod process;
 mod resources;
 mod rootfs;
 pub mod scheduling;
 pub mod step;
 
-pub use rootfs::wanted_devices;
+pub use rootfs::{DEVICE_FIX, wanted_devices};
 
 use crate::bundle::Bundle;
 use crate::host::{Facts, Needs};
@@ -118,8 +119,8 @@ pub struct Context<'a> {
     pub state: &'a Path,
 }
 
-/// Which facts this bundle makes worth reading, for a caller of these ids.
-pub fn needs(spec: &Spec, euid: u32, egid: u32) -> Needs {
+/// Which facts this bundle makes worth reading, for a caller of these ids who allows this.
+pub fn needs(spec: &Spec, euid: u32, egid: u32, degrade: &degrade::Policy) -> Needs {
     let linux = spec.linux().as_ref();
     let listed = linux.and_then(|l| l.namespaces().as_ref()).into_iter().flatten();
     let mut user = listed.filter(|n| n.typ() == LinuxNamespaceType::User);
@@ -140,6 +141,7 @@ pub fn needs(spec: &Spec, euid: u32, egid: u32) -> Needs {
         hard_limits: process.is_some_and(needs_hard_limits),
         cgroups: true,
         network: network::is_annotated(spec),
+        proc: proc::wanted(spec, degrade),
     }
 }
 
@@ -188,7 +190,8 @@ pub fn decide(bundle: &Bundle, facts: &Facts, request: &Request) -> Result<Plan,
     if let Some(asked) = &asked {
         network::list(&mut linux, asked, id)?;
     }
-    let namespaces = namespaces::decide(id, &linux, facts)?;
+    let mut namespaces = namespaces::decide(id, &linux, facts)?;
+    proc::decide(&mut namespaces, facts.proc, &mut degradations);
     let mut network = match &asked {
         Some(asked) => {
             network::decide(asked, id, spec, &namespaces, (facts, &request.degrade), &mut degradations)?
@@ -309,12 +312,15 @@ pub fn oom(wanted: i32, facts: &Facts, degradations: &mut Vec<Degradation>) -> i
     if wanted >= lowest || (facts.is_host_root() && facts.capable(crate::host::CAP_SYS_RESOURCE)) {
         return wanted;
     }
-    degradations.push(Degradation::weaker(
-        "OOM",
-        format!("oom_score_adj {wanted}"),
-        format!("oom_score_adj {lowest}"),
-        "only root may lower it below the caller's own",
-    ));
+    degradations.push(
+        Degradation::weaker(
+            "OOM",
+            format!("oom_score_adj {wanted}"),
+            format!("oom_score_adj {lowest}"),
+            "only root may lower it below the caller's own",
+        )
+        .fix("raise process.oomScoreAdj, or lower the caller's (OOMScoreAdjust= of its unit)"),
+    );
     lowest
 }
 

@@ -7,11 +7,11 @@ use super::idmapped;
 use super::mount_label::{self, Way};
 use super::namespaces::Namespaces;
 use super::options::{self, Options};
-use super::step::{ABSENT, Bind, Fallback, Filesystem, Ids, Op, Properties, REFUSED, Step};
+use super::step::{ABSENT, Bind, Fallback, Filesystem, Ids, LOCKED, Op, Properties, REFUSED, Step};
 use super::{Context, c};
 use crate::bundle::clean;
 use crate::report::Failure;
-use crate::sys::mount::{ATTR_NODEV, ATTR_NOEXEC, ATTR_NOSUID, ATTR_RDONLY, Attr};
+use crate::sys::mount::{ATTR_ATIME, ATTR_NODEV, ATTR_NOEXEC, ATTR_NOSUID, ATTR_RDONLY, Attr};
 use nix::libc;
 use nix::sched::CloneFlags;
 use oci_spec::runtime::Mount;
@@ -110,7 +110,8 @@ fn step(mount: &Mount, context: &Context<'_>, degradations: &mut Vec<Degradation
         .map_err(|cause| Failure::new(act(), cause).fix("mount it elsewhere"))?;
     let ids = idmapped::ids(mount, options.idmap.as_ref(), bind && !options.remount, context, &act)?;
     if options.remount {
-        return Ok(Op::Remount { at: c(&at, act)?, properties: options.properties }.into());
+        let remount = |properties| Ok(Op::Remount { at: c(&at, act)?, properties });
+        return or_locked(&at, options.properties, remount);
     }
     if bind {
         return bind_step(mount, &at, &options, ids, context, act);
@@ -157,15 +158,43 @@ fn bind_step(
     if context.nodev && properties.own.clear & ATTR_NODEV == 0 {
         properties.all.set |= ATTR_NODEV;
     }
-    Ok(Op::Bind(Bind {
+    let bind = Bind {
         source: c(&source, &act)?,
         at: c(at, &act)?,
         recursive: options.bind.unwrap_or(false),
         properties,
         nofollow: options.nofollow,
         ids,
-    })
-    .into())
+    };
+    if bind.ids.is_some() {
+        // The same errno says that they cannot be changed.
+        return Ok(Op::Bind(bind).into());
+    }
+    or_locked(at, properties, |properties| Ok(Op::Bind(Bind { properties, ..bind.clone() })))
+}
+
+/// The flags that a mount came with into a user namespace are locked (mount_namespaces(7)): more may be set, and none
+/// of them cleared, nor the access time changed. Which these are, no file tells; the kernel refuses the change, and
+/// then the mount keeps what it has.
+fn or_locked(
+    at: &Path,
+    properties: Properties,
+    op: impl Fn(Properties) -> Result<Op, Failure>,
+) -> Result<Step, Failure> {
+    let first = op(properties)?;
+    let kept = |attr: Attr| Attr { set: attr.set & !ATTR_ATIME, clear: 0, ..attr };
+    let kept = Properties { own: kept(properties.own), all: kept(properties.all), ..properties };
+    if kept == properties {
+        return Ok(first.into());
+    }
+    let cost = Degradation::weaker(
+        "MNT-LOCKED",
+        format!("the flags of {} as the configuration has them", at.display()),
+        "those that its source has, and more",
+        "they are locked, since the source was mounted with them outside of our user namespace",
+    )
+    .fix(format!("have who mounted the source clear its flags (ro, nosuid, nodev, noexec, noatime), or leave the options of {} out that clear them", at.display()));
+    Ok(Step { op: first, or: vec![Fallback { on: LOCKED, op: op(kept)?, cost }] })
 }
 
 /// What the special file systems have in common.
@@ -303,7 +332,8 @@ impl Planner<'_> {
             "POSIX message queues",
             "an empty directory",
             "this kernel or ipc namespace has no mqueue file system for us",
-        );
+        )
+        .fix("have a new ipc namespace in linux.namespaces, or sudo mount -t mqueue mqueue /dev/mqueue on the host");
         if self.foreign(CloneFlags::CLONE_NEWIPC) {
             degradations.push(Degradation::same(
                 "MNT-MQUEUE",

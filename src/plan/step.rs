@@ -30,6 +30,8 @@ pub struct Fallback {
 /// The kernel, or an outer security policy, does not let us do it this way. `EINVAL` is not among them: it says that
 /// an option is wrong.
 pub const REFUSED: &[i32] = &[libc::EPERM, libc::EACCES, libc::EBUSY];
+/// A flag of a mount is locked.
+pub const LOCKED: &[i32] = &[libc::EPERM];
 /// There is no key to be had: the quota is used up, or keys are off limits.
 pub const NO_KEY: &[i32] = &[libc::EDQUOT, libc::ENOSYS, libc::EPERM, libc::EACCES, libc::ENOMEM];
 /// The file system does not exist here, or not for us.
@@ -124,7 +126,6 @@ pub enum Op {
         source: CString,
         at: CString,
         device: Device,
-        optional: bool,
     },
     /// Makes a device node.
     Node {

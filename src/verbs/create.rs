@@ -181,7 +181,7 @@ pub fn make(store: &Store, flags: &Create, manner: &Manner) -> Result<Made, Fail
     if supervised {
         notify::announce(&mut bundle.spec, &store.place(id).join(Entry::NOTIFY))?;
     }
-    let by_bundle = plan::needs(&bundle.spec, geteuid().as_raw(), getegid().as_raw());
+    let by_bundle = plan::needs(&bundle.spec, geteuid().as_raw(), getegid().as_raw(), &manner.degrade);
     let needs = Needs {
         cgroups: manner.cgroups != Some(Manager::Disabled),
         network: by_bundle.network || flags.network.is_some() || !flags.publish.is_empty(),

@@ -5,6 +5,7 @@ use crate::state::Record;
 use crate::state::store::Store;
 use crate::sys::{Errno, pidfd};
 use nix::libc;
+use std::fs::File;
 use std::os::unix::fs::MetadataExt;
 
 /// `bryo kill`.
@@ -73,12 +74,16 @@ pub fn pids(record: &Record) -> Vec<i32> {
         return Vec::new();
     }
     let Some(wanted) = home(record) else { return vec![record.pid] };
-    let kind = mark(record);
-    let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
-    let all = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
-    let mut pids: Vec<i32> = all.filter(|pid| namespace(&pid.to_string(), kind) == Some(wanted)).collect();
+    let mut pids = sharing(mark(record), wanted);
     pids.sort_unstable();
     pids
+}
+
+/// The pids of all processes in a namespace.
+fn sharing(kind: &str, number: u64) -> Vec<i32> {
+    let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    let all = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
+    all.filter(|pid| namespace(&pid.to_string(), kind) == Some(number)).collect()
 }
 
 fn namespace(pid: &str, kind: &str) -> Option<u64> {
@@ -110,9 +115,14 @@ fn init(record: &Record, signal: i32) -> Result<(), Errno> {
 /// left alone.
 fn others(record: &Record, signal: i32) {
     let Some(wanted) = home(record) else { return };
-    for pid in pids(record).into_iter().filter(|pid| *pid != record.pid) {
+    let others = pids(record).into_iter().filter(|pid| *pid != record.pid);
+    signal_those(others, mark(record), wanted, signal);
+}
+
+fn signal_those(pids: impl Iterator<Item = i32>, kind: &str, number: u64, signal: i32) {
+    for pid in pids {
         let Ok(fd) = pidfd::open(pid) else { continue };
-        if namespace(&pid.to_string(), mark(record)) == Some(wanted) {
+        if namespace(&pid.to_string(), kind) == Some(number) {
             // It may have ended by itself.
             let _ = pidfd::signal(&fd, signal);
         }
@@ -126,6 +136,42 @@ pub fn sweep(record: &Record) {
         others(record, libc::SIGKILL);
     }
 }
+
+/// What may be left of a container after its init: whoever shares its mount namespace.
+#[derive(Debug)]
+pub struct Rest {
+    /// Held, so that its number is nobody else's even when all of them are gone.
+    _namespace: File,
+    number: u64,
+}
+
+impl Rest {
+    /// Of a container whose program runs. None where nothing can be left, as [`sweep`] has it, and where the mount
+    /// namespace is our own as well.
+    pub fn of(record: &Record) -> Option<Rest> {
+        if record.owns_pids || record.cgroup.is_some() {
+            return None;
+        }
+        let file = File::open(format!("/proc/{}/ns/mnt", record.pid)).ok()?;
+        let number = file.metadata().ok()?.ino();
+        (namespace("self", "mnt") != Some(number)).then_some(Rest { _namespace: file, number })
+    }
+
+    /// Kills it, once init has ended.
+    pub fn end(self) {
+        // What is killed may have had a child just before.
+        for _ in 0..ROUNDS {
+            let left = sharing("mnt", self.number);
+            if left.is_empty() {
+                return;
+            }
+            signal_those(left.into_iter(), "mnt", self.number, libc::SIGKILL);
+        }
+    }
+}
+
+/// How often it is looked for what has come in the meantime.
+const ROUNDS: usize = 16;
 
 #[cfg(test)]
 mod tests {

@@ -1,6 +1,7 @@
 //! `run`: create, start, and in the foreground stay until the end.
 
 use super::create::{self, Made, Manner};
+use super::kill::Rest;
 use super::{start, warn};
 use crate::cli::Run;
 use crate::launch::cgroup::dissolve;
@@ -54,7 +55,9 @@ pub fn run(store: &Store, flags: &Run, degrade: Policy, cgroups: Option<Manager>
         }
         return Ok(0);
     };
+    let rest = Rest::of(&record);
     let code = foreground::attend(&child, &signals, console, notify, reap);
+    rest.into_iter().for_each(Rest::end);
     end(entry, &record, flags.keep);
     // 128+N stays below 256: signals end at 64.
     Ok(u8::try_from(code?).unwrap_or(1))
