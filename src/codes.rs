@@ -138,6 +138,8 @@ pub const TABLE: &[Code] = &[
     code("SCHED", &[C], "a scheduler as is asked for", "refuses", "see sched(7) for what process.scheduler may be"),
     code("IOPRIO", &[C], "an I/O priority as is asked for", "refuses", "see ioprio_set(2) for what process.ioPriority may be"),
     code("SECCOMP-AGENT", &[C], "the agent that system calls are to be passed to", "refuses", "start the agent that linux.seccomp.listenerPath names"),
+    code("SECCOMP-LOAD", &[C], "the right to load a seccomp filter", "refuses", "in an outer container, allow it (docker, podman: --security-opt seccomp=unconfined)").by_root(),
+    code("CRIU", &[C], "criu, or the capability that it takes", "refuses to checkpoint and restore", "install criu, and run as root").row(38).by_root(),
     code("HOOK", &[C], "a hook that succeeds", "refuses", "see what the hook says"),
 
     code("EXE-GUARD", &[C], "a way to keep bryo's own binary from the container", "refuses", "install bryo as a file that the container's ids do not own"),
@@ -145,6 +147,8 @@ pub const TABLE: &[Code] = &[
     code("EXEC-INTERPRETER", &[C], "the interpreter or dynamic loader of the program", "refuses", "add what the program names"),
     code("EXEC-DENIED", &[C], "the right to execute the program", "refuses", "chmod a+x it, on a file system without noexec"),
     code("EXEC-FORMAT", &[C], "a program for this machine", "refuses", "use an image for this machine, or add #! to the script"),
+
+    code("PROBE", &[C], "an answer to what bryo doctor looks at", "says what was not looked at", "see what keeps bryo from looking: an outer seccomp filter, a limit on processes, a service that hangs").by_root(),
 
     code("BUNDLE-EXISTS", &[C], "an empty place for the bundle", "refuses", "name another directory"),
     code("BUNDLE-BUSY", &[C], "a bundle that nobody else is making", "refuses", "wait for the other one"),

@@ -2,6 +2,7 @@
 
 use super::hooks::describe;
 use super::scheduling;
+use crate::host::namespaces;
 use crate::plan::Plan;
 use crate::plan::step::{Bind, Op};
 use crate::report::{Failure, errno_text, one_line};
@@ -124,7 +125,12 @@ pub fn late_failure(failed: &Failed, container: &str, program: &str, cwd: &str) 
                 Isolate::Proc => "open /proc of the host",
                 Isolate::Cgroup => "enter the cgroup namespace",
             };
-            Failure::new(act(what), text)
+            match failed.place {
+                Place::Isolate(Isolate::Unshare | Isolate::Time) => {
+                    namespaces::explain(act(what), failed.errno, &namespaces::obstacles())
+                }
+                _ => Failure::new(act(what), text),
+            }
         }
         Place::Step(n) | Place::Ids(n) | Place::Fallback(n, _) => {
             Failure::new(act(&format!("take step {n}")), text)

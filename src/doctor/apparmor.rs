@@ -1,0 +1,23 @@
+//! The AppArmor profile for a program that makes user namespaces.
+//!
+//! Ubuntu, from 23.10 on, lets only programs that have a profile use them as a plain user. This one allows that and
+//! confines nothing.
+
+use std::path::Path;
+
+/// The profile of this name for the program at this path, which has no symbolic links in it.
+pub fn profile(name: &str, program: &Path) -> String {
+    let program = program.display();
+    format!("abi <abi/4.0>,\nprofile {name} \"{program}\" flags=(unconfined) {{\n  userns,\n}}\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_names_the_program_and_allows_user_namespaces() {
+        let text = profile("bryo", Path::new("/opt/moss and fern/bryo"));
+        assert!(text.contains("profile bryo \"/opt/moss and fern/bryo\" flags=(unconfined) {\n  userns,\n}"), "{text}");
+    }
+}
