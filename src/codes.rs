@@ -89,7 +89,8 @@ pub const TABLE: &[Code] = &[
     code("NS-CLONE0", &[C], "user namespaces: kernel.unprivileged_userns_clone is 0", "refuses", "sudo sysctl -w kernel.unprivileged_userns_clone=1").row(8).by_root(),
     code("NS-SECCOMP", &[C], "new namespaces: a seccomp filter around bryo forbids them", "refuses", "docker, podman: --security-opt seccomp=unconfined; Kubernetes: seccompProfile: {type: Unconfined}").row(9).by_root(),
     code("NS-LIMIT", &[C], "room for one more namespace", "refuses", "sudo sysctl -w user.max_user_namespaces=15000").row(10).by_root(),
-    code("NS-APPARMOR", &[C], "user namespaces: AppArmor gives them to profiled programs alone", "refuses", "load a profile for the binary that allows userns").row(11).by_root(),
+    code("NS-APPARMOR", &[C], "user namespaces: AppArmor gives them to profiled programs alone", "refuses", "bryo doctor --apparmor-profile | sudo tee /etc/apparmor.d/bryo && sudo apparmor_parser -r /etc/apparmor.d/bryo").row(11).by_root(),
+    code("NS-DENIED", &[C], "new namespaces: we are in a chroot, or a security module denies them", "refuses", "start bryo outside of it, or see the kernel log (journalctl -k)").by_root(),
 
     code("MNT-DENIED", &[B, C], "mounts: a locked flag or an outer policy forbids them", "refuses; bryo unshare keeps the caller's mounts", "in an outer container, allow mount (docker: --security-opt seccomp=unconfined --security-opt apparmor=unconfined)").row(12).by_root(),
     code("MNT-API", &[C], "the mount calls of Linux 5.12", "refuses", "use a newer kernel, or have the outer container allow them").by_root(),
@@ -106,6 +107,7 @@ pub const TABLE: &[Code] = &[
     code("FS-FUSE", &[B, C], "/dev/fuse, or fuse-overlayfs", "copies the root file system, else refuses", "install fuse-overlayfs, and let the user open /dev/fuse").row(16).by_root(),
     code("FS-LOWER", &[A, B], "an overlay over what is mounted on", "makes one for each directory, or shows it read only", "name directories that nothing is mounted in").row(17),
     code("FS-OWNER", &[B, C], "the owner of files in the container's map", "goes on, and they are nobody's; refuses to remove them", "map that uid, or unpack as the user who runs it").row(23),
+    code("FS-NOEXEC", &[C], "a program that may be executed where it is: its file system is mounted noexec", "refuses", "put it on a file system that is mounted without noexec").row(24),
     code("FS-ACCESS", &[C], "the right to enter a directory", "refuses", "chmod a+x what lies above it"),
     code("FS-IMMUTABLE", &[C], "a file that can be removed", "refuses", "sudo chattr -i -a FILE").by_root(),
 
@@ -132,8 +134,8 @@ pub const TABLE: &[Code] = &[
     code("OOM", &[B], "the right to lower oom_score_adj", "takes the lowest that is allowed", "ask for no less than the caller's own, or OOMScoreAdjust= in the caller's unit").row(29).by_root(),
     code("DEV", &[B, C], "a device node of the host", "skips those of every container; refuses what is listed, unless --degrade=devices", "remove it from linux.devices, or have the host make it").row(30).by_root(),
     code("KEYRING", &[B], "a key for a session keyring", "keeps the caller's", "sudo sysctl -w kernel.keys.maxkeys=20000, or --no-new-keyring").row(34).by_root(),
-    code("LSM-SELINUX", &[B], "SELinux, where a label is asked for", "gives no label", "remove process.selinuxLabel and linux.mountLabel, or enable SELinux").row(26).by_root(),
-    code("LSM-APPARMOR", &[C], "AppArmor or the profile that is asked for", "refuses", "remove process.apparmorProfile, or load the profile").row(26).by_root(),
+    code("LSM-SELINUX", &[B, C], "SELinux, or the label that is asked for", "gives no label where there is no SELinux; refuses one that its policy does not know", "remove process.selinuxLabel and linux.mountLabel, or enable SELinux").row(26).by_root(),
+    code("LSM-APPARMOR", &[B, C], "AppArmor, or the profile that is asked for", "refuses; where there is no AppArmor, goes without by --degrade=apparmor", "remove process.apparmorProfile, or load the profile").row(26).by_root(),
     code("CAP-AMBIENT", &[A], "ambient capabilities that are permitted and inheritable", "takes those that are", "list them in permitted and inheritable, too"),
     code("SCHED", &[C], "a scheduler as is asked for", "refuses", "see sched(7) for what process.scheduler may be"),
     code("IOPRIO", &[C], "an I/O priority as is asked for", "refuses", "see ioprio_set(2) for what process.ioPriority may be"),

@@ -110,6 +110,8 @@ pub enum Place {
     StartHook(u16),
     /// Finding the program.
     Lookup,
+    /// The program is on a mount that lets nothing be executed.
+    NoExec,
     /// execve(2).
     Exec,
 }
@@ -164,6 +166,7 @@ numbered! {
         Stub = 18,
         Scheduler = 19,
         IoPriority = 20,
+        Profile = 21,
     }
 }
 
@@ -182,6 +185,7 @@ impl Place {
             Place::Lookup => (5, 0),
             Place::Exec => (6, 0),
             Place::Ids(n) => (7, n),
+            Place::NoExec => (8, 0),
         }
     }
 
@@ -195,6 +199,7 @@ impl Place {
             5 => Place::Lookup,
             6 => Place::Exec,
             7 => Place::Ids(n),
+            8 => Place::NoExec,
             FALLBACKS.. => Place::Fallback(n, tag - FALLBACKS),
             _ => return None,
         })

@@ -5,7 +5,7 @@
 
 use crate::bundle::Bundle;
 use crate::host::Facts;
-use crate::plan::degrade::Policy;
+use crate::plan::degrade::{Allowance, Policy};
 use crate::plan::step::{Bind, IdMaps, Ids, Layers, Op, Properties, Step, Upper};
 use crate::plan::{self, Plan, Request};
 use crate::report::Failure;
@@ -38,15 +38,13 @@ pub fn plan(kind: Kind, facts: &Facts) -> Result<Plan, Failure> {
     let bundle = Bundle { dir: PathBuf::from("/"), spec, remarks: Vec::new() };
     let request = Request {
         id: "doctor".into(),
-        degrade: Policy::parse(EVERYTHING).map_err(broken)?,
+        degrade: Policy::parse(&Allowance::ALL.map(Allowance::name).join(",")).map_err(broken)?,
         network: (kind == Kind::Resources).then_some(plan::network::Mode::Auto),
         state: PathBuf::from("/"),
         ..Request::default()
     };
     plan::decide(&bundle, facts, &request)
 }
-
-const EVERYTHING: &str = "limits,groups";
 
 fn changed(mut spec: Value, kind: Kind) -> Value {
     spec["process"]["terminal"] = json!(false);

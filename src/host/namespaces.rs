@@ -18,13 +18,18 @@ pub fn in_child_userns() -> bool {
 pub struct Obstacles {
     /// kernel.unprivileged_userns_clone (Debian) is 0.
     pub clone_off: bool,
-    /// user.max_user_namespaces is 0.
-    pub max_is_zero: bool,
+    /// The kind of namespace of which there may be none: user.max_KIND_namespaces is 0.
+    pub none_of: Option<&'static str>,
     /// kernel.apparmor_restrict_unprivileged_userns (Ubuntu 23.10) is 1.
     pub apparmor_restricts: bool,
     /// A seccomp filter is on us.
     pub seccomp: bool,
+    /// We are in a chroot, from where the kernel gives no user namespaces.
+    pub chroot: bool,
 }
+
+/// What limits are named after (namespaces(7)), in the order in which they are met.
+const KINDS: [&str; 8] = ["user", "pid", "mnt", "net", "ipc", "uts", "cgroup", "time"];
 
 /// Reads them.
 pub fn obstacles() -> Obstacles {
@@ -32,24 +37,34 @@ pub fn obstacles() -> Obstacles {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     Obstacles {
         clone_off: is("/proc/sys/kernel/unprivileged_userns_clone", "0"),
-        max_is_zero: is("/proc/sys/user/max_user_namespaces", "0"),
+        none_of: KINDS.into_iter().find(|kind| is(&format!("/proc/sys/user/max_{kind}_namespaces"), "0")),
         apparmor_restricts: is("/proc/sys/kernel/apparmor_restrict_unprivileged_userns", "1"),
         seccomp: status.lines().any(|l| l.split_whitespace().eq(["Seccomp:", "2"])),
+        chroot: std::fs::read_to_string("/proc/self/mountinfo").is_ok_and(|mounts| !has_root(&mounts)),
     }
+}
+
+/// Whether our root is a mount (proc_pid_mountinfo(5)): that of a mount namespace always is, that of a chroot
+/// seldom.
+fn has_root(mountinfo: &str) -> bool {
+    mountinfo.lines().any(|line| line.split(' ').nth(4) == Some("/"))
 }
 
 /// Why the clone failed, told apart by facts, since the kernel says the same for several causes.
 pub fn explain(act: String, errno: Errno, seen: &Obstacles) -> Failure {
     let text = errno_text(errno);
-    if errno == Errno::ENOSPC || seen.max_is_zero {
-        return Failure::new(
-            act,
-            format!(
-                "limit on namespaces reached (user.max_user_namespaces and its like, or nesting): {text}"
+    if errno == Errno::ENOSPC || seen.none_of == Some("user") {
+        let (cause, kind) = match seen.none_of {
+            Some(kind) => (format!("user.max_{kind}_namespaces is 0"), kind),
+            // It may be that of a user namespace around ours.
+            None => (
+                "limit on namespaces reached (user.max_user_namespaces and its like, or nesting)".into(),
+                "user",
             ),
-        )
-        .code("NS-LIMIT")
-        .fix("raise it: sudo sysctl -w user.max_user_namespaces=15000");
+        };
+        return Failure::new(act, format!("{cause}: {text}"))
+            .code("NS-LIMIT")
+            .fix(format!("raise it: sudo sysctl -w user.max_{kind}_namespaces=15000"));
     }
     if !matches!(errno, Errno::EPERM | Errno::EACCES | Errno::ENOSYS) {
         return Failure::new(act, text);
@@ -62,40 +77,75 @@ pub fn explain(act: String, errno: Errno, seen: &Obstacles) -> Failure {
     if seen.apparmor_restricts {
         return Failure::new(act, format!("AppArmor restricts user namespaces to profiled programs: {text}"))
             .code("NS-APPARMOR")
-            .fix("load a profile for this binary that allows userns, or sudo sysctl -w kernel.apparmor_restrict_unprivileged_userns=0");
+            .fix("bryo doctor --apparmor-profile | sudo tee /etc/apparmor.d/bryo && sudo apparmor_parser -r /etc/apparmor.d/bryo");
     }
     if seen.seccomp {
         return Failure::new(act, format!("the outer container's seccomp filter forbids new namespaces: {text}"))
             .code("NS-SECCOMP")
             .fix("start the outer container with --security-opt seccomp=unconfined (docker, podman) or seccompProfile: {type: Unconfined} (Kubernetes)");
     }
-    Failure::new(act, text)
+    if seen.chroot {
+        return Failure::new(act, format!("there are no user namespaces in a chroot: {text}"))
+            .code("NS-DENIED")
+            .fix("start bryo outside of it, or enter it by pivot_root (unshare --mount, bwrap, systemd-nspawn)");
+    }
+    Failure::new(act, format!("nothing that is known to forbid namespaces does: {text}"))
+        .code("NS-DENIED")
+        .fix("see the kernel log for what a security module denied (journalctl -k), and bryo doctor")
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    const NONE: Obstacles = Obstacles {
+        clone_off: false,
+        none_of: None,
+        apparmor_restricts: false,
+        seccomp: false,
+        chroot: false,
+    };
+
     #[test]
-    fn four_causes_of_one_errno_are_told_apart() {
+    fn the_causes_of_one_errno_are_told_apart() {
         let cases = [
-            (Obstacles { clone_off: true, ..Obstacles::default() }, Some("NS-CLONE0")),
-            (Obstacles { apparmor_restricts: true, ..Obstacles::default() }, Some("NS-APPARMOR")),
-            (Obstacles { seccomp: true, ..Obstacles::default() }, Some("NS-SECCOMP")),
-            (Obstacles { max_is_zero: true, ..Obstacles::default() }, Some("NS-LIMIT")),
-            (Obstacles::default(), None),
+            (Obstacles { clone_off: true, ..NONE }, "NS-CLONE0", "kernel.unprivileged_userns_clone=1"),
+            (Obstacles { apparmor_restricts: true, ..NONE }, "NS-APPARMOR", "bryo doctor --apparmor-profile"),
+            (Obstacles { seccomp: true, ..NONE }, "NS-SECCOMP", "seccomp=unconfined"),
+            (Obstacles { none_of: Some("user"), ..NONE }, "NS-LIMIT", "user.max_user_namespaces=15000"),
+            (Obstacles { chroot: true, ..NONE }, "NS-DENIED", "outside of it"),
+            (NONE, "NS-DENIED", "journalctl"),
         ];
-        for (seen, code) in cases {
-            let line = explain("cannot start container web".into(), Errno::EPERM, &seen).to_string();
-            assert!(line.contains("operation not permitted"), "{line}");
-            assert_eq!(line.contains("; fix: "), code.is_some(), "{line}");
-            assert!(code.is_none_or(|code| line.contains(code)), "{line}");
+        for (seen, code, fix) in cases {
+            for errno in [Errno::EPERM, Errno::EACCES, Errno::ENOSYS] {
+                let line = explain("cannot start container web".into(), errno, &seen).to_string();
+                let (said, way_out) = line.split_once("; fix: ").unwrap_or_else(|| panic!("{line}"));
+                assert!(said.contains(code) && said.ends_with(&errno_text(errno)), "{line}");
+                assert!(way_out.contains(fix) && !line.contains('\n'), "{line}");
+            }
         }
     }
 
     #[test]
     fn a_full_quota_is_a_limit_whatever_else_is_true() {
-        let line = explain("cannot".into(), Errno::ENOSPC, &Obstacles::default()).to_string();
+        let seen = Obstacles { clone_off: true, seccomp: true, ..NONE };
+        let line = explain("cannot".into(), Errno::ENOSPC, &seen).to_string();
         assert!(line.contains("NS-LIMIT") && line.contains("no space left on device"), "{line}");
+        let seen = Obstacles { none_of: Some("net"), ..NONE };
+        let line = explain("cannot".into(), Errno::ENOSPC, &seen).to_string();
+        assert!(line.contains("user.max_net_namespaces is 0: no space left on device"), "{line}");
+    }
+
+    #[test]
+    fn an_errno_of_another_kind_is_left_as_it_is() {
+        let line = explain("cannot".into(), Errno::ENOMEM, &NONE).to_string();
+        assert_eq!(line, "cannot: cannot allocate memory");
+    }
+
+    #[test]
+    fn the_root_of_a_chroot_is_no_mount() {
+        let mounts = "29 1 254:0 / / rw,relatime - ext4 /dev/vda rw\n30 29 0:5 / /proc rw - proc proc rw\n";
+        assert!(has_root(mounts));
+        assert!(!has_root("30 29 0:5 / /proc rw - proc proc rw\n"));
     }
 }

@@ -217,9 +217,7 @@ fn perform(
             mounts::bind(holding.root()?, bind, &tree)?;
         }
         Op::Remount { at, properties } => mounts::remount(holding.root()?, at, properties)?,
-        Op::Device { source, at, device, optional } => {
-            rootfs::device(holding.root()?, source, at, *device, *optional)?;
-        }
+        Op::Device { source, at, device } => rootfs::device(holding.root()?, source, at, *device)?,
         Op::Node { at, device, mode, uid, gid } => {
             rootfs::node(holding.root()?, at, *device, *mode, (*uid, *gid))?;
         }

@@ -4,7 +4,7 @@
 //! no_new_privs takes CAP_SYS_ADMIN to load, so that capability is kept until then.
 
 use super::{Failed, Holding, Orders, process_failure};
-use crate::plan::process::{Label, Process, Programs};
+use crate::plan::process::{Label, Module, Process, Programs};
 use crate::plan::scheduling::Scheduling;
 use crate::seccomp::Filter;
 use crate::sync::{Act, Channel, Place};
@@ -48,7 +48,11 @@ pub fn become_it(orders: &Orders<'_>, channel: &Channel, holding: &mut Holding) 
         give_streams(process.uid);
     }
     if let Some(label) = &process.label {
-        set_label(orders.proc, label).map_err(failure(Act::Label))?;
+        let act = match label.module {
+            Module::Apparmor => Act::Profile,
+            Module::Selinux => Act::Label,
+        };
+        set_label(orders.proc, label).map_err(failure(act))?;
     }
     schedule(&process.scheduling)?;
     umask(Mode::from_bits_truncate(process.umask.unwrap_or(0o022)));
@@ -245,13 +249,29 @@ fn home_of(uid: u32) -> CString {
 /// Finds the program as Go's exec.LookPath does, whose words engines wait for.
 fn find(programs: &Programs) -> Result<CString, Failed> {
     let lookup = |errno| super::at(Place::Lookup, errno);
-    match programs {
-        Programs::Path(path) => executable(path).map(|()| path.clone()).map_err(lookup),
-        Programs::Search(candidates) => {
-            let found = candidates.iter().find(|path| executable(path).is_ok());
-            found.cloned().ok_or(lookup(Errno::ENOENT))
-        }
+    let (found, errno) = match programs {
+        Programs::Path(path) => match executable(path) {
+            Ok(()) => return Ok(path.clone()),
+            Err(errno) => (Some(path), errno),
+        },
+        Programs::Search(candidates) => match candidates.iter().find(|path| executable(path).is_ok()) {
+            Some(path) => return Ok(path.clone()),
+            None => (candidates.iter().find(|path| executable(path) == Err(Errno::EACCES)), Errno::ENOENT),
+        },
+    };
+    // The kernel says the same for a mode without x and for a mount with noexec.
+    if found.is_some_and(|path| is_on_noexec(path)) {
+        return Err(super::at(Place::NoExec, Errno::EACCES));
     }
+    Err(lookup(errno))
+}
+
+/// Whether this is a program by its mode, which its mount keeps from being one.
+fn is_on_noexec(path: &std::ffi::CStr) -> bool {
+    let program = nix::sys::stat::stat(path)
+        .is_ok_and(|stat| stat.st_mode & libc::S_IFMT == libc::S_IFREG && stat.st_mode & 0o111 != 0);
+    let flags = nix::sys::statvfs::statvfs(path).map(|mount| mount.flags());
+    program && flags.is_ok_and(|flags| flags.contains(nix::sys::statvfs::FsFlags::ST_NOEXEC))
 }
 
 fn executable(path: &std::ffi::CStr) -> Result<(), Errno> {

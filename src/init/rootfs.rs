@@ -51,11 +51,8 @@ pub fn open_host(path: &CStr, flags: i32) -> Result<OwnedFd, Errno> {
 }
 
 /// Shows a device of the host, after a look at what it really is.
-pub fn device(root: &OwnedFd, source: &CStr, at: &CStr, device: Device, optional: bool) -> Result<(), Errno> {
-    let tree = match mount::clone_tree(mount::cwd(), source, false) {
-        Err(Errno::ENOENT) if optional => return Ok(()),
-        other => other?,
-    };
+pub fn device(root: &OwnedFd, source: &CStr, at: &CStr, device: Device) -> Result<(), Errno> {
+    let tree = mount::clone_tree(mount::cwd(), source, false)?;
     if !is_device(&fstat(&tree)?, device) {
         return Err(Errno::ENODEV);
     }

@@ -315,9 +315,11 @@ fn hand_down(cgroup: &Cgroup, controllers: &[String]) -> Vec<(String, Errno)> {
 fn not_given(cgroup: &Cgroup, controller: &str, errno: Errno, act: String) -> Failure {
     let place = cgroup.path().display();
     let cause = format!("the {controller} controller cannot be enabled in {place}: {}", errno_text(errno));
-    Failure::new(act, cause).code("CG-CTRL").fix(format!(
-        "have {controller} delegated (Delegate= of the unit), or do without with --degrade=limits"
-    ))
+    Failure::new(act, cause)
+        .code("CG-CTRL")
+        .fix(format!(
+            "have {controller} delegated (Delegate= of the unit), or do without with --cgroup-manager=disabled --degrade=limits"
+        ))
 }
 
 /// Moves the processes of a cgroup into one below it.

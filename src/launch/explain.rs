@@ -3,8 +3,9 @@
 use super::hooks::describe;
 use super::scheduling;
 use crate::host::namespaces;
-use crate::plan::Plan;
+use crate::plan::degrade::Allowance;
 use crate::plan::step::{Bind, Op};
+use crate::plan::{DEVICE_FIX, Plan};
 use crate::report::{Failure, errno_text, one_line};
 use crate::sync::{Act, Failed, Isolate, Place};
 use crate::sys::Errno;
@@ -74,7 +75,7 @@ pub fn step(failed: &Failed, op: &Op, container: &str, rootfs: &Path) -> Failure
             rootfs.display()
         )),
         (Op::Device { .. }, Errno::ENOENT | Errno::ENODEV) => {
-            failure.code("DEV").fix("remove it from linux.devices, or have the host make it")
+            failure.code("DEV").fix(Allowance::Devices.or_without(DEVICE_FIX))
         }
         (Op::Filesystem(fs), Errno::ELOOP) if fs.exact => failure.fix("the image has a symbolic link there: replace it by a directory"),
         (Op::Affinity(_), Errno::EINVAL) => {
@@ -125,12 +126,9 @@ pub fn late_failure(failed: &Failed, container: &str, program: &str, cwd: &str) 
                 Isolate::Proc => "open /proc of the host",
                 Isolate::Cgroup => "enter the cgroup namespace",
             };
-            match failed.place {
-                Place::Isolate(Isolate::Unshare | Isolate::Time) => {
-                    namespaces::explain(act(what), failed.errno, &namespaces::obstacles())
-                }
-                _ => Failure::new(act(what), text),
-            }
+            // Where AppArmor restricts user namespaces, the clone has succeeded, and all that is forbidden comes
+            // after it; and each kind of namespace has a limit of its own.
+            namespaces::explain(act(what), failed.errno, &namespaces::obstacles())
         }
         Place::Step(n) | Place::Ids(n) | Place::Fallback(n, _) => {
             Failure::new(act(&format!("take step {n}")), text)
@@ -139,7 +137,14 @@ pub fn late_failure(failed: &Failed, container: &str, program: &str, cwd: &str) 
         Place::Process(what @ (Act::Scheduler | Act::IoPriority)) => {
             scheduling::failure(what, failed.errno, container)
         }
+        Place::Process(what @ (Act::Profile | Act::Label)) => label_failure(what, failed.errno, &act),
         Place::Process(what) => process_failure(what, &act, &text, cwd),
+        Place::NoExec => {
+            let cause = format!("exec: {program:?}: its file system is mounted noexec: {text}");
+            Failure::new(act("run the program"), cause)
+                .code("FS-NOEXEC")
+                .fix("put the program on a file system that is mounted without noexec")
+        }
         Place::Lookup | Place::Exec => {
             exec_failure(failed.errno, failed.place == Place::Lookup, program, &act("run the program"), &text)
         }
@@ -168,12 +173,37 @@ fn exec_failure(errno: Errno, lookup: bool, program: &str, act: &str, text: &str
     }
 }
 
+/// What a security module has against a profile or a label: it is never done without.
+fn label_failure(what: Act, errno: Errno, act: &dyn Fn(&str) -> String) -> Failure {
+    let text = errno_text(errno);
+    let (what, code, (cause, fix)) = if what == Act::Profile {
+        let told = match errno {
+            Errno::ENOENT => (
+                "it is not loaded",
+                "load it (sudo apparmor_parser -r FILE), or name another in process.apparmorProfile",
+            ),
+            _ => (
+                "AppArmor does not let us change to it",
+                "allow it in the profile that bryo runs under (change_profile)",
+            ),
+        };
+        ("set the AppArmor profile", "LSM-APPARMOR", told)
+    } else {
+        let told = match errno {
+            Errno::EINVAL => ("the policy knows no such label", "correct process.selinuxLabel"),
+            _ => ("the policy does not let us change to it", "see the audit log: ausearch -m avc"),
+        };
+        ("set the SELinux label", "LSM-SELINUX", told)
+    };
+    Failure::new(act(what), format!("{cause}: {text}")).code(code).fix(fix)
+}
+
 fn process_failure(what: Act, act: &dyn Fn(&str) -> String, text: &str, cwd: &str) -> Failure {
     let what = match what {
         Act::Session => "make a session",
         Act::Terminal => "set up the terminal",
         Act::Keyring => "join a session keyring",
-        Act::Label => "set the security label",
+        Act::Profile | Act::Label => "set the security label",
         Act::Rlimits => "set resource limits",
         Act::Bounding | Act::Capabilities => "set capabilities",
         Act::Ambient => "set ambient capabilities",

@@ -181,6 +181,7 @@ fn wanted(
     degradations.extend(wanted.outdated.iter().map(|name| {
         let because = "cgroup v2 has no such thing";
         Degradation::allowed("CG-CTRL", format!("linux.resources.{name}"), "no such limit", because)
+            .fix("remove it")
     }));
     Ok(wanted)
 }
@@ -429,10 +430,15 @@ impl Planner<'_> {
                     None => ("a cgroup", "none"),
                 };
                 let found = Degradation::weaker(lack.code, wanted, got, lack.because.clone()).fix(lack.fix);
-                degradations.push(if asked || lack.avoidable { found } else { found.noted() });
+                degradations.push(if asked || lack.avoidable { self.grade(found) } else { found.noted() });
                 Ok(())
             }
         }
+    }
+
+    /// Who lets limits go lets their cgroup go.
+    fn grade(&self, found: Degradation) -> Degradation {
+        self.context.degrade.grade(Allowance::Limits, found)
     }
 
     /// The controllers of the place, if they can be known now.
@@ -479,7 +485,7 @@ impl Planner<'_> {
             };
             if let (true, Some(cpus)) = (setting.file == "cpuset.cpus", cpu_list(&setting.value)) {
                 degradations.push(
-                    Degradation::weaker(
+                    self.grade(Degradation::weaker(
                         "CG-CTRL",
                         format!("processors {} by a cgroup", setting.value),
                         format!(
@@ -487,7 +493,7 @@ impl Planner<'_> {
                             setting.value
                         ),
                         because,
-                    )
+                    ))
                     .fix(fix),
                 );
                 steps.push(Op::Affinity(cpus).into());

@@ -24,7 +24,7 @@ mod rootfs;
 pub mod scheduling;
 pub mod step;
 
-pub use rootfs::wanted_devices;
+pub use rootfs::{DEVICE_FIX, wanted_devices};
 
 use crate::bundle::Bundle;
 use crate::host::{Facts, Needs};
@@ -308,12 +308,15 @@ pub fn oom(wanted: i32, facts: &Facts, degradations: &mut Vec<Degradation>) -> i
     if wanted >= lowest || (facts.is_host_root() && facts.capable(crate::host::CAP_SYS_RESOURCE)) {
         return wanted;
     }
-    degradations.push(Degradation::weaker(
-        "OOM",
-        format!("oom_score_adj {wanted}"),
-        format!("oom_score_adj {lowest}"),
-        "only root may lower it below the caller's own",
-    ));
+    degradations.push(
+        Degradation::weaker(
+            "OOM",
+            format!("oom_score_adj {wanted}"),
+            format!("oom_score_adj {lowest}"),
+            "only root may lower it below the caller's own",
+        )
+        .fix("raise process.oomScoreAdj, or lower the caller's (OOMScoreAdjust= of its unit)"),
+    );
     lowest
 }
 

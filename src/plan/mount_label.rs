@@ -53,15 +53,16 @@ pub fn decide(
         .fix(format!("use one of {}", OPTIONS.join(", ")))
     })?;
     if !facts.lsm.selinux {
-        degradations.push(Degradation::weaker(
-            "LSM-SELINUX",
-            format!("the SELinux label {label} for what is mounted"),
-            "no label",
-            "SELinux is not enabled on this host",
-        ));
+        degradations.push(no_label(format!("the SELinux label {label} for what is mounted")));
         return Ok(None);
     }
     Ok(Some(MountLabel { option, label: label.into() }))
+}
+
+/// A host without SELinux has nobody who would look at a label, of a mount or of a process.
+pub fn no_label(wanted: String) -> Degradation {
+    Degradation::weaker("LSM-SELINUX", wanted, "no label", "SELinux is not enabled on this host")
+        .fix("remove process.selinuxLabel and linux.mountLabel, or enable SELinux")
 }
 
 impl MountLabel {

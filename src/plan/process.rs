@@ -4,6 +4,7 @@
 use super::c;
 use super::degrade::{Allowance, Degradation, Policy};
 use super::idmap::Idmap;
+use super::mount_label::no_label;
 use super::scheduling::{self, Scheduling};
 use super::step::{Fallback, NO_KEY, Op, Step};
 use crate::host::{CAP_SYS_RESOURCE, Facts};
@@ -47,7 +48,7 @@ impl Process {
     /// How our own binary is kept from the container, whose filter lets the stub through or not. SELinux knows
     /// better than to let a container write to the host's programs, and its label would not let memory be executed.
     pub fn guard(&self, idmap: &Idmap, facts: &Facts, stub_passes: impl FnOnce() -> bool) -> Guard {
-        let selinux = self.label.as_ref().is_some_and(|label| label.file.as_c_str() == c"attr/exec");
+        let selinux = self.label.as_ref().is_some_and(|label| label.module == Module::Selinux);
         match facts.binary_owner {
             Some(owner) if !selinux && idmap.reaches(owner, facts) => {
                 if stub::WRITTEN && stub_passes() {
@@ -81,9 +82,17 @@ pub enum Programs {
     Search(Vec<CString>),
 }
 
+/// A security module that knows profiles or labels of processes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Module {
+    Apparmor,
+    Selinux,
+}
+
 /// What a security module is told before the exec.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Label {
+    pub module: Module,
     /// Below /proc/self.
     pub file: CString,
     pub text: Vec<u8>,
@@ -155,7 +164,7 @@ pub fn decide(
         capabilities: capabilities(process.capabilities().as_ref(), degradations),
         rlimits: rlimits(process.rlimits().as_deref().unwrap_or_default(), facts, container, degradations)?,
         no_new_privileges: process.no_new_privileges() == Some(true),
-        label: label(process, facts, container, degradations)?,
+        label: label(process, facts, request, degradations)?,
         terminal: process.terminal() == Some(true),
         programs: programs(program, &path, act)?,
         args: strings(args)?,
@@ -242,13 +251,10 @@ fn groups(
         return Ok(None);
     }
     let because = "setgroups is denied in a single-id user namespace";
+    let fix = "map gids through subordinate ids (bryo spec --rootless --subids)";
     if request.degrade.allows(Allowance::Groups) {
-        degradations.push(Degradation::allowed(
-            "GRP-DENY",
-            format!("additional groups {wanted:?}"),
-            "none",
-            because,
-        ));
+        let wanted = format!("additional groups {wanted:?}");
+        degradations.push(Degradation::allowed("GRP-DENY", wanted, "none", because).fix(fix));
         return Ok(None);
     }
     Err(Failure::new(
@@ -256,7 +262,7 @@ fn groups(
         format!("{because}: operation not permitted"),
     )
     .code("GRP-DENY")
-    .fix(Allowance::Groups.or_without("map gids through subordinate ids (bryo spec --rootless --subids)")))
+    .fix(Allowance::Groups.or_without(fix)))
 }
 
 /// A set of names as a mask.
@@ -358,37 +364,46 @@ fn amount(limit: u64) -> String {
 fn label(
     process: &oci::Process,
     facts: &Facts,
-    container: &str,
+    request: Request<'_>,
     degradations: &mut Vec<Degradation>,
 ) -> Result<Option<Label>, Failure> {
     let set = |value: &Option<String>| value.clone().filter(|v| !v.is_empty());
     if let Some(profile) = set(process.apparmor_profile()) {
+        let container = request.container;
         let act = || format!("cannot confine container {container} by AppArmor profile {profile}");
         if !facts.lsm.apparmor {
             // runc says so too: a profile that cannot be applied is never silently dropped.
             if profile == "unconfined" {
                 return Ok(None);
             }
-            return Err(Failure::new(act(), "AppArmor is not enabled on this host: operation not supported")
+            let because = "AppArmor is not enabled on this host";
+            let fix = "remove process.apparmorProfile, or enable AppArmor";
+            if request.degrade.allows(Allowance::Apparmor) {
+                let wanted = format!("AppArmor profile {profile}");
+                degradations
+                    .push(Degradation::allowed("LSM-APPARMOR", wanted, "no profile", because).fix(fix));
+                return Ok(None);
+            }
+            return Err(Failure::new(act(), format!("{because}: operation not supported"))
                 .code("LSM-APPARMOR")
-                .fix("remove process.apparmorProfile, or enable AppArmor"));
+                .fix(Allowance::Apparmor.or_without(fix)));
         }
         return Ok(Some(Label {
+            module: Module::Apparmor,
             file: c"attr/apparmor/exec".into(),
             text: format!("exec {profile}").into_bytes(),
         }));
     }
     if let Some(label) = set(process.selinux_label()) {
         if !facts.lsm.selinux {
-            degradations.push(Degradation::weaker(
-                "LSM-SELINUX",
-                format!("the SELinux label {label}"),
-                "no label",
-                "SELinux is not enabled on this host",
-            ));
+            degradations.push(no_label(format!("the SELinux label {label}")));
             return Ok(None);
         }
-        return Ok(Some(Label { file: c"attr/exec".into(), text: label.into_bytes() }));
+        return Ok(Some(Label {
+            module: Module::Selinux,
+            file: c"attr/exec".into(),
+            text: label.into_bytes(),
+        }));
     }
     Ok(None)
 }

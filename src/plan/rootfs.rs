@@ -1,6 +1,6 @@
 //! The root file system around the mounts: devices, links, masks, parameters, and the way in.
 
-use super::degrade::Degradation;
+use super::degrade::{Allowance, Degradation};
 use super::mount_label::Way;
 use super::step::{Bind, Device, Fallback, NO_PLACE, Op, Properties, Step};
 use super::{Context, c};
@@ -14,6 +14,10 @@ use nix::libc;
 use nix::sched::CloneFlags;
 use oci_spec::runtime::{Linux, LinuxDevice, LinuxDeviceType, Spec};
 use std::path::Path;
+
+const NO_DEVICE: &str = "the host has no such device";
+/// What helps where a device that the configuration lists is not there.
+pub const DEVICE_FIX: &str = "remove it from linux.devices, or have the host make it";
 
 /// The devices that every container has (config-linux.md, "Default Devices").
 const DEFAULT_DEVICES: [(&str, u64, u64); 6] = [
@@ -154,7 +158,8 @@ fn shown(context: &Context<'_>) -> Result<Vec<Step>, Failure> {
             format!("{} of the container's own", file.at),
             "what the image has there",
             "the root file system has no such file, and none can be made in it",
-        );
+        )
+        .fix(format!("have an empty file {} in the root file system", file.at));
         Ok(Step { op, or: vec![Fallback { on: NO_PLACE, op: Op::Nothing, cost }] })
     });
     steps.collect()
@@ -191,17 +196,22 @@ fn devices(linux: &Linux, own_dev: bool, context: &Context<'_>) -> Result<Vec<St
         steps.push(if can_make {
             Op::Node { at, device, mode: 0o666, uid: 0, gid: 0 }.into()
         } else {
-            Op::Device { source: at.clone(), at, device, optional: true }.into()
+            let absent = Degradation::weaker("DEV", format!("device {path}"), "no such device", NO_DEVICE)
+                .fix(format!("have the host make {path}, or the outer container pass it on"));
+            Step {
+                op: Op::Device { source: at.clone(), at, device },
+                or: vec![Fallback { on: &[libc::ENOENT], op: Op::Nothing, cost: absent }],
+            }
         });
     }
     // Its place is taken by the link to the container's own terminals.
     for wanted in wanted.iter().filter(|device| clean(device.path()) != Path::new("/dev/ptmx")) {
-        steps.push(device(wanted, can_make, context)?.into());
+        steps.push(device(wanted, can_make, context)?);
     }
     Ok(steps)
 }
 
-fn device(wanted: &LinuxDevice, can_make: bool, context: &Context<'_>) -> Result<Op, Failure> {
+fn device(wanted: &LinuxDevice, can_make: bool, context: &Context<'_>) -> Result<Step, Failure> {
     let at = clean(&Path::new("/").join(wanted.path()));
     let act = || format!("cannot show device {} in container {}", at.display(), context.container);
     let kind = match wanted.typ() {
@@ -209,7 +219,9 @@ fn device(wanted: &LinuxDevice, can_make: bool, context: &Context<'_>) -> Result
         LinuxDeviceType::B => libc::S_IFBLK,
         LinuxDeviceType::P => libc::S_IFIFO,
         LinuxDeviceType::A => {
-            return Err(Failure::new(act(), "type a is for cgroup rules only: invalid argument").code("DEV"));
+            return Err(Failure::new(act(), "type a is for cgroup rules only: invalid argument")
+                .code("DEV")
+                .fix("give linux.devices[].type as c, u, b or p"));
         }
     };
     let number = |n: i64| {
@@ -225,10 +237,18 @@ fn device(wanted: &LinuxDevice, can_make: bool, context: &Context<'_>) -> Result
             mode: wanted.file_mode().unwrap_or(0o666) & 0o7777,
             uid: wanted.uid().unwrap_or(0),
             gid: wanted.gid().unwrap_or(0),
-        });
+        }
+        .into());
     }
     let source = context.facts.devices.get(&at).unwrap_or(&at);
-    Ok(Op::Device { source: c(source, act)?, at: c(&at, act)?, device, optional: false })
+    let op = Op::Device { source: c(source, act)?, at: c(&at, act)?, device };
+    if !context.degrade.allows(Allowance::Devices) {
+        return Ok(op.into());
+    }
+    let path = at.display();
+    let absent =
+        Degradation::allowed("DEV", format!("device {path}"), "no such device", NO_DEVICE).fix(DEVICE_FIX);
+    Ok(Step { op, or: vec![Fallback { on: &[libc::ENOENT, libc::ENODEV], op: Op::Nothing, cost: absent }] })
 }
 
 /// The devices that the configuration lists, for the host to be looked through.

@@ -124,7 +124,6 @@ pub enum Op {
         source: CString,
         at: CString,
         device: Device,
-        optional: bool,
     },
     /// Makes a device node.
     Node {

@@ -202,6 +202,12 @@ fn ids(idmap: &Idmap) -> Vec<String> {
 
 fn step(step: &Step) -> Vec<String> {
     let Step { op: wanted, or } = step;
+    if let (Op::Device { .. }, [Fallback { op: Op::Nothing, cost, .. }]) = (wanted, &or[..]) {
+        // Those of every container are many, and alike.
+        if cost.class == Class::Weaker {
+            return vec![format!("{} if it exists", op(wanted))];
+        }
+    }
     let mut lines = vec![op(wanted)];
     for Fallback { on, op: other, cost } in or {
         let errnos: Vec<_> = on.iter().map(|errno| format!("{:?}", Errno::from_raw(*errno))).collect();
@@ -249,9 +255,8 @@ fn op(op: &Op) -> String {
         Op::Filesystem(filesystem) => mount(filesystem),
         Op::Bind(wanted) => bind(wanted),
         Op::Remount { at, properties } => format!("remount {}{}", text(at), self::properties(properties)),
-        Op::Device { source, at, device, optional } => {
-            let optional = if *optional { " if it exists" } else { "" };
-            format!("show {} at {} as {}{optional}", text(source), text(at), numbers(device))
+        Op::Device { source, at, device } => {
+            format!("show {} at {} as {}", text(source), text(at), numbers(device))
         }
         Op::Node { at, device, mode, uid, gid } => {
             format!("mknod {} {} mode {mode:04o} owner {uid}:{gid}", text(at), numbers(device))
@@ -447,7 +452,7 @@ fn process(process: &Process) -> Vec<String> {
     lines.extend(sets(capabilities));
     lines.extend(rlimits.iter().map(rlimit));
     lines.extend(umask.map(|umask| format!("umask {umask:04o}")));
-    if let Some(Label { file, text: label }) = label {
+    if let Some(Label { module: _, file, text: label }) = label {
         lines.push(format!("label {:?} to {}", String::from_utf8_lossy(label), text(file)));
     }
     for (set, line) in [(no_new_privileges, "no_new_privs"), (terminal, "terminal")] {
