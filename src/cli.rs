@@ -423,8 +423,11 @@ fn doctor(command: Command) -> Command {
             option("for", "look only at what this takes: run, network, limits, nested, podman or docker")
                 .value_parser(Scope::ALL.map(Scope::name)),
             flag("json", "print JSON"),
-            flag("apparmor-profile", "print a profile for this binary that lets it use user namespaces, and look at nothing")
-                .conflicts_with_all(["for", "json"]),
+            flag(
+                "apparmor-profile",
+                "print a profile for this binary that lets it use user namespaces, and look at nothing",
+            )
+            .conflicts_with_all(["for", "json"]),
         ])
         .after_help(DOCTOR_HELP)
 }

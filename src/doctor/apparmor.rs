@@ -18,6 +18,9 @@ mod tests {
     #[test]
     fn it_names_the_program_and_allows_user_namespaces() {
         let text = profile("bryo", Path::new("/opt/moss and fern/bryo"));
-        assert!(text.contains("profile bryo \"/opt/moss and fern/bryo\" flags=(unconfined) {\n  userns,\n}"), "{text}");
+        assert!(
+            text.contains("profile bryo \"/opt/moss and fern/bryo\" flags=(unconfined) {\n  userns,\n}"),
+            "{text}"
+        );
     }
 }

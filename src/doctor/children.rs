@@ -44,7 +44,8 @@ pub fn look_at(topics: &[Topic<'_>], patience: Duration) -> Vec<Check> {
 /// What nobody could look at.
 fn unseen(name: &'static str, why: String) -> Check {
     let fix = "see what keeps bryo from looking: an outer seccomp filter, a limit on processes, a service that does not answer";
-    Check::lacking(name, "PROBE", why, Some(fix)).stopping(Scope::Run | Scope::Nested | Scope::Podman | Scope::Docker)
+    Check::lacking(name, "PROBE", why, Some(fix))
+        .stopping(Scope::Run | Scope::Nested | Scope::Podman | Scope::Docker)
 }
 
 struct Looking {

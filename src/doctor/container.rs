@@ -34,8 +34,10 @@ pub fn look(around: &Outer, tell: &mut Tell<'_>) {
     let facts = match host::read(Needs { subids: true, hard_limits: true, ..Needs::default() }) {
         Ok(facts) => facts,
         Err(errno) => {
-            return tell(Check::lacking("caller", "PROBE", format!("capget: {}", errno_text(errno)), None::<String>)
-                .stopping(EVERYBODY));
+            return tell(
+                Check::lacking("caller", "PROBE", format!("capget: {}", errno_text(errno)), None::<String>)
+                    .stopping(EVERYBODY),
+            );
         }
     };
     match sample::plan(Kind::Isolation, &facts) {
@@ -85,8 +87,14 @@ impl Rehearsing<'_, '_> {
         loop {
             match rehearse::rehearse(&plan, &at, &skipped, PATIENCE) {
                 Ok(Rehearsal::NotBorn(failure)) => return self.not_born(&failure, ids),
-                Ok(Rehearsal::NotMapped(failure)) if ids.is_none() && matches!(plan.idmap, Idmap::Helpers { .. }) => {
-                    ids = Some(ids_lacking(failure.code_name().unwrap_or("ID-RANGE"), failure.cause(), failure.way_out()));
+                Ok(Rehearsal::NotMapped(failure))
+                    if ids.is_none() && matches!(plan.idmap, Idmap::Helpers { .. }) =>
+                {
+                    ids = Some(ids_lacking(
+                        failure.code_name().unwrap_or("ID-RANGE"),
+                        failure.cause(),
+                        failure.way_out(),
+                    ));
                     plan.idmap = single(&self.facts);
                 }
                 Ok(Rehearsal::NotMapped(failure)) | Err(failure) => {
@@ -113,11 +121,16 @@ impl Rehearsing<'_, '_> {
             (self.tell)(ids);
         }
         if let Some(first) = self.around.masked.first() {
-            let evidence = format!("{} and others hide parts of /proc, so no other could be mounted", first.display());
+            let evidence =
+                format!("{} and others hide parts of /proc, so no other could be mounted", first.display());
             (self.tell)(by_the_table("proc", "PROC-MASKED", evidence));
         }
         if let Some(label) = self.around.label.as_ref().filter(|_| self.around.is_one()) {
-            (self.tell)(by_the_table("root file system", "MNT-DENIED", format!("{label} is likely to forbid mounts")));
+            (self.tell)(by_the_table(
+                "root file system",
+                "MNT-DENIED",
+                format!("{label} is likely to forbid mounts"),
+            ));
         }
     }
 
@@ -230,7 +243,10 @@ fn part_of(plan: &Plan, scene: Scene) -> Option<Part> {
         Scene::Step(n) => step(&plan.steps.get(usize::from(n))?.op),
         Scene::Groups => {
             let part = Part::new("groups", "setgroups is allowed").optional();
-            part.or("GRP-DENY", "map gids through subordinate ids (install uidmap, and have a range in /etc/subgid)")
+            part.or(
+                "GRP-DENY",
+                "map gids through subordinate ids (install uidmap, and have a range in /etc/subgid)",
+            )
         }
         Scene::Stub => {
             let part = Part::new("memory to execute", "allowed").or("EXE-GUARD", OUTER);
@@ -272,7 +288,9 @@ fn step(op: &Op) -> Part {
             _ => Part::new("tmpfs", "mounted").quiet(),
         },
         Op::Overlay(..) => Part::new("overlay", "mounted over a directory in memory").optional(),
-        Op::Bind(bind) if bind.ids.is_some() => Part::new("idmapped mounts", "mounted, of a file system of its own").optional(),
+        Op::Bind(bind) if bind.ids.is_some() => {
+            Part::new("idmapped mounts", "mounted, of a file system of its own").optional()
+        }
         Op::Keyring(_) => Part::new("session keyring", "joined").or("KEYRING", ""),
         Op::Device { .. } | Op::Node { .. } => Part::new("devices", "shown").quiet().or("DEV", ""),
         Op::Loopback => Part::new("loopback", "up").quiet().or("NET-TUN", ""),

@@ -22,8 +22,8 @@ mod resources;
 mod sample;
 mod surroundings;
 
-pub use check::Scope;
 use check::Finding;
+pub use check::Scope;
 pub use report::{Report, Screen};
 
 use children::Topic;

@@ -98,7 +98,9 @@ fn merged(findings: &[Finding]) -> Vec<Row<'_>> {
             None => finding.evidence.clone(),
         };
         match rows.last_mut() {
-            Some(last) if (last.status, finding.status) == (Status::Ok, Status::Ok) && last.evidence == evidence => {
+            Some(last)
+                if (last.status, finding.status) == (Status::Ok, Status::Ok) && last.evidence == evidence =>
+            {
                 last.what = joined(&last.what, &finding.what);
             }
             _ => rows.push(Row {
@@ -127,7 +129,8 @@ impl Row<'_> {
         let indent = STATUS + widest + 2;
         let head = format!("{}{}", painted(status, self.status, screen), " ".repeat(STATUS - status.len()));
         let _ = write!(text, "{head}{:widest$}  ", self.what);
-        let fix = self.fix.map(|fix| format!("fix{}: {fix}", if self.needs_root { " (as root)" } else { "" }));
+        let fix =
+            self.fix.map(|fix| format!("fix{}: {fix}", if self.needs_root { " (as root)" } else { "" }));
         let Some(columns) = screen.columns.map(usize::from).filter(|columns| *columns >= indent + 20) else {
             let fix = fix.map(|fix| format!("; {fix}")).unwrap_or_default();
             let _ = writeln!(text, "{}{fix}", self.evidence);
@@ -139,7 +142,9 @@ impl Row<'_> {
                 let _ = write!(text, "{}", " ".repeat(indent));
                 begin = indent;
             }
-            for (n, line) in wrapped(paragraph, columns - indent, (columns).saturating_sub(begin)).iter().enumerate() {
+            for (n, line) in
+                wrapped(paragraph, columns - indent, (columns).saturating_sub(begin)).iter().enumerate()
+            {
                 if n > 0 {
                     let _ = write!(text, "{}", " ".repeat(indent));
                 }

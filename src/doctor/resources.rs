@@ -6,7 +6,7 @@ use super::children::Tell;
 use super::container::{instead, refused};
 use super::sample::{self, Kind, LIMITS};
 use crate::cgroup::systemd::Systemd;
-use crate::host::{self, Facts, Needs, CAP_NET_BIND_SERVICE};
+use crate::host::{self, CAP_NET_BIND_SERVICE, Facts, Needs};
 use crate::plan::Plan;
 use crate::plan::cgroup::Place;
 use crate::plan::network::HelperKind;
@@ -18,7 +18,12 @@ pub fn look(tell: &mut Tell<'_>) {
     let facts = match host::read(needs) {
         Ok(facts) => facts,
         Err(errno) => {
-            return tell(Check::lacking("caller", "PROBE", format!("capget: {}", errno_text(errno)), None::<String>));
+            return tell(Check::lacking(
+                "caller",
+                "PROBE",
+                format!("capget: {}", errno_text(errno)),
+                None::<String>,
+            ));
         }
     };
     match sample::plan(Kind::Resources, &facts) {
@@ -36,7 +41,10 @@ fn for_limits() -> Scopes {
 
 fn cgroups(plan: &Plan, tell: &mut Tell<'_>) {
     let about = |check: Check| check.serving(for_limits() | Scope::Run);
-    let lack = plan.degradations.iter().find(|found| found.code.starts_with("CG-") && found.code != "CG-CTRL" && found.code != "CG-DEVICES");
+    let lack = plan
+        .degradations
+        .iter()
+        .find(|found| found.code.starts_with("CG-") && found.code != "CG-CTRL" && found.code != "CG-DEVICES");
     let Some(cgroup) = &plan.cgroup else {
         let lack = lack.map(|found| {
             let evidence = format!("{}: no limits", found.because);
@@ -45,7 +53,8 @@ fn cgroups(plan: &Plan, tell: &mut Tell<'_>) {
         if let Some(lack) = lack {
             let frozen = lack.lack.clone().and_then(|lack| lack.fix);
             tell(lack.serving(for_limits() | Scope::Run).stopping(Scope::Limits));
-            let check = Check::lacking("freezer", "CG-FREEZE", "pause needs a cgroup of the container's own", frozen);
+            let check =
+                Check::lacking("freezer", "CG-FREEZE", "pause needs a cgroup of the container's own", frozen);
             tell(check.serving(Scope::Podman | Scope::Docker));
         }
         return;
@@ -60,8 +69,14 @@ fn cgroups(plan: &Plan, tell: &mut Tell<'_>) {
             tell(match Systemd::connect(&scope.bus) {
                 Ok(_) => about(Check::fine("cgroup", format!("{whose} answers, and makes scopes"))),
                 Err(trouble) => {
-                    let fix = "log in with a session (ssh, machinectl shell), or sudo loginctl enable-linger USER";
-                    let check = Check::lacking("cgroup", "CG-NOBUS", format!("{whose} cannot be asked: {trouble}"), Some(fix));
+                    let fix =
+                        "log in with a session (ssh, machinectl shell), or sudo loginctl enable-linger USER";
+                    let check = Check::lacking(
+                        "cgroup",
+                        "CG-NOBUS",
+                        format!("{whose} cannot be asked: {trouble}"),
+                        Some(fix),
+                    );
                     about(check).stopping(Scope::Limits)
                 }
             });
@@ -69,11 +84,15 @@ fn cgroups(plan: &Plan, tell: &mut Tell<'_>) {
     }
     let missing: Vec<_> = plan.degradations.iter().filter(|found| found.code == "CG-CTRL").collect();
     for (controller, _) in LIMITS {
-        let named = |text: &str| text.contains(&format!("the {controller} controller")) || text.contains(&format!("no {controller} controller"));
+        let named = |text: &str| {
+            text.contains(&format!("the {controller} controller"))
+                || text.contains(&format!("no {controller} controller"))
+        };
         tell(match missing.iter().find(|found| named(&found.because)) {
             Some(found) => {
                 let name = format!("{controller} controller");
-                let check = Check::lacking(name, found.code.clone(), found.because.clone(), found.fix.clone());
+                let check =
+                    Check::lacking(name, found.code.clone(), found.because.clone(), found.fix.clone());
                 let stops = if controller == "cpuset" { Scopes::NONE } else { Scopes::from(Scope::Limits) };
                 check.serving(for_limits()).stopping(stops)
             }
@@ -85,7 +104,10 @@ fn cgroups(plan: &Plan, tell: &mut Tell<'_>) {
 
 fn network(plan: &Plan, facts: &Facts, tell: &mut Tell<'_>) {
     let about = Scope::Network | Scope::Podman | Scope::Docker;
-    let lack = plan.degradations.iter().find(|found| found.code.starts_with("NET-") && found.code != "NET-V6" && found.code != "NET-PING");
+    let lack = plan
+        .degradations
+        .iter()
+        .find(|found| found.code.starts_with("NET-") && found.code != "NET-V6" && found.code != "NET-PING");
     tell(match (&plan.network.helper, lack) {
         (Some(helper), _) => {
             let name = match helper.kind {

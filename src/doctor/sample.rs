@@ -24,8 +24,13 @@ pub enum Kind {
 }
 
 /// The limits, and the controller of each.
-pub const LIMITS: [(&str, &str); 5] =
-    [("cpu", "cpu.max"), ("memory", "memory.max"), ("pids", "pids.max"), ("io", "io.bfq.weight"), ("cpuset", "cpuset.cpus")];
+pub const LIMITS: [(&str, &str); 5] = [
+    ("cpu", "cpu.max"),
+    ("memory", "memory.max"),
+    ("pids", "pids.max"),
+    ("io", "io.bfq.weight"),
+    ("cpuset", "cpuset.cpus"),
+];
 
 /// The plan for it.
 ///
@@ -33,7 +38,8 @@ pub const LIMITS: [(&str, &str); 5] =
 /// What not even this container can do without.
 pub fn plan(kind: Kind, facts: &Facts) -> Result<Plan, Failure> {
     let broken = |error: String| Failure::new("cannot plan a container to look at", error);
-    let spec = serde_json::to_value(default_spec(&SpecKind::Root, true)).map_err(|e| broken(e.to_string()))?;
+    let spec =
+        serde_json::to_value(default_spec(&SpecKind::Root, true)).map_err(|e| broken(e.to_string()))?;
     let spec = serde_json::from_value(changed(spec, kind)).map_err(|e| broken(e.to_string()))?;
     let bundle = Bundle { dir: PathBuf::from("/"), spec, remarks: Vec::new() };
     let request = Request {

@@ -73,9 +73,9 @@ fn rootfs_place() -> Check {
         Ok(place) => place,
         Err(failure) => return super::container::refused(what, &failure).serving(Scopes::NONE),
     };
-    let flags = std::fs::File::open(there(&place)).map_err(|e| io_text(&e)).and_then(|dir| {
-        mount::flags(dir.as_fd()).map_err(errno_text)
-    });
+    let flags = std::fs::File::open(there(&place))
+        .map_err(|e| io_text(&e))
+        .and_then(|dir| mount::flags(dir.as_fd()).map_err(errno_text));
     match flags {
         Ok(flags) if flags & libc::ST_NOEXEC != 0 => Check::lacking(
             what,
@@ -100,11 +100,21 @@ fn checkpoint() -> Check {
     let what = "checkpoint";
     let nobody = |check: Check| check.serving(Scopes::NONE);
     let Some(criu) = find_program("criu") else {
-        return nobody(Check::lacking(what, "CRIU", "criu is not installed: no checkpoint, no restore", Some("install criu")));
+        return nobody(Check::lacking(
+            what,
+            "CRIU",
+            "criu is not installed: no checkpoint, no restore",
+            Some("install criu"),
+        ));
     };
     let capable = crate::sys::caps::effective().is_ok_and(|held| held & (1 << CHECKPOINT_RESTORE) != 0);
     if capable {
         return nobody(Check::fine(what, format!("by {}", criu.display())));
     }
-    nobody(Check::lacking(what, "CRIU", "CAP_CHECKPOINT_RESTORE is missing: operation not permitted", Some("run as root")))
+    nobody(Check::lacking(
+        what,
+        "CRIU",
+        "CAP_CHECKPOINT_RESTORE is missing: operation not permitted",
+        Some("run as root"),
+    ))
 }

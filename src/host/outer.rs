@@ -108,7 +108,10 @@ mod tests {
     #[test]
     fn a_label_confines_unless_it_says_that_it_does_not() {
         assert_eq!(confining("docker-default (enforce)\n").as_deref(), Some("docker-default (enforce)"));
-        assert_eq!(confining("system_u:system_r:container_t:s0\0").as_deref(), Some("system_u:system_r:container_t:s0"));
+        assert_eq!(
+            confining("system_u:system_r:container_t:s0\0").as_deref(),
+            Some("system_u:system_r:container_t:s0")
+        );
         for free in ["unconfined\n", "unconfined_u:unconfined_r:unconfined_t:s0", "kernel", ""] {
             assert_eq!(confining(free), None, "{free}");
         }

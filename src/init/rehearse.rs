@@ -125,9 +125,7 @@ impl Stage<'_> {
         self.scene(Scene::Groups, |_| process::set_groups(&[]).map(|()| Outcome::Done));
         self.scene(Scene::Stub, |stage| stub::Stub::new(stage.notes.as_fd(), 3).map(|_| Outcome::Done));
         self.scene(Scene::Pivot, |stage| stage.pivot());
-        self.scene(Scene::Listener, |_| {
-            seccomp::load(&ALLOW, seccomp::NEW_LISTENER).map(|_| Outcome::Done)
-        });
+        self.scene(Scene::Listener, |_| seccomp::load(&ALLOW, seccomp::NEW_LISTENER).map(|_| Outcome::Done));
         self.scene(Scene::Filter, |_| seccomp::load(&ALLOW, 0).map(|_| Outcome::Done));
     }
 
@@ -188,11 +186,7 @@ impl Stage<'_> {
     }
 
     /// Plays one scene, unless it is left out; says whether it went well.
-    fn scene(
-        &mut self,
-        scene: Scene,
-        play: impl FnOnce(&mut Self) -> Result<Outcome, Errno>,
-    ) -> bool {
+    fn scene(&mut self, scene: Scene, play: impl FnOnce(&mut Self) -> Result<Outcome, Errno>) -> bool {
         if self.script.skipped.contains(&scene) {
             return false;
         }

@@ -182,11 +182,16 @@ pub fn meaning<'a>(plan: &'a Plan, scene: Scene, outcome: &Outcome) -> Meaning<'
     let act = |what: &str| format!("cannot {what}");
     Meaning::Refused(match scene {
         Scene::Step(n) => {
-            let idmapped = plan.steps.get(usize::from(n)).is_some_and(|step| matches!(&step.op, Op::Bind(bind) if bind.ids.is_some()));
+            let idmapped = plan
+                .steps
+                .get(usize::from(n))
+                .is_some_and(|step| matches!(&step.op, Op::Bind(bind) if bind.ids.is_some()));
             let place = if idmapped { Place::Ids(n) } else { Place::Step(n) };
             explain::failure(&Failed { place, errno, detail }, plan)
         }
-        Scene::Pivot => explain::step(&Failed { place: Place::Sync, errno, detail }, &Op::Pivot, &plan.id, &plan.rootfs),
+        Scene::Pivot => {
+            explain::step(&Failed { place: Place::Sync, errno, detail }, &Op::Pivot, &plan.id, &plan.rootfs)
+        }
         Scene::Namespace(kind) => {
             let kind = CloneFlags::from_bits_retain(kind);
             let seen = host_namespaces::obstacles();
@@ -194,7 +199,12 @@ pub fn meaning<'a>(plan: &'a Plan, scene: Scene, outcome: &Outcome) -> Meaning<'
         }
         Scene::Root => Failure::new(act("become root"), errno_text(errno)),
         Scene::Groups => Failure::new(act("set groups"), errno_text(errno)).code("GRP-DENY"),
-        Scene::Stub => explain::late_failure(&Failed { place: Place::Process(sync::Act::Stub), errno, detail }, &plan.id, "", ""),
+        Scene::Stub => explain::late_failure(
+            &Failed { place: Place::Process(sync::Act::Stub), errno, detail },
+            &plan.id,
+            "",
+            "",
+        ),
         Scene::Filter | Scene::Listener => Failure::new(act("load a seccomp filter"), errno_text(errno)),
     })
 }

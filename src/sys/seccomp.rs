@@ -11,11 +11,8 @@ const SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV: u32 = 1 << 5;
 /// Whether the kernel knows `SECCOMP_FILTER_FLAG_*` bits: a known one gets as far as the missing program.
 pub fn supports(flags: u32) -> bool {
     // WAIT_KILLABLE_RECV means something only together with a listener.
-    let flags = if flags & SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV != 0 {
-        flags | NEW_LISTENER
-    } else {
-        flags
-    };
+    let flags =
+        if flags & SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV != 0 { flags | NEW_LISTENER } else { flags };
     // SAFETY: a null program is refused with EFAULT, and nothing is loaded.
     let ret = unsafe {
         libc::syscall(libc::SYS_seccomp, SECCOMP_SET_MODE_FILTER, flags, std::ptr::null::<libc::sock_fprog>())
