@@ -7,8 +7,20 @@ use std::path::Path;
 
 /// The profile of this name for the program at this path, which has no symbolic links in it.
 pub fn profile(name: &str, program: &Path) -> String {
-    let program = program.display();
+    let program = literally(&program.to_string_lossy());
     format!("abi <abi/4.0>,\nprofile {name} \"{program}\" flags=(unconfined) {{\n  userns,\n}}\n")
+}
+
+/// In a pattern of AppArmor's (apparmor.d(5), "Globbing"), these would stand for something else.
+fn literally(path: &str) -> String {
+    let mut text = String::with_capacity(path.len());
+    for c in path.chars() {
+        if "*?[]{}^\"\\".contains(c) {
+            text.push('\\');
+        }
+        text.push(c);
+    }
+    text
 }
 
 #[cfg(test)]

@@ -54,6 +54,8 @@ pub struct Scopes(u8);
 impl Scopes {
     pub const NONE: Scopes = Scopes(0);
     pub const ALL: Scopes = Scopes(0b11_1111);
+    /// Podman and Docker.
+    pub const ENGINES: Scopes = Scopes(1 << Scope::Podman as u8 | 1 << Scope::Docker as u8);
 
     pub const fn has(self, scope: Scope) -> bool {
         self.0 & (1 << scope as u8) != 0
@@ -87,6 +89,8 @@ impl<S: Into<Scopes>> BitOr<S> for Scope {
 pub struct Check {
     /// What was looked at. A stable name.
     pub what: Cow<'static, str>,
+    /// What it is one of: what is well of a kind is told in one line.
+    pub kind: Option<Cow<'static, str>>,
     /// What was seen.
     pub evidence: String,
     /// What is missing.
@@ -108,7 +112,7 @@ impl Check {
     /// All is well.
     pub fn fine(what: impl Into<Cow<'static, str>>, evidence: impl Into<String>) -> Check {
         let (serves, stops) = (Scopes::ALL, Scopes::NONE);
-        Check { what: what.into(), evidence: evidence.into(), lack: None, serves, stops }
+        Check { what: what.into(), kind: None, evidence: evidence.into(), lack: None, serves, stops }
     }
 
     /// Something is missing. `because` says what was seen.
@@ -120,6 +124,13 @@ impl Check {
     ) -> Check {
         let lack = Lack { code: code.into(), fix: fix.map(Into::into) };
         Check { lack: Some(lack), ..Check::fine(what, because) }
+    }
+
+    /// One of several of a kind: `namespaces`.
+    #[must_use]
+    pub fn of_kind(mut self, kind: &'static str) -> Check {
+        self.kind = Some(kind.into());
+        self
     }
 
     /// For whom it is, if not for all.
@@ -150,8 +161,8 @@ impl Check {
         let code = self.lack.as_ref().map(|lack| lack.code.clone());
         let fix = self.lack.as_ref().and_then(|lack| lack.fix.clone());
         let needs_root = code.as_deref().is_some_and(needs_root);
-        let (what, evidence) = (self.what.clone(), self.evidence.clone());
-        Some(Finding { what, status, code, evidence, fix, needs_root })
+        let (what, kind, evidence) = (self.what.clone(), self.kind.clone(), self.evidence.clone());
+        Some(Finding { what, kind, status, code, evidence, fix, needs_root })
     }
 }
 
@@ -184,6 +195,8 @@ impl Status {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Finding {
     pub what: Cow<'static, str>,
+    #[serde(skip)]
+    pub kind: Option<Cow<'static, str>>,
     pub status: Status,
     /// Of what is missing; `bryo help codes` explains it.
     pub code: Option<Cow<'static, str>>,

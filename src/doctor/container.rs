@@ -5,21 +5,22 @@ use super::check::{Check, Scope, Scopes};
 use super::children::Tell;
 use super::sample::{self, Kind};
 use crate::codes;
-use crate::host::idmap::IdRange;
+use crate::host::idmap::{IdRange, find_program};
 use crate::host::outer::Outer;
+use crate::host::rootfs::fuse_device;
 use crate::host::{self, Facts, Needs};
 use crate::init::{Outcome, Scene};
 use crate::launch::rehearse::{self, Cut, Meaning, Rehearsal};
 use crate::plan::Plan;
 use crate::plan::degrade::{Class, Degradation};
-use crate::plan::idmap::Idmap;
+use crate::plan::idmap::{Idmap, Mapping};
 use crate::plan::process::Guard;
 use crate::plan::step::Op;
 use crate::report::{Failure, errno_text};
 use crate::sys::Errno;
 use nix::sched::CloneFlags;
 use std::ffi::CString;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// How long one rehearsal may take. It takes milliseconds.
@@ -28,6 +29,8 @@ const PATIENCE: Duration = Duration::from_secs(2);
 const TRIES: usize = 6;
 
 const EVERYBODY: Scopes = Scopes::ALL;
+/// Who unpacks images, and runs what they say.
+const ENGINES: Scopes = Scopes::ENGINES;
 
 /// The topic.
 pub fn look(around: &Outer, tell: &mut Tell<'_>) {
@@ -41,8 +44,32 @@ pub fn look(around: &Outer, tell: &mut Tell<'_>) {
         }
     };
     match sample::plan(Kind::Isolation, &facts) {
-        Ok(plan) => Rehearsing { facts, around, tell }.go(plan),
-        Err(failure) => tell(refused("container", &failure).stopping(EVERYBODY)),
+        Ok(plan) => Rehearsing { facts: &facts, around, tell }.go(plan),
+        Err(failure) => return tell(refused("container", &failure).stopping(EVERYBODY)),
+    }
+    if facts.privileged() {
+        in_a_user_namespace(&facts, around, tell);
+    }
+}
+
+/// Who needs no user namespace may be asked for one. What is missing only there is in nobody else's way.
+fn in_a_user_namespace(facts: &Facts, around: &Outer, tell: &mut Tell<'_>) {
+    const WHAT: &str = "user namespace";
+    let mut lacks = 0;
+    let mut only_lacks = |check: Check| {
+        if check.lack.is_some() {
+            lacks += 1;
+            let what =
+                if check.what == WHAT { WHAT.into() } else { format!("{} in a {WHAT}", check.what).into() };
+            tell(Check { what, stops: Scopes::NONE, ..check });
+        }
+    };
+    match sample::plan(Kind::UserNamespace, facts) {
+        Ok(plan) => Rehearsing { facts, around, tell: &mut only_lacks }.go(plan),
+        Err(failure) => only_lacks(refused(WHAT, &failure)),
+    }
+    if lacks == 0 {
+        tell(Check::fine(WHAT, "made, for containers that have one"));
     }
 }
 
@@ -67,7 +94,7 @@ fn by_the_table(what: &'static str, code: &'static str, evidence: String) -> Che
 }
 
 struct Rehearsing<'a, 't> {
-    facts: Facts,
+    facts: &'a Facts,
     around: &'a Outer,
     tell: &'a mut Tell<'t>,
 }
@@ -95,7 +122,7 @@ impl Rehearsing<'_, '_> {
                         failure.cause(),
                         failure.way_out(),
                     ));
-                    plan.idmap = single(&self.facts);
+                    plan.idmap = single(self.facts);
                 }
                 Ok(Rehearsal::NotMapped(failure)) | Err(failure) => {
                     return (self.tell)(refused("id map", &failure).stopping(EVERYBODY));
@@ -106,8 +133,9 @@ impl Rehearsing<'_, '_> {
                         cuts.push((scene, cut));
                         continue;
                     }
-                    self.user_namespace(&plan);
+                    self.born(&plan);
                     (self.tell)(ids.unwrap_or_else(|| ids_fine(&plan.idmap)));
+                    self.few_ids(&plan.idmap);
                     return self.played(&plan, &outcomes, &cuts);
                 }
             }
@@ -134,29 +162,77 @@ impl Rehearsing<'_, '_> {
         }
     }
 
-    fn user_namespace(&mut self, plan: &Plan) {
-        let check = if plan.namespaces.is_new(CloneFlags::CLONE_NEWUSER) {
-            Check::fine("user namespace", "made, with a pid namespace below it")
-        } else {
-            Check::fine("user namespace", "not needed by root; a pid namespace was made")
-        };
-        (self.tell)(check);
+    fn born(&mut self, plan: &Plan) {
+        if plan.namespaces.is_new(CloneFlags::CLONE_NEWUSER) {
+            (self.tell)(Check::fine("user namespace", "made"));
+        }
+        if plan.namespaces.is_new(CloneFlags::CLONE_NEWPID) {
+            (self.tell)(Check::fine("pid namespace", "made").of_kind("namespaces"));
+        }
+    }
+
+    /// Images have files of up to 65536 owners.
+    fn few_ids(&mut self, idmap: &Idmap) {
+        let Idmap::Helpers { maps, .. } = idmap else { return };
+        let count = count(&maps.uids).min(count(&maps.gids));
+        if count < IDS_OF_IMAGES {
+            let evidence = format!("{count} ids, and images use {IDS_OF_IMAGES}");
+            let fix = codes::find("ID-NOSUBID").map(|code| code.fix);
+            (self.tell)(Check::lacking("ids of images", "ID-NOSUBID", evidence, fix).serving(ENGINES));
+        }
     }
 
     fn played(&mut self, plan: &Plan, outcomes: &[(Scene, Outcome)], cuts: &[(Scene, Cut)]) {
+        let served = find_program("fuse-overlayfs").map(|program| (program, fuse_device()));
         let lost = cuts.iter().map(|(scene, cut)| (*scene, Err(*cut)));
+        let mut overlay = false;
         for (scene, outcome) in outcomes.iter().map(|(scene, outcome)| (*scene, Ok(outcome))).chain(lost) {
             let Some(part) = part_of(plan, scene) else { continue };
+            let is_overlay = part.what == OVERLAY;
             let check = match outcome.map(|outcome| rehearse::meaning(plan, scene, outcome)) {
                 Ok(Meaning::Well) if part.quiet => continue,
-                Ok(Meaning::Well) => Check::fine(part.what, part.done),
+                Ok(Meaning::Well) => {
+                    overlay |= is_overlay;
+                    part.fine()
+                }
                 Ok(Meaning::Instead(found)) => instead(part.what, found),
+                Ok(Meaning::Refused(failure)) if is_overlay && matches!(served, Some((_, true))) => {
+                    Check::fine(
+                        OVERLAY,
+                        format!("by fuse-overlayfs, as the kernel refuses: {}", failure.cause()),
+                    )
+                }
                 Ok(Meaning::Refused(failure)) => part.refused(&failure),
                 Err(cut) => part.refused(&Failure::new("", cause(cut))),
             };
             (self.tell)(check.serving(part.serves).stopping(part.stops));
         }
+        // Files of owners who do not exist inside are for nobody to change, but with fuse-overlayfs.
+        let single = matches!(&plan.idmap, Idmap::Direct { deny_setgroups: true, .. });
+        (self.tell)(fuse(served.as_ref(), !overlay || single));
     }
+}
+
+const OVERLAY: &str = "overlay";
+
+fn fuse(served: Option<&(PathBuf, bool)>, needed: bool) -> Check {
+    const WHAT: &str = "fuse-overlayfs";
+    let missing = match served {
+        Some((program, true)) => {
+            return Check::fine(WHAT, format!("{}; /dev/fuse may be opened", program.display()));
+        }
+        Some((_, false)) => "/dev/fuse may not be opened",
+        None => "it is not installed",
+    };
+    if !needed {
+        return Check::fine(WHAT, format!("not needed, as the kernel has overlays: {missing}"));
+    }
+    let fix = if served.is_some() {
+        "load the module fuse, and let the user open /dev/fuse"
+    } else {
+        "install fuse-overlayfs"
+    };
+    Check::lacking(WHAT, "FS-FUSE", missing, Some(fix))
 }
 
 fn cause(cut: Cut) -> String {
@@ -173,8 +249,13 @@ fn ids_lacking(code: &str, because: &str, fix: Option<&str>) -> Check {
     Check::lacking("id map", code.to_string(), evidence, fix).stopping(Scope::Docker)
 }
 
+const IDS_OF_IMAGES: u64 = 65536;
+
+fn count(map: &[Mapping]) -> u64 {
+    map.iter().map(|m| u64::from(m.count)).sum()
+}
+
 fn ids_fine(idmap: &Idmap) -> Check {
-    let count = |map: &[crate::plan::idmap::Mapping]| map.iter().map(|m| u64::from(m.count)).sum::<u64>();
     match idmap {
         Idmap::Helpers { maps, newuidmap, .. } => Check::fine(
             "id map",
@@ -204,6 +285,9 @@ struct Part {
     quiet: bool,
     serves: Scopes,
     stops: Scopes,
+    kind: Option<&'static str>,
+    /// Which one it is, where there are several.
+    which: Option<String>,
     /// The code and the fix, where the failure has none.
     code: &'static str,
     fix: &'static str,
@@ -212,7 +296,7 @@ struct Part {
 impl Part {
     fn new(what: &'static str, done: &'static str) -> Part {
         let (serves, stops) = (EVERYBODY, EVERYBODY);
-        Part { what, done, quiet: false, serves, stops, code: "MNT-DENIED", fix: "" }
+        Part { what, done, quiet: false, serves, stops, kind: None, which: None, code: "MNT-DENIED", fix: "" }
     }
 
     fn quiet(self) -> Part {
@@ -228,10 +312,27 @@ impl Part {
         Part { code, fix, ..self }
     }
 
+    fn of_kind(self, kind: &'static str) -> Part {
+        Part { kind: Some(kind), ..self }
+    }
+
+    fn serving(self, serves: impl Into<Scopes>) -> Part {
+        Part { serves: serves.into(), ..self }
+    }
+
+    fn fine(&self) -> Check {
+        let check = Check::fine(self.what, self.done);
+        if let Some(kind) = self.kind { check.of_kind(kind) } else { check }
+    }
+
     fn refused(&self, failure: &Failure) -> Check {
         let fix = failure.way_out().unwrap_or(self.fix);
         let fix = Some(fix).filter(|fix| !fix.is_empty());
-        Check::lacking(self.what, failure.code_name().unwrap_or(self.code), failure.cause(), fix)
+        let evidence = match &self.which {
+            Some(which) => format!("{which}: {}", failure.cause()),
+            None => failure.cause().to_string(),
+        };
+        Check::lacking(self.what, failure.code_name().unwrap_or(self.code), evidence, fix)
     }
 }
 
@@ -242,7 +343,7 @@ fn part_of(plan: &Plan, scene: Scene) -> Option<Part> {
         Scene::Namespace(kind) => namespace(kind)?,
         Scene::Step(n) => step(&plan.steps.get(usize::from(n))?.op),
         Scene::Groups => {
-            let part = Part::new("groups", "setgroups is allowed").optional();
+            let part = Part::new("groups", "setgroups is allowed").optional().serving(ENGINES);
             part.or(
                 "GRP-DENY",
                 "map gids through subordinate ids (install uidmap, and have a range in /etc/subgid)",
@@ -269,31 +370,39 @@ fn namespace(kind: i32) -> Option<Part> {
         CloneFlags::CLONE_NEWNET => "network namespace",
         CloneFlags::CLONE_NEWCGROUP => "cgroup namespace",
         kind if kind == crate::sys::clone::time_namespace() => {
-            return Some(Part::new("time namespace", "made").optional().or("NS-DENIED", ""));
+            let part = Part::new("time namespace", "made").of_kind("namespaces");
+            return Some(part.optional().or("NS-DENIED", ""));
         }
         _ => return None,
     };
-    Some(Part::new(what, "made").or("NS-DENIED", ""))
+    Some(Part::new(what, "made").of_kind("namespaces").or("NS-DENIED", ""))
+}
+
+fn mounted(what: &'static str) -> Part {
+    Part::new(what, "mounted").of_kind("file systems")
 }
 
 fn step(op: &Op) -> Part {
     match op {
         Op::Filesystem(fs) => match fs.fstype.to_bytes() {
-            b"proc" => Part::new("proc", "mounted"),
-            b"sysfs" => Part::new("sysfs", "mounted"),
-            b"devpts" => Part::new("devpts", "mounted"),
-            b"mqueue" => Part::new("mqueue", "mounted"),
-            b"cgroup2" => Part::new("cgroup2", "mounted"),
-            b"tmpfs" if fs.at.as_c_str() == c"/dev" => Part::new("tmpfs", "mounted"),
-            _ => Part::new("tmpfs", "mounted").quiet(),
+            b"proc" => mounted("proc"),
+            b"sysfs" => mounted("sysfs"),
+            b"devpts" => mounted("devpts"),
+            b"mqueue" => mounted("mqueue"),
+            b"cgroup2" => mounted("cgroup2"),
+            b"tmpfs" if fs.at.as_c_str() == c"/dev" => mounted("tmpfs"),
+            _ => mounted("tmpfs").quiet(),
         },
-        Op::Overlay(..) => Part::new("overlay", "mounted over a directory in memory").optional(),
+        Op::Overlay(..) => Part::new(OVERLAY, "mounted over a directory in memory").optional(),
         Op::Bind(bind) if bind.ids.is_some() => {
             Part::new("idmapped mounts", "mounted, of a file system of its own").optional()
         }
         Op::Keyring(_) => Part::new("session keyring", "joined").or("KEYRING", ""),
-        Op::Device { .. } | Op::Node { .. } => Part::new("devices", "shown").quiet().or("DEV", ""),
-        Op::Loopback => Part::new("loopback", "up").quiet().or("NET-TUN", ""),
+        Op::Device { at, .. } | Op::Node { at, .. } => Part {
+            which: Some(at.to_string_lossy().into_owned()),
+            ..Part::new("devices", "shown").quiet().or("DEV", "")
+        },
+        Op::Loopback => Part::new("loopback", "up").quiet().or("NS-DENIED", ""),
         Op::Root { .. } | Op::Propagation { .. } => Part::new("root file system", "").quiet(),
         _ => Part::new("root file system", "").quiet(),
     }

@@ -42,7 +42,16 @@ pub fn examine(scope: Option<Scope>, state: Option<&Path>) -> Report {
         Topic { name: "surroundings", look: &|tell| surroundings::look(state, &around, tell) },
     ];
     let checks = children::look_at(&topics, PATIENCE);
-    let findings: Vec<Finding> = checks.iter().filter_map(|check| check.finding(scope)).collect();
+    let mut findings: Vec<Finding> = Vec::new();
+    for finding in checks.iter().filter_map(|check| check.finding(scope)) {
+        // What two topics ran into is one thing.
+        let same = |other: &Finding| {
+            other.code.is_some() && (&other.code, &other.evidence) == (&finding.code, &finding.evidence)
+        };
+        if !findings.iter().any(same) {
+            findings.push(finding);
+        }
+    }
     let settings = (scope == Some(Scope::Nested)).then(|| outer::settings(&findings, &around));
     Report { findings, settings }
 }

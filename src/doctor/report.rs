@@ -83,43 +83,50 @@ const STATUS: usize = 10;
 /// A line to be.
 struct Row<'a> {
     status: Status,
-    what: String,
+    what: &'a str,
     evidence: String,
     fix: Option<&'a str>,
     needs_root: bool,
 }
 
-/// What is well in the same way, and comes one after the other, is one row.
+/// What is well of a kind and comes one after the other is one row: `namespaces  mount, ipc, uts: made`.
 fn merged(findings: &[Finding]) -> Vec<Row<'_>> {
-    let mut rows: Vec<Row<'_>> = Vec::new();
-    for finding in findings {
-        let evidence = match &finding.code {
-            Some(code) => format!("{code}: {}", finding.evidence),
-            None => finding.evidence.clone(),
-        };
-        match rows.last_mut() {
-            Some(last)
-                if (last.status, finding.status) == (Status::Ok, Status::Ok) && last.evidence == evidence =>
-            {
-                last.what = joined(&last.what, &finding.what);
-            }
-            _ => rows.push(Row {
-                status: finding.status,
-                what: finding.what.to_string(),
-                evidence,
-                fix: finding.fix.as_deref(),
-                needs_root: finding.needs_root,
-            }),
-        }
-    }
-    rows
+    let alike = |a: &Finding, b: &Finding| {
+        a.status == Status::Ok
+            && b.status == Status::Ok
+            && a.kind.is_some()
+            && a.kind == b.kind
+            && a.evidence == b.evidence
+    };
+    findings.chunk_by(alike).filter_map(|alike| Row::of(alike)).collect()
 }
 
-/// `ipc namespace` and `uts namespace` are `ipc, uts namespace`.
-fn joined(first: &str, second: &str) -> String {
-    match (first.rsplit_once(' '), second.rsplit_once(' ')) {
-        (Some((first, kind)), Some((_, same))) if kind == same => format!("{first}, {second}"),
-        _ => format!("{first}, {second}"),
+impl<'a> Row<'a> {
+    fn of(alike: &'a [Finding]) -> Option<Row<'a>> {
+        let first = alike.first()?;
+        let row = |what, evidence| Row {
+            status: first.status,
+            what,
+            evidence,
+            fix: first.fix.as_deref(),
+            needs_root: first.needs_root,
+        };
+        Some(match (&first.kind, &first.code) {
+            (Some(kind), _) if alike.len() > 1 => {
+                let names: Vec<_> = alike.iter().map(|finding| member(&finding.what, kind)).collect();
+                row(kind, format!("{}: {}", names.join(", "), first.evidence))
+            }
+            (_, Some(code)) => row(&first.what, format!("{code}: {}", first.evidence)),
+            (_, None) => row(&first.what, first.evidence.clone()),
+        })
+    }
+}
+
+/// Of the namespaces, the ipc namespace is the one that is called ipc.
+fn member<'a>(what: &'a str, kind: &str) -> &'a str {
+    match what.rsplit_once(' ') {
+        Some((name, one)) if kind.strip_suffix('s') == Some(one) => name,
+        _ => what,
     }
 }
 

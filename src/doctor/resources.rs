@@ -6,6 +6,7 @@ use super::children::Tell;
 use super::container::{instead, refused};
 use super::sample::{self, Kind, LIMITS};
 use crate::cgroup::systemd::Systemd;
+use crate::host::cgroup::Hierarchy;
 use crate::host::{self, CAP_NET_BIND_SERVICE, Facts, Needs};
 use crate::plan::Plan;
 use crate::plan::cgroup::Place;
@@ -28,7 +29,10 @@ pub fn look(tell: &mut Tell<'_>) {
     };
     match sample::plan(Kind::Resources, &facts) {
         Ok(plan) => {
-            cgroups(&plan, tell);
+            // Where a cgroup could be had, a launch without one warns.
+            let avoidable = facts.cgroups.hierarchy == Hierarchy::Unified && facts.cgroups.systemd;
+            let whom = if avoidable { for_limits() | Scope::Run } else { for_limits() };
+            cgroups(&plan, whom, tell);
             network(&plan, &facts, tell);
         }
         Err(failure) => tell(refused("resources", &failure).stopping(Scope::Limits | Scope::Network)),
@@ -39,8 +43,8 @@ fn for_limits() -> Scopes {
     Scope::Limits | Scope::Podman | Scope::Docker
 }
 
-fn cgroups(plan: &Plan, tell: &mut Tell<'_>) {
-    let about = |check: Check| check.serving(for_limits() | Scope::Run);
+fn cgroups(plan: &Plan, whom: Scopes, tell: &mut Tell<'_>) {
+    let about = |check: Check| check.serving(whom);
     let lack = plan
         .degradations
         .iter()
@@ -52,7 +56,7 @@ fn cgroups(plan: &Plan, tell: &mut Tell<'_>) {
         });
         if let Some(lack) = lack {
             let frozen = lack.lack.clone().and_then(|lack| lack.fix);
-            tell(lack.serving(for_limits() | Scope::Run).stopping(Scope::Limits));
+            tell(about(lack).stopping(Scope::Limits));
             let check =
                 Check::lacking("freezer", "CG-FREEZE", "pause needs a cgroup of the container's own", frozen);
             tell(check.serving(Scope::Podman | Scope::Docker));
@@ -96,7 +100,9 @@ fn cgroups(plan: &Plan, tell: &mut Tell<'_>) {
                 let stops = if controller == "cpuset" { Scopes::NONE } else { Scopes::from(Scope::Limits) };
                 check.serving(for_limits()).stopping(stops)
             }
-            None => Check::fine(format!("{controller} controller"), "there").serving(for_limits()),
+            None => Check::fine(format!("{controller} controller"), "there")
+                .of_kind("controllers")
+                .serving(for_limits()),
         });
     }
     tell(Check::fine("freezer", "there").serving(for_limits()));

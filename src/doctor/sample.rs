@@ -19,6 +19,8 @@ use std::path::PathBuf;
 pub enum Kind {
     /// Namespaces, ids and mounts.
     Isolation,
+    /// The same in a user namespace of its own, for who needs none.
+    UserNamespace,
     /// Limits and a network.
     Resources,
 }
@@ -40,7 +42,7 @@ pub fn plan(kind: Kind, facts: &Facts) -> Result<Plan, Failure> {
     let broken = |error: String| Failure::new("cannot plan a container to look at", error);
     let spec =
         serde_json::to_value(default_spec(&SpecKind::Root, true)).map_err(|e| broken(e.to_string()))?;
-    let spec = serde_json::from_value(changed(spec, kind)).map_err(|e| broken(e.to_string()))?;
+    let spec = serde_json::from_value(changed(spec, kind, facts)).map_err(|e| broken(e.to_string()))?;
     let bundle = Bundle { dir: PathBuf::from("/"), spec, remarks: Vec::new() };
     let request = Request {
         id: "doctor".into(),
@@ -52,7 +54,7 @@ pub fn plan(kind: Kind, facts: &Facts) -> Result<Plan, Failure> {
     plan::decide(&bundle, facts, &request)
 }
 
-fn changed(mut spec: Value, kind: Kind) -> Value {
+fn changed(mut spec: Value, kind: Kind, facts: &Facts) -> Value {
     spec["process"]["terminal"] = json!(false);
     spec["process"]["user"]["additionalGids"] = json!([0]);
     let object = spec.as_object_mut();
@@ -62,10 +64,17 @@ fn changed(mut spec: Value, kind: Kind) -> Value {
     for name in ["seccomp", "resources", "maskedPaths", "readonlyPaths"] {
         linux.remove(name);
     }
+    let mut namespace = |kind: &str| {
+        if let Some(namespaces) = linux.get_mut("namespaces").and_then(Value::as_array_mut) {
+            namespaces.push(json!({"type": kind}));
+        }
+    };
     match kind {
-        Kind::Isolation => {
-            if let Some(namespaces) = linux.get_mut("namespaces").and_then(Value::as_array_mut) {
-                namespaces.push(json!({"type": "time"}));
+        Kind::Isolation => namespace("time"),
+        Kind::UserNamespace => {
+            namespace("user");
+            for (map, own) in [("uidMappings", facts.euid), ("gidMappings", facts.egid)] {
+                linux.insert(map.into(), json!([{"containerID": 0, "hostID": own, "size": 1}]));
             }
         }
         Kind::Resources => {

@@ -50,6 +50,9 @@ fn state_directory(state: Option<&Path>) -> Check {
         }
     };
     match eaccess(there(&root), AccessFlags::W_OK | AccessFlags::X_OK) {
+        Ok(()) if state.is_none() && whereabouts.runtime_dir.is_none() && whereabouts.euid != 0 => {
+            Check::fine(what, format!("{}, as XDG_RUNTIME_DIR is not set", root.display()))
+        }
         Ok(()) => Check::fine(what, root.display().to_string()),
         Err(errno) => {
             let cause = format!("{}: {}", root.display(), errno_text(errno));

@@ -83,7 +83,7 @@ pub struct Script<'a> {
 
 /// The child's life: plays everything, and writes the notes.
 pub fn rehearse(script: &Script<'_>, channel: &Channel, notes: &OwnedFd) -> Infallible {
-    let mut stage = Stage { script, channel, notes, holding: Holding::default() };
+    let mut stage = Stage { script, channel, notes, holding: Holding::default(), own_network: false };
     if let Ok(Some(ToInit::Mapped)) = channel.told() {
         stage.play();
     }
@@ -95,6 +95,7 @@ struct Stage<'a> {
     channel: &'a Channel,
     notes: &'a OwnedFd,
     holding: Holding,
+    own_network: bool,
 }
 
 impl Stage<'_> {
@@ -116,6 +117,9 @@ impl Stage<'_> {
             return;
         }
         for (n, step) in (0u16..).zip(orders.steps) {
+            if matches!(step.op, Op::Loopback) && !self.own_network {
+                continue;
+            }
             let done = self.scene(Scene::Step(n), |stage| stage.step(n, step));
             // Nothing may be mounted that the host would see, and without a root there is no place for anything.
             if !done && matches!(step.op, Op::Propagation { .. } | Op::Root { .. }) {
@@ -143,6 +147,7 @@ impl Stage<'_> {
                 Ok(Outcome::Done)
             });
             own_mounts |= made && kind == CloneFlags::CLONE_NEWNS;
+            self.own_network |= made && kind == CloneFlags::CLONE_NEWNET;
         }
         own_mounts
     }
