@@ -35,4 +35,21 @@ mod tests {
             "{text}"
         );
     }
+
+    #[test]
+    fn what_would_stand_for_something_else_in_a_pattern_stands_for_itself() {
+        let text = profile("bryo", Path::new("/opt/{a,b}/*/bryo\"[1]"));
+        assert!(text.contains(r#""/opt/\{a,b\}/\*/bryo\"\[1\]""#), "{text}");
+    }
+
+    /// scripts/lib.sh has it for patterns, which match what tests build.
+    #[test]
+    fn the_scripts_have_the_same_text() {
+        let script = include_str!("../../scripts/lib.sh");
+        let text = profile("$1", Path::new("$2"));
+        let lines: Vec<_> = text.lines().map(|line| line.replace('"', "\\\"")).collect();
+        let [abi, head, rule, end] = &lines[..] else { panic!("{text}") };
+        let wanted = format!("'{abi}' \"{head}\" '{rule}' '{end}'");
+        assert!(script.contains(&wanted), "{wanted}");
+    }
 }

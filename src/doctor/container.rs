@@ -80,10 +80,10 @@ pub fn refused(what: impl Into<std::borrow::Cow<'static, str>>, failure: &Failur
 
 /// A degradation, as a check: the same by another road is no lack.
 pub fn instead(what: &'static str, found: &Degradation) -> Check {
-    let evidence = format!("{}: {}", found.got, found.because);
     if found.class == Class::Same {
-        return Check::fine(what, evidence);
+        return Check::fine(what, format!("{}: {}", found.got, found.because));
     }
+    let evidence = format!("{}, wanted {}: {}", found.got, found.wanted, found.because);
     Check::lacking(what, found.code.clone(), evidence, found.fix.clone())
 }
 
@@ -113,7 +113,9 @@ impl Rehearsing<'_, '_> {
         let mut cuts = Vec::new();
         loop {
             match rehearse::rehearse(&plan, &at, &skipped, PATIENCE) {
-                Ok(Rehearsal::NotBorn(failure)) => return self.not_born(&failure, ids),
+                Ok(Rehearsal::NotBorn(failure)) => {
+                    return self.untried(refused("user namespace", &failure), ids);
+                }
                 Ok(Rehearsal::NotMapped(failure))
                     if ids.is_none() && matches!(plan.idmap, Idmap::Helpers { .. }) =>
                 {
@@ -125,7 +127,7 @@ impl Rehearsing<'_, '_> {
                     plan.idmap = single(self.facts);
                 }
                 Ok(Rehearsal::NotMapped(failure)) | Err(failure) => {
-                    return (self.tell)(refused("id map", &failure).stopping(EVERYBODY));
+                    return self.untried(refused("id map", &failure), None);
                 }
                 Ok(Rehearsal::Played { outcomes, cut }) => {
                     if let Some((scene, cut)) = cut.filter(|_| cuts.len() < TRIES) {
@@ -143,8 +145,8 @@ impl Rehearsing<'_, '_> {
     }
 
     /// Nothing can be tried. What the facts say is said all the same, so that it need not come to light one at a time.
-    fn not_born(&mut self, failure: &Failure, ids: Option<Check>) {
-        (self.tell)(refused("user namespace", failure).stopping(EVERYBODY));
+    fn untried(&mut self, lack: Check, ids: Option<Check>) {
+        (self.tell)(lack.stopping(EVERYBODY));
         if let Some(ids) = ids {
             (self.tell)(ids);
         }
@@ -195,7 +197,10 @@ impl Rehearsing<'_, '_> {
                     overlay |= is_overlay;
                     part.fine()
                 }
-                Ok(Meaning::Instead(found)) => instead(part.what, found),
+                Ok(Meaning::Instead(found)) => {
+                    (self.tell)(instead(part.what, found).serving(part.serves));
+                    continue;
+                }
                 Ok(Meaning::Refused(failure)) if is_overlay && matches!(served, Some((_, true))) => {
                     Check::fine(
                         OVERLAY,

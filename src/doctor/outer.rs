@@ -19,6 +19,8 @@ enum Setting {
     Proc,
     /// Programs may gain privileges, as newuidmap does.
     Privileges,
+    /// Root may map itself.
+    Setfcap,
     Tun,
     Fuse,
 }
@@ -30,7 +32,8 @@ impl Setting {
             Setting::AppArmor => Some("--security-opt apparmor=unconfined"),
             Setting::SeLinux => Some("--security-opt label=disable"),
             Setting::Proc => Some("--security-opt systempaths=unconfined"),
-            Setting::Privileges => None,
+            Setting::Privileges => Some("--security-opt no-new-privileges=false"),
+            Setting::Setfcap => Some("--cap-add SETFCAP"),
             Setting::Tun => Some("--device /dev/net/tun"),
             Setting::Fuse => Some("--device /dev/fuse"),
         }
@@ -39,6 +42,8 @@ impl Setting {
     fn podman(self) -> Option<&'static str> {
         match self {
             Setting::Proc => Some("--security-opt unmask=ALL"),
+            // It is not set unless it is asked for.
+            Setting::Privileges => None,
             other => other.docker(),
         }
     }
@@ -51,6 +56,7 @@ impl Setting {
             Setting::SeLinux => &["seLinuxOptions: {type: spc_t}"],
             Setting::Proc => &["procMount: Unmasked"],
             Setting::Privileges => &["allowPrivilegeEscalation: true"],
+            Setting::Setfcap => &["capabilities: {add: [SETFCAP]}"],
             Setting::Tun | Setting::Fuse => &[],
         }
     }
@@ -73,8 +79,16 @@ pub struct Settings {
     pub kubernetes: String,
 }
 
-/// What would make everything well, and no more.
+/// What would make everything well, and no more. Outside of a container it is what the engines' defaults keep from one.
 pub fn settings(findings: &[Finding], around: &Outer) -> Settings {
+    if !around.is_one() {
+        let (docker, podman) = (BTreeSet::from(DOCKERS), BTreeSet::from(PODMANS));
+        return Settings {
+            docker: command("docker run --rm -it", &docker, Setting::docker),
+            podman: command("podman run --rm -it", &podman, Setting::podman),
+            kubernetes: kubernetes(&docker),
+        };
+    }
     let missing = findings.iter().filter(|finding| finding.status != Status::Ok);
     let mut wanted = BTreeSet::new();
     for finding in missing {
@@ -86,6 +100,11 @@ pub fn settings(findings: &[Finding], around: &Outer) -> Settings {
         kubernetes: kubernetes(&wanted),
     }
 }
+
+/// What Docker's defaults forbid.
+const DOCKERS: [Setting; 4] = [Setting::Seccomp, Setting::AppArmor, Setting::Proc, Setting::Tun];
+/// What Podman's do.
+const PODMANS: [Setting; 2] = [Setting::Proc, Setting::Tun];
 
 /// What a code asks of the outer container, as it is.
 fn settings_for(code: &str, around: &Outer) -> Vec<Setting> {
@@ -103,6 +122,7 @@ fn settings_for(code: &str, around: &Outer) -> Vec<Setting> {
         "NS-DENIED" | "MNT-DENIED" | "PROBE" => filter.into_iter().chain(confined).collect(),
         "PROC-MASKED" => vec![Setting::Proc],
         "ID-NNP" => vec![Setting::Privileges],
+        "ID-SETFCAP" => vec![Setting::Setfcap],
         "NET-TUN" => vec![Setting::Tun],
         "FS-FUSE" => vec![Setting::Fuse],
         _ => Vec::new(),

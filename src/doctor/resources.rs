@@ -109,7 +109,7 @@ fn cgroups(plan: &Plan, whom: Scopes, tell: &mut Tell<'_>) {
 }
 
 fn network(plan: &Plan, facts: &Facts, tell: &mut Tell<'_>) {
-    let about = Scope::Network | Scope::Podman | Scope::Docker;
+    let about = Scope::Network | Scope::Nested | Scope::Podman | Scope::Docker;
     let lack = plan
         .degradations
         .iter()
