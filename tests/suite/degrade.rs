@@ -1,7 +1,6 @@
 //! Hosts that lack something. A degradation may change the means; it never weakens isolation, and it never
-//! drops in silence what was asked for. Each has a code, and where it leads to a refusal, a way out.
-
-use std::fs;
+//! drops in silence what was asked for. Each has a code, and where it leads to a refusal, a way out: that is tested in
+//! [`crate::hosts`], a host each.
 
 use nix::unistd::geteuid;
 use serde_json::{Value, json};
@@ -11,71 +10,6 @@ use crate::lab::{Bundle, Call, Lab, NONE, bryo_only, plain_user_only, push, warn
 /// A run in the foreground that is still to be changed.
 fn run<'lab>(bundle: &Bundle<'lab>) -> Call<'lab> {
     bundle.call("run", NONE)
-}
-
-fn no_helpers(call: Call) -> Call {
-    call.env_remove("PATH").env("PATH", "/nowhere")
-}
-
-#[test]
-fn without_the_id_helpers_a_range_becomes_a_single_id() {
-    bryo_only!("runc fails");
-    plain_user_only!("root needs no helper");
-    let lab = Lab::new();
-    let bundle = lab.bundle().subids().sh("wc -l < /proc/self/uid_map; id -u");
-    warns(no_helpers(run(&bundle)).done(), "1\n0\n", "ID-NOHELPER");
-    let refused = no_helpers(run(&bundle)).env("BRYO_DEGRADE", "none").done();
-    refused.refuses(1, &["ID-NOHELPER", "fix: "]);
-    assert!(lab.state_entries().is_empty());
-}
-
-#[test]
-fn without_the_id_helpers_what_needs_more_ids_is_refused() {
-    bryo_only!("runc has no words for it");
-    plain_user_only!("root needs no helper");
-    let lab = Lab::new();
-    let other_user = lab.bundle().subids().with(|c| {
-        c["process"]["user"] = json!({ "uid": 1000, "gid": 1000, "additionalGids": [100] });
-    });
-    no_helpers(run(&other_user)).done().refuses(1, &["ID-NOHELPER", "fix: "]);
-    assert!(lab.state_entries().is_empty());
-}
-
-#[test]
-fn under_no_new_privs_the_id_helpers_are_not_even_tried() {
-    bryo_only!("runc fails");
-    plain_user_only!("root needs no helper");
-    let lab = Lab::new();
-    let bundle = lab.bundle().subids().sh("wc -l < /proc/self/uid_map");
-    let call = run(&bundle).under(["setpriv", "--no-new-privs", "--"]);
-    warns(call.done(), "1\n", "ID-NNP");
-}
-
-#[test]
-fn an_id_helper_without_its_privilege_is_named() {
-    bryo_only!("runc fails");
-    plain_user_only!("root needs no helper");
-    let lab = Lab::new();
-    let dir = lab.dir.join("bin");
-    fs::create_dir(&dir).unwrap();
-    for name in ["newuidmap", "newgidmap"] {
-        fs::copy(format!("/usr/bin/{name}"), dir.join(name)).unwrap();
-    }
-    let path = format!("{}:/usr/bin:/bin", dir.display());
-    let bundle = lab.bundle().subids().sh("wc -l < /proc/self/uid_map");
-    let call = run(&bundle).env_remove("PATH").env("PATH", path);
-    warns(call.done(), "1\n", "ID-HELPERCAP");
-}
-
-#[test]
-fn a_limit_on_user_namespaces_is_told_from_other_causes() {
-    bryo_only!("runc has no words for it");
-    let lab = Lab::new();
-    let bundle = lab.bundle().with(map_to_root);
-    let script = "echo 0 > /proc/sys/user/max_user_namespaces; exec \"$@\"";
-    let call = run(&bundle).under(["unshare", "--user", "--map-root-user", "--", "sh", "-c", script, "sh"]);
-    call.done().refuses(1, &["NS-LIMIT", "max_user_namespaces", "no space left on device"]);
-    assert!(lab.state_entries().is_empty());
 }
 
 /// As root of somebody's user namespace, the one id outside is 0.

@@ -16,7 +16,6 @@ use serde_json::{Value, json};
 
 use crate::lab::{
     Bundle, Call, Container, Lab, NONE, PATIENCE, alive, bryo_only, eventually, field, note, plain_user_only,
-    warns,
 };
 use crate::readme::block;
 
@@ -619,36 +618,6 @@ fn with_helpers(lab: &Lab, scripts: &[(&str, &str)]) -> String {
         lab.script(&format!("helpers/{name}"), body);
     }
     dir.display().to_string()
-}
-
-#[test]
-fn without_a_helper_auto_is_loopback_alone_and_what_was_asked_for_is_refused() {
-    bryo_only!("runc brings no network");
-    let lab = Lab::new();
-    let bundle = web(&lab, "").sh("ls /proc/sys/net/ipv4/conf");
-    let call = |options: &[&str]| {
-        let path = with_helpers(&lab, &[]);
-        bundle.call("run", options).env_remove("PATH").env("PATH", path).done()
-    };
-    warns(call(&["--network", "auto"]), "all\ndefault\nlo\n", "NET-NOHELPER");
-    for options in [&["--network", "pasta"][..], &["--network", "auto", "-p", "8080:80"]] {
-        let _ =
-            call(options).refuses(1, &["NET-NOHELPER", "no such file or directory", "fix: install passt"]);
-    }
-}
-
-#[test]
-fn without_tun_auto_is_loopback_alone_and_what_was_asked_for_is_refused() {
-    bryo_only!("runc brings no network");
-    let lab = Lab::new();
-    let bundle = as_root_of_another(web(&lab, "").sh("ls /proc/sys/net/ipv4/conf"));
-    let call = |network: &str| {
-        let hide = "mount -t tmpfs none /dev/net && exec \"$@\"";
-        let hidden = ["unshare", "--user", "--map-root-user", "--mount", "--", "sh", "-c", hide, "sh"];
-        bundle.call("run", ["--network", network]).under(hidden).done()
-    };
-    warns(call("auto"), "all\ndefault\nlo\n", "NET-TUN");
-    let _ = call("slirp4netns").refuses(1, &["NET-TUN", "/dev/net/tun: no such file or directory", "fix: "]);
 }
 
 #[test]

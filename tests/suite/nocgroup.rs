@@ -1,20 +1,10 @@
-//! Hosts without cgroup v2, or without a part of it that is ours. Whatever this host has, a test hides it in
-//! a mount namespace of its own, or asks for no cgroup, so that these run everywhere.
+//! Containers without a cgroup, and what can be done with them all the same. They ask for none, so that these run
+//! everywhere; hosts that have none to give are made in [`crate::hosts`].
 
 use nix::unistd::geteuid;
 use serde_json::{Value, json};
 
-use crate::lab::{
-    Bundle, Call, Container, Lab, NONE, PATIENCE, Ran, all_pids, bryo_only, eventually, plain_user_only,
-    warns,
-};
-
-/// Start it as root of a user namespace in which these commands have been run.
-fn after(call: Call<'_>, commands: &str) -> Ran {
-    let script = format!("{commands} && exec \"$@\"");
-    let namespaces = ["unshare", "--user", "--map-root-user", "--mount", "--cgroup", "--"];
-    call.under(["sh", "-c", &script, "sh"]).under(namespaces).done()
-}
+use crate::lab::{Bundle, Container, Lab, NONE, PATIENCE, alive, all_pids, bryo_only, eventually, warns};
 
 /// A bundle for root of a user namespace that maps one id.
 fn limited(lab: &Lab, resources: Value) -> Bundle<'_> {
@@ -24,36 +14,6 @@ fn limited(lab: &Lab, resources: Value) -> Bundle<'_> {
         }
         c["linux"]["resources"] = resources;
     })
-}
-
-/// What there is to say about a host that cannot limit anything, by this code.
-#[track_caller]
-fn no_limits_here(commands: &str, code: &str) {
-    let lab = Lab::new();
-    let limits = json!({ "memory": { "limit": 67_108_864 }, "pids": { "limit": 42 } });
-    after(limited(&lab, json!({})).call("run", NONE), commands).prints("alive\n");
-    let refused = after(limited(&lab, limits.clone()).call("run", NONE), commands);
-    refused.refuses(1, &[code, "fix: "]);
-    assert!(lab.state_entries().is_empty());
-    let degraded = limited(&lab, limits).with_globals(["--degrade=limits"]);
-    warns(after(degraded.call("run", NONE), commands), "alive\n", code);
-}
-
-#[test]
-fn a_host_without_cgroup_v2_is_told_by_its_name() {
-    bryo_only!("runc has no words for it");
-    no_limits_here("mount -t tmpfs none /sys/fs/cgroup", "CG-V1");
-    // The first version has a directory for each hierarchy there.
-    let hierarchies = "mkdir /sys/fs/cgroup/memory /sys/fs/cgroup/pids";
-    no_limits_here(&format!("mount -t tmpfs none /sys/fs/cgroup && {hierarchies}"), "CG-V1");
-}
-
-#[test]
-fn a_host_that_delegates_nothing_is_told_by_its_name() {
-    bryo_only!("runc has no words for it");
-    plain_user_only!("to root everything is delegated");
-    // Nor is there anybody who could be asked to.
-    no_limits_here("mount -t tmpfs none /run && mount -t cgroup2 none /sys/fs/cgroup", "CG-NO");
 }
 
 /// A container of bryo's without a cgroup.
@@ -111,6 +71,28 @@ fn without_a_cgroup_ps_goes_by_the_pid_namespace() {
     pids.sort_unstable();
     assert_eq!(listed, pids);
     container.remove();
+}
+
+#[test]
+fn without_a_cgroup_a_kill_of_all_reaches_who_shares_the_mounts() {
+    bryo_only!("runc has no such manager");
+    let lab = Lab::new();
+    let shared = || lab.bundle().without_namespace("pid").without_proc();
+    let script = "sleep 1000 & setsid sleep 1000 & echo ready; exec sleep 1000";
+    for end in [&["kill", "--all", "ID", "KILL"][..], &["kill", "ID", "KILL"], &["delete", "--force", "ID"]] {
+        let container = without_cgroup(shared().sh(script));
+        container.wait_for_output("ready");
+        let mut pids: Vec<i32> = Vec::new();
+        let three = eventually(PATIENCE, || {
+            let listed = container.call("ps", ["--format", "json"]).done().ok().json();
+            pids = serde_json::from_value(listed).unwrap();
+            pids.len() == 3
+        });
+        assert!(three, "{pids:?}");
+        lab.call(end.iter().map(|word| if *word == "ID" { &container.id } else { *word })).done().ok();
+        assert!(eventually(PATIENCE, || pids.iter().all(|pid| !alive(*pid))), "{end:?}: {pids:?}");
+        container.remove();
+    }
 }
 
 #[test]

@@ -397,18 +397,6 @@ fn the_oom_score_is_set() {
 }
 
 #[test]
-fn an_oom_score_below_what_is_allowed_is_raised_with_a_warning() {
-    plain_user_only!("root may lower the score");
-    bryo_only!("runc fails");
-    let lab = Lab::new();
-    let bundle = lab.bundle().with(|c| c["process"]["oomScoreAdj"] = (-900).into());
-    let call = bundle.args(["cat", "/proc/self/oom_score_adj"]).call("run", NONE);
-    let lowest = fs::read_to_string("/proc/self/oom_score_adj").unwrap();
-    let ran = call.done().prints(&lowest);
-    assert!(ran.stderr.contains("warning") && ran.stderr.contains("OOM"), "{}", ran.stderr);
-}
-
-#[test]
 fn listen_fds_are_handed_on_and_addressed_to_the_first_process() {
     let lab = Lab::new();
     let file = lab.file("socket", "through three\n");
