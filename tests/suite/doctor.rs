@@ -4,6 +4,7 @@
 use std::fs;
 
 use nix::libc;
+use nix::unistd::{getegid, geteuid};
 use serde_json::{Value, json};
 
 use crate::hosts::{Fails, Host, below_a_filter, map_to_root, root_after, user_after};
@@ -66,6 +67,19 @@ fn both_refuse<'lab>(lab: &'lab Lab, bundle: &Bundle<'lab>, host: impl Host<'lab
     document
 }
 
+/// A plain user who may make no user namespace.
+fn no_user_namespaces(call: Call<'_>) -> Call<'_> {
+    let script = "echo 0 > /proc/sys/user/max_user_namespaces && exec setpriv --ambient-caps=-all --inh-caps=-all -- \"$@\"";
+    let (uid, gid) = (geteuid().to_string(), getegid().to_string());
+    let namespace = ["unshare", "--user", "--map-user", &uid, "--map-group", &gid, "--keep-caps", "--"];
+    call.under(["sh", "-c", script, "sh"]).under(namespace)
+}
+
+/// Without any program to be found.
+fn nothing_installed(call: Call<'_>) -> Call<'_> {
+    call.under(["env", "PATH=/nowhere"])
+}
+
 #[test]
 fn on_this_host_a_container_runs_and_doctor_says_so() {
     bryo_only!("runc has no doctor");
@@ -82,7 +96,7 @@ fn on_this_host_a_container_runs_and_doctor_says_so() {
 fn a_finding_has_all_its_fields_and_says_everything_on_one_line() {
     bryo_only!("runc has no doctor");
     let lab = Lab::new();
-    let document = json_of(doctor(&lab, &[]).env("PATH", "/nowhere"));
+    let document = json_of(nothing_installed(doctor(&lab, &[])));
     assert!(document["version"].is_string());
     for finding in document["findings"].as_array().unwrap() {
         let mut keys: Vec<_> = finding.as_object().unwrap().keys().map(String::as_str).collect();
@@ -107,9 +121,8 @@ fn the_exit_code_is_that_of_the_worst() {
     bryo_only!("runc has no doctor");
     plain_user_only!("root needs no helper");
     let lab = Lab::new();
-    doctor(&lab, &["--for", "run"]).env("PATH", "/nowhere").done().exits(1);
-    let blocked = user_after("echo 0 > /proc/sys/user/max_user_namespaces");
-    blocked(doctor(&lab, &["--for", "run"])).done().exits(2);
+    nothing_installed(doctor(&lab, &["--for", "run"])).done().exits(1);
+    no_user_namespaces(doctor(&lab, &["--for", "run"])).done().exits(2);
 }
 
 #[test]
@@ -117,7 +130,7 @@ fn a_limit_on_user_namespaces_blocks_both() {
     bryo_only!("runc has no doctor");
     let lab = Lab::new();
     let bundle = lab.bundle();
-    both_refuse(&lab, &bundle, user_after("echo 0 > /proc/sys/user/max_user_namespaces"), "NS-LIMIT");
+    both_refuse(&lab, &bundle, no_user_namespaces, "NS-LIMIT");
 }
 
 #[test]
@@ -160,8 +173,7 @@ fn everything_that_is_missing_comes_at_once() {
     let host = user_after(
         "mount -t tmpfs none /proc/fs; mount -t tmpfs none /dev; echo 0 > /proc/sys/user/max_ipc_namespaces",
     );
-    let call =
-        host(doctor(&lab, &[]).env("PATH", "/nowhere").under(["/usr/bin/setpriv", "--no-new-privs", "--"]));
+    let call = host(doctor(&lab, &[]).under(["setpriv", "--no-new-privs", "--"]));
     let document = json_of(call);
     for code in ["ID-NNP", "NS-LIMIT", "PROC-MASKED", "NET-TUN"] {
         problem(&document, code);
@@ -213,7 +225,9 @@ fn a_host_that_forbids_nearly_everything_is_told_of_and_hangs_nobody() {
     bryo_only!("runc has no doctor");
     below_a_filter(
         &[
-            Fails("clone3", 0, libc::EPERM),
+            Fails("clone3", 0, libc::ENOSYS),
+            Fails("clone", libc::CLONE_NEWUSER as u64, libc::EPERM),
+            Fails("clone", libc::CLONE_NEWPID as u64, libc::EPERM),
             Fails("unshare", 0, libc::EPERM),
             Fails("setns", 0, libc::EPERM),
             Fails("mount", 0, libc::EPERM),
@@ -243,7 +257,9 @@ fn without_proc_without_dev_and_without_a_place_it_says_so() {
         assert!([1, 2].contains(&ran.code()) && ran.stderr.is_empty(), "{commands}: {ran:?}");
     }
     let ran = root_after("mount -t tmpfs none /proc")(doctor(&lab, &["--for", "run"])).done().exits(2);
-    assert!(ran.stdout.contains("/proc"), "{}", ran.stdout);
+    assert!(ran.stdout.contains("ID-NONE: ") && ran.stdout.contains("/proc"), "{}", ran.stdout);
+    let bundle = lab.bundle().with(map_to_root);
+    root_after("mount -t tmpfs none /proc")(run(&bundle)).done().refuses(1, &["ID-NONE", "; fix: "]);
 }
 
 #[test]
@@ -274,9 +290,9 @@ fn nothing_is_left_of_looking() {
 fn it_looks_the_same_as_text_as_in_json() {
     bryo_only!("runc has no doctor");
     let lab = Lab::new();
-    let text = doctor(&lab, &["--for", "podman"]).env("PATH", "/nowhere").done().stdout;
+    let text = nothing_installed(doctor(&lab, &["--for", "podman"])).done().stdout;
     assert!(!text.contains('\x1b'), "{text}");
-    let document = json_of(doctor(&lab, &["--for", "podman"]).env("PATH", "/nowhere"));
+    let document = json_of(nothing_installed(doctor(&lab, &["--for", "podman"])));
     for finding in problems(&document) {
         let line = format!(
             "{}: {}; fix{}: {}",
@@ -296,7 +312,7 @@ fn on_a_terminal_it_is_coloured_and_wrapped_unless_nobody_wants_colour() {
     let lab = Lab::new();
     let seen = |change: &dyn Fn(Call<'_>) -> Call<'_>| {
         let (master, slave) = terminal(24, 72);
-        let call = change(lab.call(["doctor"]).env("PATH", "/nowhere").env("TERM", "xterm"));
+        let call = change(nothing_installed(lab.call(["doctor"])).env("TERM", "xterm"));
         let running = call.on_terminal(&slave).spawn();
         drop(slave);
         let text = master.read_to_end();
