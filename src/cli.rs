@@ -4,6 +4,7 @@
 //! only when that verb is called.
 
 use crate::codes;
+use crate::doctor::Scope;
 use crate::plan::network::{self, Mode, Publish};
 use clap::{Arg, ArgAction, ArgMatches, Command};
 use std::ffi::OsString;
@@ -51,6 +52,7 @@ pub enum Verb {
         json: bool,
         args: Vec<String>,
     },
+    Doctor(Doctor),
     Exec(Box<Exec>),
     Spec {
         bundle: Option<PathBuf>,
@@ -117,6 +119,16 @@ pub struct Run {
     pub detach: bool,
     pub keep: bool,
     pub no_subreaper: bool,
+}
+
+/// `doctor`.
+#[derive(Debug, Clone)]
+pub struct Doctor {
+    /// What the caller is about to do; everything without.
+    pub scope: Option<Scope>,
+    pub json: bool,
+    /// Print the profile, and look at nothing.
+    pub apparmor_profile: bool,
 }
 
 /// `exec`.
@@ -192,11 +204,12 @@ pub enum Call {
 }
 
 /// The words that are verbs.
-pub const VERBS: [&str; 20] = [
+pub const VERBS: [&str; 21] = [
     "bundle",
     "completion",
     "create",
     "delete",
+    "doctor",
     "events",
     "exec",
     "features",
@@ -274,11 +287,12 @@ fn command(called: impl Fn(&str) -> bool) -> Command {
                 .action(ArgAction::SetTrue),
         ]);
     type Definition = (&'static str, &'static str, fn(Command) -> Command);
-    let verbs: [Definition; 20] = [
+    let verbs: [Definition; 21] = [
         ("bundle", "make a bundle from an image, a root file system or this machine's own system", bundle),
         ("completion", "print a script that completes the command line", completion),
         ("create", "create a container", create),
         ("delete", "delete any resources held by the container", delete),
+        ("doctor", "say what this host lets you do, and what to do about the rest", doctor),
         (
             "events",
             "display container events such as OOM notifications, cpu, memory, and IO usage statistics",
@@ -402,6 +416,30 @@ fn delete(command: Command) -> Command {
         id(),
     ])
 }
+
+fn doctor(command: Command) -> Command {
+    command
+        .args([
+            option("for", "look only at what this takes: run, network, limits, nested, podman or docker")
+                .value_parser(Scope::ALL.map(Scope::name)),
+            flag("json", "print JSON"),
+            flag(
+                "apparmor-profile",
+                "print a profile for this binary that lets it use user namespaces, and look at nothing",
+            )
+            .conflicts_with_all(["for", "json"]),
+        ])
+        .after_help(DOCTOR_HELP)
+}
+
+const DOCTOR_HELP: &str = "\
+Everything is tried, in processes that end, and nothing is left of it. It exits with 0 if all is well, 1 if something is
+degraded (a container runs, with weaker means, or some requests are refused), and 2 if something is blocked: then `bryo
+run` refuses with the same code. `bryo help codes` explains the codes.
+
+JSON is an object of version, status (ok, degraded or blocked) and findings: objects of what, status, code (null where
+all is well), evidence, fix (or null) and needs_root. With --for nested there is also outer, with the command line
+for docker and for podman and the fields for kubernetes that an outer container needs.";
 
 fn kill(command: Command) -> Command {
     command.args([
@@ -624,6 +662,11 @@ fn verb(name: &str, m: &ArgMatches) -> Verb {
         "delete" => Verb::Delete { id: id(), force: m.get_flag("force") },
         "list" => Verb::List { quiet: m.get_flag("quiet"), json: json() },
         "ps" => Verb::Ps { id: id(), json: json(), args: texts(m, "args") },
+        "doctor" => Verb::Doctor(Doctor {
+            scope: text(m, "for").as_deref().and_then(Scope::named),
+            json: m.get_flag("json"),
+            apparmor_profile: m.get_flag("apparmor-profile"),
+        }),
         "exec" => Verb::Exec(Box::new(exec_of(m))),
         "spec" => Verb::Spec {
             bundle: m.get_one("bundle").cloned(),

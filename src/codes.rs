@@ -83,6 +83,8 @@ pub const TABLE: &[Code] = &[
     code("ID-HELPERCAP", &[B, C], "the setuid bit or the capabilities of newuidmap or newgidmap", SINGLE, "sudo chmod u+s on both").row(2).by_root(),
     code("ID-NNP", &[B, C], "the privilege of newuidmap: no_new_privs is set, or it is on a nosuid mount", SINGLE, "start bryo without no_new_privs (Kubernetes: allowPrivilegeEscalation: true)").row(3).by_root(),
     code("ID-NOSUBID", &[B, C], "subordinate ids of the caller", SINGLE, "sudo usermod --add-subuids 100000-165535 --add-subgids 100000-165535 USER").row(4).by_root(),
+    code("ID-NONE", &[C], "any id: the user namespace has no maps yet, or /proc is not there to say so", "refuses", "mount proc on /proc, and have the maps of the user namespace written first").by_root(),
+    code("ID-SETFCAP", &[C], "CAP_SETFCAP, which it takes to map uid 0", "refuses", "keep it (docker, podman: --cap-add SETFCAP), or be another user than root").by_root(),
     code("ID-RANGE", &[C], "ids that the configuration maps and the caller does not have", "refuses", "map only ids that are yours (bryo spec --rootless --subids writes them)").row(5),
     code("ID-SETFCAP", &[C], "CAP_SETFCAP, for who is root to map root", "refuses", "docker, podman: --user 1000 or --cap-add SETFCAP; Kubernetes: runAsUser, or capabilities: {add: [SETFCAP]}").by_root(),
     code("ID-UNMAPPED", &[A, C], "the id of the process in the container's map", "maps a single id to it, else refuses", "map more ids in linux.uidMappings and linux.gidMappings").row(6),
@@ -144,6 +146,8 @@ pub const TABLE: &[Code] = &[
     code("SCHED", &[C], "a scheduler as is asked for", "refuses", "see sched(7) for what process.scheduler may be"),
     code("IOPRIO", &[C], "an I/O priority as is asked for", "refuses", "see ioprio_set(2) for what process.ioPriority may be"),
     code("SECCOMP-AGENT", &[C], "the agent that system calls are to be passed to", "refuses", "start the agent that linux.seccomp.listenerPath names"),
+    code("SECCOMP-LOAD", &[C], "the right to load a seccomp filter", "refuses", "in an outer container, allow it (docker, podman: --security-opt seccomp=unconfined)").by_root(),
+    code("CRIU", &[C], "criu, or the capability that it takes", "refuses to checkpoint and restore", "install criu, and run as root").row(38).by_root(),
     code("HOOK", &[C], "a hook that succeeds", "refuses", "see what the hook says"),
 
     code("EXE-GUARD", &[C], "a way to keep bryo's own binary from the container", "refuses", "install bryo as a file that the container's ids do not own"),
@@ -151,6 +155,8 @@ pub const TABLE: &[Code] = &[
     code("EXEC-INTERPRETER", &[C], "the interpreter or dynamic loader of the program", "refuses", "add what the program names"),
     code("EXEC-DENIED", &[C], "the right to execute the program", "refuses", "chmod a+x it, on a file system without noexec"),
     code("EXEC-FORMAT", &[C], "a program for this machine", "refuses", "use an image for this machine, or add #! to the script"),
+
+    code("PROBE", &[C], "an answer to what bryo doctor looks at", "says what was not looked at", "see what keeps bryo from looking: an outer seccomp filter, a limit on processes, a service that hangs").by_root(),
 
     code("BUNDLE-EXISTS", &[C], "an empty place for the bundle", "refuses", "name another directory"),
     code("BUNDLE-BUSY", &[C], "a bundle that nobody else is making", "refuses", "wait for the other one"),

@@ -24,6 +24,7 @@ mod cgroup;
 mod cli;
 mod codes;
 mod dbus;
+mod doctor;
 mod features;
 mod host;
 mod image;

@@ -63,6 +63,21 @@ impl Failure {
         self
     }
 
+    /// The code, where there is one.
+    pub fn code_name(&self) -> Option<&'static str> {
+        self.code
+    }
+
+    /// The cause, with the errno's text.
+    pub fn cause(&self) -> &str {
+        &self.cause
+    }
+
+    /// The way out, where one is known.
+    pub fn way_out(&self) -> Option<&str> {
+        self.fix.as_deref()
+    }
+
     /// What was set to exit with.
     pub fn exit_status(&self) -> Option<u8> {
         self.status

@@ -8,6 +8,7 @@ pub mod devices;
 pub mod idmap;
 pub mod namespaces;
 pub mod network;
+pub mod outer;
 pub mod proc;
 pub mod process;
 pub mod rootfs;

@@ -82,7 +82,7 @@ pub fn read(wanted: &Wanted) -> Roots {
     submounts.dedup();
     Roots {
         fuse_overlayfs: find_program("fuse-overlayfs"),
-        fuse_device: open("/dev/fuse", OFlag::O_RDWR | OFlag::O_CLOEXEC, Mode::empty()).is_ok(),
+        fuse_device: fuse_device(),
         // A layer that is not there is refused with its name where it is used.
         owner: stack.first().and_then(|dir| dir.metadata().ok()).map_or(0, |meta| meta.uid()),
         root_is_empty,
@@ -90,6 +90,11 @@ pub fn read(wanted: &Wanted) -> Roots {
         top: if wanted.lower == Lower::Host { top() } else { Vec::new() },
         submounts,
     }
+}
+
+/// Whether we may open /dev/fuse, which changes nothing.
+pub fn fuse_device() -> bool {
+    open("/dev/fuse", OFlag::O_RDWR | OFlag::O_CLOEXEC, Mode::empty()).is_ok()
 }
 
 /// The entries of `/`, sorted.

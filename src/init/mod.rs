@@ -14,10 +14,12 @@ mod layers;
 mod mounts;
 mod namespaces;
 mod process;
+mod rehearse;
 mod rootfs;
 
 pub use layers::{Like, directory, forbidden, hollow, memory};
 pub use mounts::{NO_ID_MAPS, id_maps, source};
+pub use rehearse::{Note, Outcome, Scene, Script, rehearse};
 
 use crate::plan::hooks::Hook;
 use crate::plan::namespaces::Namespaces;
@@ -147,7 +149,9 @@ fn obey(orders: &Orders<'_>, channel: &Channel) -> Result<Infallible, Failed> {
     // Modes are the configuration's, not our caller's umask's.
     nix::sys::stat::umask(nix::sys::stat::Mode::empty());
     for (n, step) in (0u16..).zip(orders.steps) {
-        take(n, step, orders, channel, &mut holding)?;
+        if let Some(nth) = take(n, step, orders, channel, &mut holding)? {
+            report(channel, &FromInit::FellBack { step: n, nth })?;
+        }
     }
     let program = process::become_it(orders, channel, &mut holding)?;
     report(channel, &FromInit::Ready)?;
@@ -159,16 +163,16 @@ fn obey(orders: &Orders<'_>, channel: &Channel) -> Result<Infallible, Failed> {
     sys::process::exit_now(1)
 }
 
-/// Takes one step, by its other means where the kernel refuses the first.
+/// Takes one step, by its other means where the kernel refuses the first: that of this number.
 fn take(
     n: u16,
     step: &Step,
     orders: &Orders<'_>,
     channel: &Channel,
     holding: &mut Holding,
-) -> Result<(), Failed> {
+) -> Result<Option<u8>, Failed> {
     let mut trouble = match perform(n, &step.op, orders, channel, holding) {
-        Ok(()) => return Ok(()),
+        Ok(()) => return Ok(None),
         Err(trouble) => trouble,
     };
     let mut place = (trouble.place)(n);
@@ -177,7 +181,7 @@ fn take(
             break;
         }
         match perform(n, &other.op, orders, channel, holding) {
-            Ok(()) => return report(channel, &FromInit::FellBack { step: n, nth }),
+            Ok(()) => return Ok(Some(nth)),
             Err(more) => (place, trouble) = (Place::Fallback(n, nth), more),
         }
     }

@@ -22,6 +22,7 @@ pub mod network;
 pub mod notify;
 mod oom;
 pub mod pidfd;
+pub mod rehearse;
 pub mod remove;
 mod scheduling;
 pub mod seccomp;

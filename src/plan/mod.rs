@@ -182,6 +182,7 @@ pub fn decide(bundle: &Bundle, facts: &Facts, request: &Request) -> Result<Plan,
     let root = spec.root().as_ref().ok_or_else(|| Failure::new(act(), "config.json: root is missing"))?;
     let rootfs = crate::bundle::clean(&bundle.dir.join(root.path()));
     refuse_unsupported(&linux, &act)?;
+    refuse_nobody(facts, &act)?;
     let layers = layers::asked(spec, &bundle.dir, request)?;
     let mut degradations = Vec::new();
     let no_annotations = HashMap::new();
@@ -322,6 +323,15 @@ pub fn oom(wanted: i32, facts: &Facts, degradations: &mut Vec<Degradation>) -> i
         .fix("raise process.oomScoreAdj, or lower the caller's (OOMScoreAdjust= of its unit)"),
     );
     lowest
+}
+
+/// Whoever has no id can be nobody. Where /proc is not there, it is not known which ids there are.
+fn refuse_nobody(facts: &Facts, act: &impl Fn() -> String) -> Result<(), Failure> {
+    if !facts.own_ids.0.is_empty() && !facts.own_ids.1.is_empty() {
+        return Ok(());
+    }
+    let cause = "our own user namespace has no ids, or /proc is not there: no such file or directory";
+    Err(Failure::new(act(), cause).code("ID-NONE").fix("mount proc on /proc (docker, podman: see that nothing is mounted over it), and have the maps of the user namespace written first"))
 }
 
 /// What a later version fills in is refused by name until then.

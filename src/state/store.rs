@@ -77,6 +77,51 @@ pub struct Whereabouts {
     pub runtime_dir: Option<PathBuf>,
 }
 
+/// Where the default store is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Home {
+    /// Below a directory that somebody has made for us.
+    Given(PathBuf),
+    /// In /tmp, where anybody could have made it.
+    Private(PathBuf),
+}
+
+impl Home {
+    /// Looks for it.
+    pub fn of(whereabouts: &Whereabouts) -> Home {
+        let uid = whereabouts.euid;
+        if uid == 0 && !whereabouts.in_child_userns {
+            return Home::Given("/run/bryo".into());
+        }
+        if let Some(dir) = whereabouts.runtime_dir.as_ref().filter(|dir| dir.is_absolute()) {
+            return Home::Given(dir.join("bryo"));
+        }
+        let session = PathBuf::from(format!("/run/user/{uid}"));
+        if session.metadata().is_ok_and(|meta| meta.is_dir() && meta.uid() == uid) {
+            return Home::Given(session.join("bryo"));
+        }
+        Home::Private(format!("/tmp/bryo-{uid}").into())
+    }
+}
+
+/// Checks that a directory in /tmp is ours alone.
+///
+/// # Errors
+/// `DIR-XDG` where it is not, or is none.
+pub fn check_private(private: &Path, uid: u32) -> Result<(), Failure> {
+    let meta = private.symlink_metadata().map_err(|error| unsafe_home(private, &io_text(&error)))?;
+    if meta.is_dir() && meta.uid() == uid && meta.mode() & 0o077 == 0 {
+        return Ok(());
+    }
+    Err(unsafe_home(private, "it is not a directory of ours that only we can write: permission denied"))
+}
+
+fn unsafe_home(private: &Path, cause: &str) -> Failure {
+    Failure::new(format!("cannot use state directory {}", private.display()), cause)
+        .code("DIR-XDG")
+        .fix("set XDG_RUNTIME_DIR, or give --root")
+}
+
 impl Store {
     /// The store at an explicit `--root`.
     pub fn at(root: PathBuf) -> Store {
@@ -89,37 +134,16 @@ impl Store {
     /// # Errors
     /// `DIR-XDG` where /tmp/bryo-UID is there and not ours.
     pub fn default(whereabouts: &Whereabouts) -> Result<Store, Failure> {
-        let uid = whereabouts.euid;
-        if uid == 0 && !whereabouts.in_child_userns {
-            return Ok(Store::at("/run/bryo".into()));
-        }
-        if let Some(dir) = whereabouts.runtime_dir.as_ref().filter(|dir| dir.is_absolute()) {
-            return Ok(Store::at(dir.join("bryo")));
-        }
-        let session = PathBuf::from(format!("/run/user/{uid}"));
-        if session.metadata().is_ok_and(|meta| meta.is_dir() && meta.uid() == uid) {
-            return Ok(Store::at(session.join("bryo")));
-        }
-        let private = PathBuf::from(format!("/tmp/bryo-{uid}"));
-        let act = || format!("cannot use state directory {}", private.display());
+        let private = match Home::of(whereabouts) {
+            Home::Given(root) => return Ok(Store::at(root)),
+            Home::Private(private) => private,
+        };
         match std::fs::DirBuilder::new().mode(0o700).create(&private) {
             Ok(()) => {}
             Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
-            Err(error) => {
-                return Err(Failure::new(act(), io_text(&error))
-                    .code("DIR-XDG")
-                    .fix("set XDG_RUNTIME_DIR, or give --root"));
-            }
+            Err(error) => return Err(unsafe_home(&private, &io_text(&error))),
         }
-        let meta = private.symlink_metadata().act(act)?;
-        if !meta.is_dir() || meta.uid() != uid || meta.mode() & 0o077 != 0 {
-            return Err(Failure::new(
-                act(),
-                "it is not a directory of ours that only we can write: permission denied",
-            )
-            .code("DIR-XDG")
-            .fix("set XDG_RUNTIME_DIR, or give --root"));
-        }
+        check_private(&private, whereabouts.euid)?;
         Ok(Store::at(private))
     }
 

@@ -4,17 +4,15 @@ use super::{Errno, Result, check};
 use std::os::fd::{FromRawFd, OwnedFd};
 
 const SECCOMP_SET_MODE_FILTER: libc::c_uint = 1;
-const SECCOMP_FILTER_FLAG_NEW_LISTENER: u32 = 1 << 3;
+/// `SECCOMP_FILTER_FLAG_NEW_LISTENER`.
+pub const NEW_LISTENER: u32 = 1 << 3;
 const SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV: u32 = 1 << 5;
 
 /// Whether the kernel knows `SECCOMP_FILTER_FLAG_*` bits: a known one gets as far as the missing program.
 pub fn supports(flags: u32) -> bool {
     // WAIT_KILLABLE_RECV means something only together with a listener.
-    let flags = if flags & SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV != 0 {
-        flags | SECCOMP_FILTER_FLAG_NEW_LISTENER
-    } else {
-        flags
-    };
+    let flags =
+        if flags & SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV != 0 { flags | NEW_LISTENER } else { flags };
     // SAFETY: a null program is refused with EFAULT, and nothing is loaded.
     let ret = unsafe {
         libc::syscall(libc::SYS_seccomp, SECCOMP_SET_MODE_FILTER, flags, std::ptr::null::<libc::sock_fprog>())
@@ -39,7 +37,7 @@ pub fn load(program: &[u8], flags: u32) -> Result<Option<OwnedFd>> {
     let ret = check(unsafe {
         libc::syscall(libc::SYS_seccomp, SECCOMP_SET_MODE_FILTER, flags, &raw const program)
     })?;
-    if flags & SECCOMP_FILTER_FLAG_NEW_LISTENER == 0 {
+    if flags & NEW_LISTENER == 0 {
         // With TSYNC alone a positive value names the thread that could not follow.
         return if ret == 0 { Ok(None) } else { Err(Errno::ESRCH) };
     }

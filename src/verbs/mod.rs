@@ -3,6 +3,7 @@
 mod bundle;
 mod create;
 mod delete;
+mod doctor;
 mod events;
 mod exec;
 mod kill;
@@ -76,6 +77,7 @@ fn dispatch(global: &Global, verb: Verb) -> Result<u8, Failure> {
         Verb::Delete { id, force } => delete::delete(&store()?, &id, force),
         Verb::List { quiet, json } => list::list(&store()?, quiet, json),
         Verb::Ps { id, json, args } => ps::ps(&store()?, &id, json, &args),
+        Verb::Doctor(flags) => doctor::doctor(&flags, global.root.as_deref()),
         Verb::Exec(flags) => exec::exec(&store()?, &flags, &policy()?),
         Verb::Spec { bundle, rootless, subids } => spec::spec(bundle, rootless, subids),
         Verb::Features => spec::features(),

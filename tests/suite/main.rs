@@ -20,6 +20,7 @@ mod cli;
 mod console;
 mod debian;
 mod degrade;
+mod doctor;
 mod events;
 mod exec;
 mod faults;
