@@ -130,6 +130,7 @@ pub const TABLE: &[Code] = &[
     code("NET-PORT", &[C], "the right to a port below net.ipv4.ip_unprivileged_port_start", "refuses", "publish a higher one, or sudo sysctl -w net.ipv4.ip_unprivileged_port_start=PORT").row(41).by_root(),
     code("NET-V6", &[B, C], "published ports on IPv6", "publishes on IPv4 alone; refuses an address of IPv6", "install passt and use --network pasta").by_root(),
     code("NET-FILES", &[B], "a place for /etc/hosts and /etc/resolv.conf", "leaves what the image has there", "have the files in the root file system"),
+    code("RDT", &[C], "resctrl, and the right to it", "refuses", "run bryo as root where resctrl is mounted, or remove linux.intelRdt").by_root(),
     code("NET-DEVICE", &[C], "root over the host's network, or a device that can move", "refuses", "run bryo as root, or use --network auto").by_root(),
     code("NET-PING", &[A], "the gids of net.ipv4.ping_group_range in the container's map", "takes those that are there", "map more gids").row(40),
 

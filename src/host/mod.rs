@@ -11,6 +11,7 @@ pub mod network;
 pub mod outer;
 pub mod proc;
 pub mod process;
+pub mod rdt;
 pub mod rootfs;
 
 use crate::sys;
@@ -51,6 +52,8 @@ pub struct Facts {
     pub network: network::Network,
     /// What a root file system of layers may be made with; read only where one is asked for.
     pub roots: Option<rootfs::Roots>,
+    /// Where resctrl is mounted; read only where something is asked of it.
+    pub resctrl: Option<PathBuf>,
     /// Whether a new proc may be mounted; tried only for who would do without.
     pub proc: proc::Tried,
 }
@@ -111,6 +114,8 @@ pub struct Needs {
     pub cgroups: bool,
     /// The network.
     pub network: bool,
+    /// resctrl.
+    pub resctrl: bool,
     /// Whether a proc may be mounted, and which.
     pub proc: Option<proc::Wanted>,
 }
@@ -136,6 +141,7 @@ pub fn read(needs: Needs) -> sys::Result<Facts> {
         devices: BTreeMap::new(),
         network: if needs.network { network::read() } else { network::Network::default() },
         roots: None,
+        resctrl: if needs.resctrl { rdt::mount_point() } else { None },
         proc: needs.proc.as_ref().map_or(proc::Tried::Not, proc::try_to_mount),
     };
     if facts.in_child_userns {

@@ -121,6 +121,15 @@ fn top() -> Vec<(OsString, Kind)> {
     found
 }
 
+/// Where file systems of this type are mounted, from the same text as [`mount_points`].
+pub(super) fn mounted<'a>(text: &'a [u8], fstype: &'a [u8]) -> impl Iterator<Item = PathBuf> + 'a {
+    let of_type = move |line: &&[u8]| {
+        let mut fields = line.split(|byte| *byte == b' ').skip_while(|field| *field != b"-");
+        fields.nth(1) == Some(fstype)
+    };
+    text.split(|byte| *byte == b'\n').filter(of_type).flat_map(mount_points)
+}
+
 /// The fifth field of each line of proc_pid_mountinfo(5).
 pub(super) fn mount_points(text: &[u8]) -> impl Iterator<Item = PathBuf> + '_ {
     text.split(|byte| *byte == b'\n').filter_map(|line| {

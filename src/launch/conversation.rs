@@ -7,6 +7,7 @@
 use super::layers::{PATIENCE, Server};
 use super::net_devices::Moved;
 use super::network::Connected;
+use super::rdt::Placed;
 use crate::plan::degrade::Degradation;
 use crate::plan::step::{Fallback, Op, Served, Step};
 use crate::report::{Act, Failure};
@@ -72,6 +73,8 @@ pub struct Ready {
     pub network: Option<Connected>,
     /// What has moved from the host's network into its own.
     pub devices: Option<Moved>,
+    /// Its share of caches and memory bandwidth.
+    pub rdt: Option<Placed>,
     /// What serves the root file system.
     pub server: Option<Server>,
     /// How many bytes of it had to be copied, and how many files were left out.

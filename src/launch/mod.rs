@@ -22,6 +22,7 @@ pub mod network;
 pub mod notify;
 mod oom;
 pub mod pidfd;
+pub mod rdt;
 pub mod rehearse;
 pub mod remove;
 mod scheduling;
@@ -234,6 +235,7 @@ impl Launch<Mapped> {
         stage.network = side.connected.take();
         stage.devices = side.devices.take();
         scheduling::set(&plan.process.scheduling, init.pid, &plan.id)?;
+        stage.rdt = plan.rdt.as_ref().map(|rdt| rdt::Placed::put(rdt, init.pid, &plan.id)).transpose()?;
         Ok(Launch { talk: self.talk, stage })
     }
 }
@@ -317,6 +319,7 @@ impl Launch<Ready> {
             network.keep();
         });
         self.stage.devices.into_iter().for_each(Moved::keep);
+        self.stage.rdt.into_iter().for_each(rdt::Placed::keep);
         self.talk.tell(ToInit::Recorded)?;
         self.talk.leave();
         self.stage.server.into_iter().for_each(layers::Server::keep);
@@ -337,6 +340,7 @@ impl Launch<Ready> {
             }
         };
         self.stage.devices.into_iter().for_each(Moved::keep);
+        self.stage.rdt.into_iter().for_each(rdt::Placed::keep);
         self.stage.server.into_iter().for_each(layers::Server::keep);
         Ok(child)
     }

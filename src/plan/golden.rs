@@ -101,6 +101,7 @@ fn alice() -> Facts {
         devices: BTreeMap::new(),
         network: Network::default(),
         roots: None,
+        resctrl: None,
         proc: Tried::Not,
     }
 }
@@ -396,6 +397,10 @@ goldens! {
     network_of_root_with_a_port_of_roots
     network_devices_of_root
     network_devices_are_refused_to_a_user
+    rdt_of_its_own
+    rdt_of_a_name_that_counts
+    rdt_without_resctrl_is_refused
+    rdt_is_refused_to_a_user
     network_none
     network_host
     network_host_with_a_sysctl_is_refused
@@ -759,6 +764,31 @@ fn network_of_root_with_a_port_of_roots() -> Scenario {
 fn with_devices(mut config: Value) -> Value {
     config["linux"]["netDevices"] = json!({ "eth0": {}, "eth1": { "name": "lan%d" } });
     config
+}
+
+fn with_rdt(mut config: Value, rdt: Value) -> Value {
+    config["linux"]["intelRdt"] = rdt;
+    config
+}
+
+fn rdt_of_its_own() -> Scenario {
+    let rdt = json!({ "l3CacheSchema": "L3:0=7f0;1=1f", "memBwSchema": "MB:0=20;1=70" });
+    let facts = Facts { resctrl: Some("/sys/fs/resctrl".into()), ..root() };
+    scenario(with_rdt(spec(&SpecKind::Root), rdt), facts)
+}
+
+fn rdt_of_a_name_that_counts() -> Scenario {
+    let rdt = json!({ "closID": "guaranteed", "schemata": ["L2:0=f"], "enableMonitoring": true });
+    let facts = Facts { resctrl: Some("/sys/fs/resctrl".into()), ..root() };
+    scenario(with_rdt(spec(&SpecKind::Root), rdt), facts)
+}
+
+fn rdt_without_resctrl_is_refused() -> Scenario {
+    scenario(with_rdt(spec(&SpecKind::Root), json!({ "closID": "guaranteed" })), root())
+}
+
+fn rdt_is_refused_to_a_user() -> Scenario {
+    scenario(with_rdt(spec_rootless(), json!({ "closID": "guaranteed" })), alice())
 }
 
 fn network_devices_of_root() -> Scenario {

@@ -20,6 +20,7 @@ pub mod network;
 pub mod options;
 pub mod proc;
 pub mod process;
+pub mod rdt;
 mod resources;
 mod rootfs;
 pub mod scheduling;
@@ -75,6 +76,8 @@ pub struct Plan {
     pub idmap: Idmap,
     pub cgroup: Option<cgroup::Cgroup>,
     pub network: network::Network,
+    /// Its share of caches and memory bandwidth.
+    pub rdt: Option<rdt::Rdt>,
     /// What init does, in order, up to being in its root.
     pub steps: Vec<Step>,
     pub process: process::Process,
@@ -141,6 +144,7 @@ pub fn needs(spec: &Spec, euid: u32, egid: u32, degrade: &degrade::Policy) -> Ne
         hard_limits: process.is_some_and(needs_hard_limits),
         cgroups: true,
         network: network::is_annotated(spec),
+        resctrl: linux.is_some_and(|l| l.intel_rdt().is_some()),
         proc: proc::wanted(spec, degrade),
     }
 }
@@ -181,7 +185,6 @@ pub fn decide(bundle: &Bundle, facts: &Facts, request: &Request) -> Result<Plan,
         spec.process().as_ref().ok_or_else(|| Failure::new(act(), "config.json: process is missing"))?;
     let root = spec.root().as_ref().ok_or_else(|| Failure::new(act(), "config.json: root is missing"))?;
     let rootfs = crate::bundle::clean(&bundle.dir.join(root.path()));
-    refuse_unsupported(&linux, &act)?;
     refuse_nobody(facts, &act)?;
     let layers = layers::asked(spec, &bundle.dir, request)?;
     let mut degradations = Vec::new();
@@ -298,6 +301,7 @@ pub fn decide(bundle: &Bundle, facts: &Facts, request: &Request) -> Result<Plan,
         idmap,
         cgroup: own_cgroup,
         network,
+        rdt: rdt::decide(&linux, id, facts)?,
         degradations,
         remarks: cgroups.remarks,
     })
@@ -332,18 +336,6 @@ fn refuse_nobody(facts: &Facts, act: &impl Fn() -> String) -> Result<(), Failure
     }
     let cause = "our own user namespace has no ids, or /proc is not there: no such file or directory";
     Err(Failure::new(act(), cause).code("ID-NONE").fix("mount proc on /proc (docker, podman: see that nothing is mounted over it), and have the maps of the user namespace written first"))
-}
-
-/// What a later version fills in is refused by name until then.
-fn refuse_unsupported(linux: &oci_spec::runtime::Linux, act: &impl Fn() -> String) -> Result<(), Failure> {
-    let asked = [("intelRdt", linux.intel_rdt().is_some())];
-    match asked.iter().find(|(_, asked)| *asked) {
-        Some((name, _)) => {
-            Err(Failure::new(act(), format!("linux.{name} is not supported yet: operation not supported"))
-                .fix(format!("remove linux.{name}")))
-        }
-        None => Ok(()),
-    }
 }
 
 /// A C string of what has no zero byte in it.

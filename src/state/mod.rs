@@ -62,6 +62,9 @@ pub struct Record {
     /// Who keeps it connected.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub network: Option<RecordedNetwork>,
+    /// Its share of caches and memory bandwidth.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rdt: Option<RecordedRdt>,
     /// What serves the root file system.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub service: Option<Service>,
@@ -101,6 +104,17 @@ pub struct RecordedNetwork {
     pub helper: Process,
     /// Its parent, which ends it with the container.
     pub watcher: Process,
+}
+
+/// The class of resctrl that a container is in.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RecordedRdt {
+    pub class: PathBuf,
+    /// What was made for it and goes with it, the innermost first.
+    pub made: Vec<PathBuf>,
+    /// The group that counts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub monitor: Option<PathBuf>,
 }
 
 /// A unit of systemd's.

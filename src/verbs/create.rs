@@ -296,6 +296,7 @@ fn bring_up(
         receiver.send(launch.child()?, &plan.id)?;
     }
     record.cgroup = home.record().cloned();
+    record.rdt = launch.found().rdt.as_ref().and_then(|placed| placed.recorded().cloned());
     record.network = launch.found().network.as_ref().map(|network| network.recorded);
     let gone =
         || Failure::new(format!("cannot start container {}", plan.id), "init died before it was recorded");
@@ -441,6 +442,7 @@ fn record(bundle: &Bundle, plan: &Plan) -> Result<Record, Failure> {
         hooks: plan.hooks.clone(),
         cgroup: None,
         network: None,
+        rdt: None,
         service: None,
     })
 }

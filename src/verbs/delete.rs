@@ -3,8 +3,8 @@
 use super::{kill, warn};
 use crate::launch::cgroup::dissolve;
 use crate::launch::layers::dismiss;
-use crate::launch::{hooks, network};
-use crate::report::Failure;
+use crate::launch::{hooks, network, rdt};
+use crate::report::{Act, Failure};
 use crate::state::store::{Entry, Store};
 use crate::state::{Record, Status};
 use crate::sys::{Errno, pidfd, retry};
@@ -82,6 +82,9 @@ fn finish(entry: Entry, record: &Record) -> Result<(), Failure> {
     }
     if record.of_this_boot() {
         dismiss(record);
+        if let Some(rdt) = &record.rdt {
+            rdt::remove(rdt).act(|| format!("cannot delete container {}", record.id))?;
+        }
     }
     let state = record.oci(Status::Stopped, 0).to_string();
     hooks::run_poststop(&record.hooks.poststop, &state, &record.id, warn);

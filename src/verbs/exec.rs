@@ -11,6 +11,7 @@ use crate::launch::copy;
 use crate::launch::foreground::{self, Signals};
 use crate::launch::join::{self, Doors};
 use crate::launch::pidfd::Receiver;
+use crate::launch::rdt;
 use crate::plan;
 use crate::plan::degrade::Policy;
 use crate::plan::idmap::Idmap;
@@ -95,6 +96,9 @@ pub fn exec(store: &Store, flags: &Exec, degrade: &Policy) -> Result<u8, Failure
         .filter_map(plan::degrade::Degradation::warning)
     {
         warn(&line);
+    }
+    if let Some(rdt) = &record.rdt {
+        rdt::join(rdt, joined.child()?.pid, id)?;
     }
     if let Some(receiver) = receiver {
         receiver.send(joined.child()?, id)?;

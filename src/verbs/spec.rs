@@ -4,8 +4,9 @@ use super::{print, warn};
 use crate::bundle::OCI_VERSION;
 use crate::features::{self, Cgroup, Known};
 use crate::host::cgroup::{Hierarchy, hierarchy};
+use crate::host::namespaces::in_child_userns;
 use crate::host::process::{last_capability, lsm};
-use crate::host::{CAP_NET_ADMIN, idmap};
+use crate::host::{CAP_NET_ADMIN, idmap, rdt};
 use crate::plan::{inherited, options};
 use crate::report::{Act, Failure};
 use crate::spec::{self, SpecKind};
@@ -51,6 +52,7 @@ pub fn features() -> Result<u8, Failure> {
     let mount_options: Vec<&str> = options::known().collect();
     let (modes, flags) = inherited::memory_policies();
     let lsm = lsm();
+    let is_root = nix::unistd::geteuid().is_root() && !in_child_userns();
     let known = Known {
         version: env!("CARGO_PKG_VERSION"),
         commit: option_env!("BRYO_COMMIT"),
@@ -64,7 +66,7 @@ pub fn features() -> Result<u8, Failure> {
         seccomp_flag: &sys::seccomp::supports,
         apparmor: lsm.apparmor,
         selinux: lsm.selinux,
-        intel_rdt: false,
+        intel_rdt: is_root && rdt::mount_point().is_some(),
         memory_policy_modes: &modes,
         memory_policy_flags: &flags,
         idmapped_mounts: true,

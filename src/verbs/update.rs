@@ -9,11 +9,12 @@ use crate::cgroup::Cgroup;
 use crate::cgroup::systemd::Systemd;
 use crate::cli::Update;
 use crate::launch::cgroup::limits as files;
+use crate::launch::rdt;
 use crate::plan::cgroup::property;
 use crate::plan::limits::{self, Current, Limits, convert};
 use crate::report::{Act, Failure, io_text};
 use crate::state::store::Store;
-use crate::state::{RecordedCgroup, Status};
+use crate::state::{Record, RecordedCgroup, Status};
 use oci_spec::runtime::LinuxResources;
 use serde_json::{Value, json};
 use std::io::Read;
@@ -28,6 +29,7 @@ pub fn update(store: &Store, flags: &Update) -> Result<u8, Failure> {
     if entry.status(&record) == Status::Stopped {
         return Err(Failure::new(act(), "container not running"));
     }
+    share_out(flags, &record, id)?;
     let Some(recorded) = &record.cgroup else {
         return without_cgroup(&resources, id);
     };
@@ -42,6 +44,24 @@ pub fn update(store: &Store, flags: &Update) -> Result<u8, Failure> {
     let undo = limits.undo(read);
     set(&cgroup, recorded, &limits, &undo, id)?;
     Ok(0)
+}
+
+/// Changes what the container has of caches and memory bandwidth.
+fn share_out(flags: &Update, record: &Record, id: &str) -> Result<(), Failure> {
+    let schemas = [given(&flags.l3_cache_schema), given(&flags.mem_bw_schema)];
+    let lines: Vec<String> = schemas.into_iter().flatten().map(str::to_string).collect();
+    if lines.is_empty() {
+        return Ok(());
+    }
+    match &record.rdt {
+        Some(rdt) => rdt::update(rdt, &lines, id),
+        None => Err(Failure::new(
+            format!("cannot update container {id}"),
+            "it has no share of caches and memory bandwidth of its own: operation not supported",
+        )
+        .code("RDT")
+        .fix("create it with linux.intelRdt, as root and where resctrl is mounted")),
+    }
 }
 
 /// Sets the limits, or none of them.
@@ -83,13 +103,6 @@ fn without_cgroup(resources: &LinuxResources, id: &str) -> Result<u8, Failure> {
 
 /// What is asked for. Resources from a file win over all flags but those that are not among them.
 fn wanted(flags: &Update) -> Result<LinuxResources, String> {
-    for (name, value) in
-        [("l3-cache-schema", &flags.l3_cache_schema), ("mem-bw-schema", &flags.mem_bw_schema)]
-    {
-        if given(value).is_some() {
-            return Err(format!("--{name}: Intel RDT is not supported: operation not supported"));
-        }
-    }
     match flags.resources.as_deref().filter(|path| !path.as_os_str().is_empty()) {
         Some(path) => {
             let text = read(path).map_err(|error| format!("{}: {}", path.display(), io_text(&error)))?;
@@ -201,8 +214,6 @@ mod tests {
             (flags(|f| f.cpu_share = Some("-5".into())), "--cpu-share"),
             (flags(|f| f.memory = Some("much".into())), "--memory"),
             (flags(|f| f.blkio_weight = Some("70000".into())), "--blkio-weight"),
-            (flags(|f| f.l3_cache_schema = Some("L3:0=f".into())), "--l3-cache-schema"),
-            (flags(|f| f.mem_bw_schema = Some("MB:0=20".into())), "--mem-bw-schema"),
         ] {
             let cause = wanted(&flags).unwrap_err();
             assert!(cause.contains(name), "{cause}");

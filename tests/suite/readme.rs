@@ -106,3 +106,63 @@ fn the_refusal_that_the_readme_shows_is_the_real_one() {
         "README: {shown}\nreal:   {told}"
     );
 }
+
+#[test]
+fn the_doctor_looks_at_what_the_readme_shows() {
+    bryo_only!("runc has no doctor");
+    let lab = Lab::new();
+    let ran = lab.call(["doctor", "--for", "run"]).done();
+    // Whatever this host lacks, it is looked at.
+    let names = |text: &str| -> Vec<String> {
+        text.lines().filter_map(|line| Some(line.get(10..28)?.trim().to_string())).collect()
+    };
+    let looked_at = names(&ran.stdout);
+    for line in block("$ bryo doctor").iter().skip(1) {
+        let name = line.get(10..28).unwrap().trim();
+        assert!(looked_at.iter().any(|looked| looked == name), "{name}: {}", ran.stdout);
+    }
+}
+
+#[test]
+fn the_words_of_degrade_are_those_of_the_readme() {
+    bryo_only!("runc refuses without a choice");
+    let lab = Lab::new();
+    let shown = README.lines().skip_while(|line| !line.starts_with("| `--degrade=`")).skip(2);
+    let shown: Vec<_> =
+        shown.map_while(|line| line.strip_prefix("| `")?.split_once('`')).map(|(word, _)| word).collect();
+    assert!(!shown.is_empty());
+    let refused = lab.call(["--degrade", "moss", "create", "web"]).done().exits(1).stderr;
+    let (_, known) = refused.rsplit_once("none, ").unwrap();
+    let (known, _) = known.rsplit_once(", with").unwrap();
+    let mut known: Vec<_> = known.split(", ").collect();
+    let mut shown = shown;
+    known.sort_unstable();
+    shown.sort_unstable();
+    assert_eq!(shown, known, "{refused}");
+}
+
+#[test]
+fn a_code_of_the_readme_is_explained() {
+    bryo_only!("runc has no codes");
+    let lab = Lab::new();
+    let ran = lab.call(["help", "codes", "ID-RANGE"]).done().ok();
+    assert!(ran.stdout.starts_with("ID-RANGE") && ran.stdout.contains("fix: "), "{ran:?}");
+}
+
+/// The ids are those of another machine.
+#[test]
+fn explain_shows_what_the_readme_shows() {
+    bryo_only!("runc does not explain");
+    plain_user_only!("all ids are root's");
+    let lab = Lab::new();
+    let bundle = lab.bundle().subids();
+    bundle.save();
+    let ran = lab.call(["explain", "-b"]).args([&bundle.dir]).done().ok();
+    let shown = block("$ bryo explain");
+    let real: Vec<_> = ran.stdout.lines().skip_while(|line| *line != "ids").take(shown.len() - 1).collect();
+    let words = |lines: &[&str]| {
+        lines.iter().map(|line| line.replace(|c: char| c.is_ascii_digit(), "")).collect::<Vec<_>>()
+    };
+    let real: Vec<_> = real.into_iter().map(str::trim).collect();
+    assert_eq!(words(&shown[1..]), words(&real), "{}", ran.stdout);
+}

@@ -10,6 +10,7 @@ use crate::plan::limits::{Absent, Setting};
 use crate::plan::namespaces::Namespaces;
 use crate::plan::network::{Helper, Network, Shown};
 use crate::plan::process::{Guard, Label, Process, Programs};
+use crate::plan::rdt::{Origin, Rdt};
 use crate::plan::scheduling::Scheduling;
 use crate::plan::step::{
     Bind, Branch, Device, Fallback, Filesystem, IdMaps, Ids, Layers, MemoryPolicy, Op, Properties, Served,
@@ -37,6 +38,7 @@ pub fn plan(plan: &Plan) -> String {
         idmap,
         cgroup: group,
         network: connection,
+        rdt: class,
         steps: list,
         process: main,
         spec_process: _,
@@ -54,6 +56,7 @@ pub fn plan(plan: &Plan) -> String {
     section(&mut lines, "ids", ids(idmap));
     section(&mut lines, "cgroup", group.iter().flat_map(cgroup).collect());
     section(&mut lines, "network", network(connection));
+    section(&mut lines, "caches and memory bandwidth", class.iter().flat_map(rdt).collect());
     section(&mut lines, "steps", list.iter().flat_map(step).collect());
     let mut process = process(main);
     process.extend(seccomp.as_ref().map(|profile| match profile.listener_path() {
@@ -120,6 +123,19 @@ fn network(network: &Network) -> Vec<String> {
         let Shown { name, at, contents } = file;
         lines.push(format!("{name}, shown at {at}: {contents:?}"));
     }
+    lines
+}
+
+fn rdt(rdt: &Rdt) -> Vec<String> {
+    let Rdt { class, origin, schemata, monitor } = rdt;
+    let whose = match origin {
+        Origin::Own => "made for it",
+        Origin::Named => "made where it is missing, else to be as it is",
+        Origin::Present => "as it is",
+    };
+    let mut lines = vec![format!("class {}, {whose}", class.display())];
+    lines.extend(schemata.iter().map(|line| format!("  {line}")));
+    lines.extend(monitor.iter().map(|group| format!("counted by {}", group.display())));
     lines
 }
 
