@@ -92,7 +92,7 @@ pub const TABLE: &[Code] = &[
     code("NS-CLONE0", &[C], "user namespaces: kernel.unprivileged_userns_clone is 0", "refuses", "sudo sysctl -w kernel.unprivileged_userns_clone=1").row(8).by_root(),
     code("NS-SECCOMP", &[C], "new namespaces: a seccomp filter around bryo forbids them", "refuses", "docker, podman: --security-opt seccomp=unconfined; Kubernetes: seccompProfile: {type: Unconfined}").row(9).by_root(),
     code("NS-LIMIT", &[C], "room for one more namespace", "refuses", "sudo sysctl -w user.max_user_namespaces=15000").row(10).by_root(),
-    code("NS-APPARMOR", &[C], "user namespaces: AppArmor gives them to profiled programs alone", "refuses", "bryo doctor --apparmor-profile | sudo tee /etc/apparmor.d/bryo && sudo apparmor_parser -r /etc/apparmor.d/bryo").row(11).by_root(),
+    code("NS-APPARMOR", &[C], "user namespaces: AppArmor gives them to profiled programs alone", "refuses", "bryo doctor --apparmor-profile | sudo tee /etc/apparmor.d/bryo | sudo apparmor_parser --replace").row(11).by_root(),
     code("NS-DENIED", &[C], "new namespaces: we are in a chroot, or a security module denies them", "refuses", "start bryo outside of it, or see the kernel log (journalctl -k)").by_root(),
 
     code("UTS-DENIED", &[C], "the right to set a hostname or domainname: a seccomp filter around bryo forbids it", "refuses", "remove both from config.json; docker, podman: --security-opt seccomp=unconfined; Kubernetes: seccompProfile: {type: Unconfined}"),

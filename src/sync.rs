@@ -392,6 +392,7 @@ mod tests {
             Place::Isolate(Isolate::Unshare),
             Place::Step(513),
             Place::Ids(3),
+            Place::NoExec,
             Place::Fallback(513, 1),
             Place::Process(Act::Seccomp),
             Place::StartHook(2),

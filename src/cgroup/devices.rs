@@ -270,9 +270,14 @@ pub fn attach(cgroup: &Cgroup, rules: &[Rule], container: &str) -> Result<(), Fa
         let log = bpf::verifier_log(&program);
         let cause =
             complaint(&log).into_iter().chain([errno_text(errno).as_str()]).collect::<Vec<_>>().join(": ");
-        Failure::new(act(), cause).code("CG-DEVICES")
-    })?;
-    replace(cgroup, &loaded).act(act).map_err(|failure| failure.code("CG-DEVICES"))
+        Failure::new(act(), cause)
+    });
+    let attached = loaded.and_then(|loaded| replace(cgroup, &loaded).act(act));
+    attached.map_err(|failure| {
+        failure
+            .code("CG-DEVICES")
+            .fix("use a kernel with CONFIG_CGROUP_BPF, or add a user namespace to do without rules")
+    })
 }
 
 /// Why a program is refused: the last line of the verifier's, but for those in which it counts its work.

@@ -77,7 +77,7 @@ pub fn explain(act: String, errno: Errno, seen: &Obstacles) -> Failure {
     if seen.apparmor_restricts {
         return Failure::new(act, format!("AppArmor restricts user namespaces to profiled programs: {text}"))
             .code("NS-APPARMOR")
-            .fix("bryo doctor --apparmor-profile | sudo tee /etc/apparmor.d/bryo && sudo apparmor_parser -r /etc/apparmor.d/bryo");
+            .fix("bryo doctor --apparmor-profile | sudo tee /etc/apparmor.d/bryo | sudo apparmor_parser --replace");
     }
     if seen.seccomp {
         return Failure::new(act, format!("the outer container's seccomp filter forbids new namespaces: {text}"))

@@ -167,17 +167,26 @@ impl Counts {
         if devices.count > 0 {
             let because = format!("a user namespace makes no devices (the first is {})", devices.first);
             let (wanted, got) = (devices.of("device"), "empty files in their place");
-            list.push(Degradation::weaker("IMG-DEVICE", wanted, got, because));
+            list.push(
+                Degradation::weaker("IMG-DEVICE", wanted, got, because)
+                    .fix("unpack it as root of the machine"),
+            );
         }
         if attributes.count > 0 {
             let because = format!("they cannot be set here (the first is {})", attributes.first);
             let (wanted, got) = (attributes.of("extended attribute"), "files without them");
-            list.push(Degradation::weaker("IMG-XATTR", wanted, got, because));
+            list.push(
+                Degradation::weaker("IMG-XATTR", wanted, got, because)
+                    .fix("unpack it on another file system, or as root of the machine"),
+            );
         }
         if owners.count > 0 {
             let because = format!("there is only one id here (the first is {})", owners.first);
             let wanted = format!("the owners of {}", owners.of("file"));
-            list.push(Degradation::weaker("IMG-OWNER", wanted, "everything is root's", because));
+            list.push(
+                Degradation::weaker("IMG-OWNER", wanted, "everything is root's", because)
+                    .fix("have subordinate ids, and what maps them: see bryo doctor"),
+            );
         }
         list
     }

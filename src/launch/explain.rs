@@ -310,3 +310,44 @@ fn hook_failure(kind: &str, n: u16, failed: &Failed, container: &str) -> Failure
     )
     .code("HOOK")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn told(place: Place, errno: Errno) -> String {
+        late_failure(&Failed { place, errno, detail: Vec::new() }, "web", "sh", "/").to_string()
+    }
+
+    /// What the kernel answers to a write of attr/apparmor/exec and attr/exec, recorded: no machine of the tests has
+    /// either module with a policy.
+    #[test]
+    fn a_profile_or_a_label_that_is_not_to_be_had_is_refused_by_its_module() {
+        for (act, errno, code, fix) in [
+            (Act::Profile, Errno::ENOENT, "LSM-APPARMOR: it is not loaded", "apparmor_parser -r"),
+            (Act::Profile, Errno::EACCES, "LSM-APPARMOR", "change_profile"),
+            (
+                Act::Label,
+                Errno::EINVAL,
+                "LSM-SELINUX: the policy knows no such label",
+                "process.selinuxLabel",
+            ),
+            (Act::Label, Errno::EACCES, "LSM-SELINUX", "ausearch"),
+        ] {
+            let line = told(Place::Process(act), errno);
+            let (said, way_out) = line.split_once("; fix: ").unwrap_or_else(|| panic!("{line}"));
+            assert!(said.contains(code) && said.ends_with(&errno_text(errno)), "{line}");
+            assert!(way_out.contains(fix), "{line}");
+        }
+    }
+
+    #[test]
+    fn what_engines_look_for_is_said_of_a_program_on_a_noexec_mount() {
+        let line = told(Place::NoExec, Errno::EACCES);
+        assert_eq!(
+            line,
+            "cannot run the program in container web: FS-NOEXEC: exec: \"sh\": its file system is mounted noexec: \
+             permission denied; fix: put the program on a file system that is mounted without noexec"
+        );
+    }
+}

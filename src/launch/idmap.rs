@@ -76,6 +76,7 @@ fn start(
             format!("{}: {}", helper.display(), io_text(&error)),
         )
         .code("ID-NOHELPER")
+        .fix(format!("see that {} may be executed, or install it anew", helper.display()))
     })
 }
 

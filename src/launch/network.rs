@@ -154,10 +154,12 @@ fn failed(name: &str, act: String, ending: &Ending, said: &str) -> Failure {
             .code("NET-TIMEOUT")
             .fix(format!("see whether {name} works by itself, or use another --network"))
         }
-        Ending::Ended(_) if !said.is_empty() => {
-            Failure::new(act, format!("{name}: {said}")).code("NET-HELPER")
+        Ending::Ended(status) => {
+            let said = if said.is_empty() { status.to_string() } else { said };
+            Failure::new(act, format!("{name}: {said}"))
+                .code("NET-HELPER")
+                .fix(format!("see whether {name} works by itself, or use another --network"))
         }
-        Ending::Ended(status) => Failure::new(act, format!("{name}: {status}")).code("NET-HELPER"),
     }
 }
 
@@ -252,9 +254,11 @@ mod tests {
         let said = "Failed to send 77 bytes to syslog\nFailed to bind any port for '-t 80:80', exiting\n";
         let line =
             failed("pasta", "cannot".into(), &Ending::Ended("exit status: 1".into()), said).to_string();
-        assert_eq!(line, "cannot: NET-HELPER: pasta: Failed to bind any port for '-t 80:80', exiting");
+        let fix = "fix: see whether pasta works by itself, or use another --network";
+        let cause = "pasta: Failed to bind any port for '-t 80:80', exiting";
+        assert_eq!(line, format!("cannot: NET-HELPER: {cause}; {fix}"));
         let line = failed("pasta", "cannot".into(), &Ending::Ended("signal: 9".into()), "").to_string();
-        assert_eq!(line, "cannot: NET-HELPER: pasta: signal: 9");
+        assert_eq!(line, format!("cannot: NET-HELPER: pasta: signal: 9; {fix}"));
     }
 
     #[test]

@@ -410,7 +410,7 @@ impl Planner<'_> {
         let limit = wanted.settings.iter().find(|setting| setting.absent != Absent::Fine);
         let allowed = self.context.degrade.allows(Allowance::Limits);
         let refused = |act: String, cause: String| {
-            Err(Failure::new(act, cause).code(lack.code).fix(Allowance::Limits.or_without(&lack.fix)))
+            Err(Failure::new(act, cause).code(lack.code).fix(Allowance::Limits.or_without(lack.fix)))
         };
         match limit {
             Some(limit) if !allowed => refused(

@@ -327,6 +327,26 @@ fn diff(old: &str, new: &str) -> String {
     text
 }
 
+/// Of all of them: nobody is told of something that is missing without the way to it.
+#[test]
+fn what_is_warned_of_and_what_is_refused_by_a_code_names_the_way_out() {
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/plan/golden");
+    let (mut warnings, mut refusals) = (0, 0);
+    for entry in std::fs::read_dir(dir).unwrap().map(Result::unwrap).filter(|e| e.file_name() != "render.rs")
+    {
+        let text = std::fs::read_to_string(entry.path()).unwrap();
+        for line in text.lines().map(str::trim) {
+            let warns = line.starts_with("weaker: ") || line.starts_with("allowed: ");
+            let refuses =
+                line.starts_with("refused: ") && crate::codes::TABLE.iter().any(|c| line.contains(c.name));
+            warnings += u32::from(warns);
+            refusals += u32::from(refuses);
+            assert!(!(warns || refuses) || line.contains("; fix: "), "{}: {line}", entry.path().display());
+        }
+    }
+    assert!(warnings > 20 && refusals > 20, "{warnings} warnings, {refusals} refusals: of which files?");
+}
+
 #[test]
 fn a_diff_shows_what_differs_and_little_else() {
     let old = "a\nb\nc\nd\ne\nf\ng\n";
@@ -390,6 +410,7 @@ goldens! {
     network_auto_without_a_helper_is_refused_when_strict
     network_auto_without_a_helper_is_refused_with_ports
     network_by_pasta_without_tun_is_refused
+    network_by_pasta_without_tun_may_go
     network_by_pasta_with_slirp4netns_alone_is_refused
     network_by_slirp4netns
     network_by_slirp4netns_on_an_ipv6_address_is_refused
@@ -439,6 +460,7 @@ goldens! {
     // The root.
     devices_of_root
     devices_of_a_plain_user
+    devices_that_may_go
     devices_that_the_host_has_elsewhere
     device_rules_hold_without_mknod
     device_rules_with_mknod_are_refused
@@ -481,6 +503,8 @@ goldens! {
     mount_label_of_no_kind_is_refused
     mount_label_without_selinux
     apparmor_profile_without_apparmor_is_refused
+    apparmor_profile_without_apparmor_may_go
+    apparmor_profile_goes_nowhere_under_apparmor
     apparmor_profile
     // The cgroup.
     cgroup_in_our_own_subtree
@@ -514,6 +538,7 @@ goldens! {
     cgroup_disabled_and_limits_is_refused
     cgroup_without_cpuset
     cgroup_without_cpuset_is_refused_when_strict
+    cgroup_without_cpuset_where_limits_may_go
     cgroup_without_io_is_refused
     cgroup_without_io_and_limits_are_dropped
     cgroup_delegated_to_the_user_of_the_container
@@ -730,6 +755,10 @@ fn network_auto_without_a_helper_is_refused_with_ports() -> Scenario {
 
 fn network_by_pasta_without_tun_is_refused() -> Scenario {
     asking_for("pasta", &[], one_id(), alice_connected(|network| network.tun = Some(Errno::ENOENT)))
+}
+
+fn network_by_pasta_without_tun_may_go() -> Scenario {
+    network_by_pasta_without_tun_is_refused().degrading("strict,network")
 }
 
 fn network_by_pasta_with_slirp4netns_alone_is_refused() -> Scenario {
@@ -1085,6 +1114,10 @@ fn devices_of_a_plain_user() -> Scenario {
     scenario(with(one_id(), &json!({"linux": {"devices": devices(), "resources": rules}})), alice())
 }
 
+fn devices_that_may_go() -> Scenario {
+    devices_of_a_plain_user().degrading("devices")
+}
+
 fn device_rules() -> Value {
     let mounts = json!([
         {"destination": "/srv", "source": "/srv", "options": ["rbind"]},
@@ -1364,6 +1397,15 @@ fn selinux_label_without_selinux() -> Scenario {
 
 fn apparmor_profile_without_apparmor_is_refused() -> Scenario {
     scenario(with(one_id(), &json!({"process": {"apparmorProfile": "docker-default"}})), alice())
+}
+
+fn apparmor_profile_without_apparmor_may_go() -> Scenario {
+    apparmor_profile_without_apparmor_is_refused().degrading("strict,apparmor")
+}
+
+/// Where there is AppArmor, a profile that it does not have never goes.
+fn apparmor_profile_goes_nowhere_under_apparmor() -> Scenario {
+    apparmor_profile().degrading("apparmor")
 }
 
 fn apparmor_profile() -> Scenario {
@@ -1690,6 +1732,10 @@ fn cgroup_without_cpuset() -> Scenario {
 
 fn cgroup_without_cpuset_is_refused_when_strict() -> Scenario {
     cgroup_without_cpuset().degrading("strict")
+}
+
+fn cgroup_without_cpuset_where_limits_may_go() -> Scenario {
+    cgroup_without_cpuset().degrading("strict,limits")
 }
 
 fn cgroup_without_io_is_refused() -> Scenario {

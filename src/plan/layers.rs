@@ -389,6 +389,7 @@ fn read_only(at: &Path, because: &str) -> Degradation {
         format!("{at} as it is, read only"),
         because,
     )
+    .fix(format!("have a mount of the configuration's own at {at}, or none of the host's"))
 }
 
 /// The first of these means, or the next where its errnos say that it is not to be had.

@@ -73,7 +73,8 @@ pub fn publish_by_slirp4netns(helper: &Helper, state: &Path, container: &str) ->
                     format!("cannot publish {publish} of container {container}"),
                     format!("slirp4netns: port {}: {cause}", pair.0),
                 )
-                .code("NET-HELPER"));
+                .code("NET-HELPER")
+                .fix("publish another one, or install passt and use --network pasta"));
             }
         }
     }

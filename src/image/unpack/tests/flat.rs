@@ -243,7 +243,8 @@ fn attributes_that_steer_overlay_file_systems_are_left_out_and_counted() {
     assert_eq!(
         told.warning().unwrap(),
         "IMG-XATTR: files without them, wanted 7 extended attributes: they cannot be set here \
-         (the first is \"user.overlay.opaque\" of \"d\": operation not permitted)"
+         (the first is \"user.overlay.opaque\" of \"d\": operation not permitted); fix: unpack it on another file system, or \
+         as root of the machine"
     );
 }
 
@@ -273,7 +274,7 @@ fn a_device_that_cannot_be_made_is_an_empty_file_and_told() {
         assert_eq!(
             told,
             "IMG-DEVICE: empty files in their place, wanted 3 devices: a user namespace makes no devices \
-             (the first is \"null\")"
+             (the first is \"null\"); fix: unpack it as root of the machine"
         );
         assert_eq!(place.list()["null"], "f ");
     }
@@ -301,7 +302,7 @@ fn ids_that_do_not_exist_here_are_refused_or_become_the_only_one() {
     assert_eq!(
         counts.degradations()[0].warning().unwrap(),
         "IMG-OWNER: everything is root's, wanted the owners of 1 file: there is only one id here \
-         (the first is 4294967295:0 of \"f\")"
+         (the first is 4294967295:0 of \"f\"); fix: have subordinate ids, and what maps them: see bryo doctor"
     );
 }
 
