@@ -84,7 +84,13 @@ impl Facts {
 
     /// Whether we may write any map that our own user namespace contains.
     pub fn maps_directly(&self) -> bool {
-        self.privileged() && self.capable(CAP_SETUID) && self.capable(CAP_SETGID)
+        self.privileged() && self.maps_ids()
+    }
+
+    /// Whether we may write any map that our own user namespace contains, for a user namespace of our own: as root of
+    /// an outer container, who may do little else.
+    pub fn maps_ids(&self) -> bool {
+        self.capable(CAP_SETUID) && self.capable(CAP_SETGID)
     }
 
     /// Whether every id that there is in our user namespace is ours to act as, and every file of theirs ours to change.

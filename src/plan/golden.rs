@@ -15,13 +15,13 @@ use super::network;
 use crate::bundle::{self, Bundle};
 use crate::cgroup::systemd::Candidate;
 use crate::dbus::{Address, Peer};
-use crate::host::Facts;
 use crate::host::cgroup::{Cgroups, Hierarchy, Subtree};
 use crate::host::idmap::{Helper, IdRange, Subids};
 use crate::host::network::Network;
 use crate::host::proc::Tried;
 use crate::host::process::Lsm;
 use crate::host::rootfs::{Kind, Roots};
+use crate::host::{self, Facts};
 use crate::spec::{self, SpecKind};
 use nix::errno::Errno;
 use nix::libc;
@@ -454,6 +454,9 @@ goldens! {
     idmapped_mount_with_maps_given_twice_is_refused
     idmapped_tmpfs_is_refused
     mount_inside_proc_is_refused
+    ids_of_root_in_an_outer_container
+    ids_of_root_who_may_not_map_root_is_refused
+    mounts_with_flags_that_may_be_locked
     masked_proc_is_shared
     masked_proc_without_a_user_namespace
     masked_proc_and_no_server_in_sight
@@ -1065,6 +1068,39 @@ fn idmapped_tmpfs_is_refused() -> Scenario {
 fn mount_inside_proc_is_refused() -> Scenario {
     let mounts = json!([{"destination": "/proc/self", "source": "/srv", "options": ["bind"]}]);
     scenario(with(one_id(), &json!({ "mounts": mounts })), alice())
+}
+
+/// Root of a container that an engine has started with these capabilities.
+fn nested(capabilities: &[u32]) -> Facts {
+    let own = vec![range(0, 65_536)];
+    Facts {
+        euid: 0,
+        egid: 0,
+        in_child_userns: true,
+        capabilities: capabilities.iter().fold(0, |mask, cap| mask | 1 << cap),
+        own_ids: (own.clone(), own),
+        ..alice()
+    }
+}
+
+/// A range of ids, from 0.
+fn range_of_ids() -> Value {
+    let map = json!([{"containerID": 0, "hostID": 0, "size": 1000}]);
+    with(one_id(), &json!({"linux": {"uidMappings": map, "gidMappings": map}}))
+}
+
+fn ids_of_root_in_an_outer_container() -> Scenario {
+    scenario(range_of_ids(), nested(&[host::CAP_SETUID, host::CAP_SETGID, host::CAP_SETFCAP]))
+}
+
+fn ids_of_root_who_may_not_map_root_is_refused() -> Scenario {
+    scenario(range_of_ids(), nested(&[host::CAP_SETUID, host::CAP_SETGID]))
+}
+
+fn mounts_with_flags_that_may_be_locked() -> Scenario {
+    let volume = |options: &[&str]| json!({"destination": "/srv", "source": "/srv", "options": options});
+    let mounts = [volume(&["rbind", "rw", "noatime"]), volume(&["bind", "ro"]), volume(&["remount", "exec"])];
+    scenario(with_mounts(one_id(), &mounts), alice())
 }
 
 fn masked_proc_is_shared() -> Scenario {

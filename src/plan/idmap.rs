@@ -222,16 +222,20 @@ pub fn decide(
     for (what, map) in [("uids", &maps.uids), ("gids", &maps.gids)] {
         check_lines(map).map_err(|cause| Failure::new(act(what), cause))?;
     }
+    let own = |maps: &Maps| {
+        let (uids, gids) = &facts.own_ids;
+        check_owned(&act("uids"), &maps.uids, uids, None, "our own user namespace")?;
+        check_owned(&act("gids"), &maps.gids, gids, None, "our own user namespace")
+    };
     let idmap = if facts.maps_directly() {
-        for (what, map, own) in
-            [("uids", &maps.uids, &facts.own_ids.0), ("gids", &maps.gids, &facts.own_ids.1)]
-        {
-            check_owned(&act(what), map, own, None, "our own user namespace")?;
-        }
+        own(&maps)?;
         Idmap::Direct { maps, deny_setgroups: false }
     } else if is_own_id(&maps, facts) {
         follow_user(&mut maps, wanted.user, degradations);
         Idmap::Direct { maps, deny_setgroups: true }
+    } else if facts.maps_ids() {
+        own(&maps)?;
+        Idmap::Direct { maps, deny_setgroups: false }
     } else {
         by_helpers(wanted, maps, facts, degradations)?
     };

@@ -190,8 +190,8 @@ fn or_locked(
     let cost = Degradation::weaker(
         "MNT-LOCKED",
         format!("the flags of {} as the configuration has them", at.display()),
-        "those that its source has, and more",
-        "they are locked, since the source was mounted with them outside of our user namespace",
+        "the locked flags of its source beside those that are set",
+        "who mounted the source did it outside of our user namespace, where nobody may clear its flags",
     )
     .fix(format!("have who mounted the source clear its flags (ro, nosuid, nodev, noexec, noatime), or leave the options of {} out that clear them", at.display()));
     Ok(Step { op: first, or: vec![Fallback { on: LOCKED, op: op(kept)?, cost }] })
