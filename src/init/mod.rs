@@ -264,12 +264,18 @@ fn perform(
 /// Runs a hook from inside; the pid in its state is our own as seen in here (config.md, "Hooks").
 fn run_hook(hook: &Hook, state: &StateText) -> Result<(), Trouble> {
     let input = state.with_pid(nix::unistd::getpid().as_raw());
-    let outcome = Program::start(&hook.path, &hook.args, &hook.env, input.as_bytes(), hook.timeout)
-        .and_then(Program::finish)
-        .map_err(|error| match error.kind() {
-            std::io::ErrorKind::TimedOut => Errno::ETIMEDOUT,
-            _ => fds::io_errno(error),
-        })?;
+    let outcome = Program::start(
+        &hook.path,
+        &hook.args,
+        hook.env.as_deref().unwrap_or_default(),
+        input.as_bytes(),
+        hook.timeout,
+    )
+    .and_then(Program::finish)
+    .map_err(|error| match error.kind() {
+        std::io::ErrorKind::TimedOut => Errno::ETIMEDOUT,
+        _ => fds::io_errno(error),
+    })?;
     if outcome.status.success() {
         return Ok(());
     }
