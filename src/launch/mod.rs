@@ -39,7 +39,7 @@ use crate::init::{self, Orders, StateText};
 use crate::plan::Plan;
 use crate::plan::network::Network;
 use crate::plan::process::Guard;
-use crate::report::{Act, Failure};
+use crate::report::{Act, Failure, debug};
 use crate::seccomp::Filter;
 use crate::sync::{self, ToInit};
 use crate::sys;
@@ -68,6 +68,12 @@ pub struct Supplies {
     pub proc: OwnedFd,
     /// Where the state of the container is.
     pub state: PathBuf,
+}
+
+/// Tells who debugs how far a launch has come. The stages begin with the words that they have in runc's log, which is
+/// what people and scripts know to look for.
+fn stage(line: impl FnOnce() -> String) {
+    debug(line);
 }
 
 /// Opens the host's /proc, through which init finds itself when the container's is not to be trusted.
@@ -163,6 +169,7 @@ pub fn spawn(
         }
         None => host_namespaces::explain(act(), error.errno, &host_namespaces::obstacles()),
     })?;
+    stage(|| format!("nsexec container setup: init is process {}", child.pid));
     let talk = Conversation::begin(child, ours, format!("init of container {}", plan.id));
     Ok(Launch { talk, stage: Born { in_cgroup } })
 }
@@ -204,6 +211,7 @@ impl Launch<Born> {
     /// As [`cgroup::Home::settle`].
     pub fn settled(self, plan: &Plan, home: &mut cgroup::Home) -> Result<Launch<Born>, Failure> {
         home.settle(plan, self.talk.child()?, self.stage.in_cgroup)?;
+        affinity::reset(self.talk.child()?.pid, &plan.id);
         Ok(self)
     }
 
@@ -214,6 +222,7 @@ impl Launch<Born> {
     pub fn mapped(self, plan: &Plan) -> Result<Launch<Mapped>, Failure> {
         idmap::write(&plan.idmap, self.talk.child()?.pid, &format_args!("container {}", plan.id))?;
         self.talk.tell(ToInit::Mapped)?;
+        stage(|| format!("child process in init(), with the ids of container {}", plan.id));
         Ok(Launch { talk: self.talk, stage: Mapped })
     }
 }
@@ -234,6 +243,9 @@ impl Launch<Mapped> {
         stage.network = side.connected.take();
         stage.devices = side.devices.take();
         scheduling::set(&plan.process.scheduling, init.pid, &plan.id)?;
+        self::stage(|| {
+            format!("init: closing the pipe to signal completion: container {} is there", plan.id)
+        });
         Ok(Launch { talk: self.talk, stage })
     }
 }
