@@ -160,8 +160,10 @@ impl<T> Act<T> for std::io::Result<T> {
     }
 }
 
+type Sink = Box<dyn Fn(&str) + Send + Sync>;
+
 /// Where what is for who debugs goes.
-static DEBUG: OnceLock<Box<dyn Fn(&str) + Send + Sync>> = OnceLock::new();
+static DEBUG: OnceLock<Sink> = OnceLock::new();
 
 /// Turns [`debug`] on: `--debug`.
 pub fn set_debug(sink: impl Fn(&str) + Send + Sync + 'static) {

@@ -102,6 +102,7 @@ pub fn join<'a>(joining: &'a Joining<'a>) -> Result<Joined<'a>, Failure> {
         creating: &nothing,
         created: &nothing,
         start_socket: None,
+        init_lock: None,
         signals: joining.signals,
         guard_binary: joining.guard_binary,
         launch_reaches_more: false,

@@ -57,8 +57,7 @@ pub struct Supplies {
     pub creating: StateText,
     pub created: StateText,
     pub start_socket: Option<OwnedFd>,
-    /// Held by init until its exec; never read.
-    #[allow(dead_code)]
+    /// Held by init until its exec.
     pub init_lock: Option<OwnedFd>,
     /// The signal mask that our caller had.
     pub signals: SigSet,
@@ -141,6 +140,7 @@ pub fn spawn(
         creating: &supplies.creating,
         created: &supplies.created,
         start_socket: supplies.start_socket.as_ref(),
+        init_lock: supplies.init_lock.as_ref(),
         signals: supplies.signals,
         guard_binary: plan.guard == Guard::Stub,
         launch_reaches_more: plan.launch_reaches_more,

@@ -231,9 +231,11 @@ impl Planner<'_> {
     /// Whether what belongs to a namespace of this kind is certainly not ours: it was there before the
     /// user namespace that the container gets or that we are in.
     fn foreign(&self, kind: CloneFlags) -> bool {
-        let ns = self.namespaces();
-        let in_user = ns.has(CloneFlags::CLONE_NEWUSER) || self.context.facts.in_child_userns;
-        in_user && !ns.has(kind)
+        self.in_user_namespace() && !self.namespaces().has(kind)
+    }
+
+    fn in_user_namespace(&self) -> bool {
+        self.namespaces().has(CloneFlags::CLONE_NEWUSER) || self.context.facts.in_child_userns
     }
 
     fn filesystem(&self, fstype: &str) -> Result<Op, Failure> {
@@ -371,7 +373,9 @@ impl Planner<'_> {
             "there is no cgroup namespace to root one in, or it may not be mounted",
         );
         let shown = self.show("/sys/fs/cgroup", true)?;
-        if !self.namespaces().has(CloneFlags::CLONE_NEWCGROUP) {
+        // Without a user namespace it is root's own container, and may get what its configuration says: the whole
+        // tree, as privileged containers do that manage others.
+        if self.foreign(CloneFlags::CLONE_NEWCGROUP) {
             degradations.push(cost);
             return Ok(shown.into());
         }

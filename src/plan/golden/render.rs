@@ -162,7 +162,7 @@ fn cgroup(cgroup: &Cgroup) -> Vec<String> {
             lines.extend((!needed.is_empty()).then(|| format!("needs {}", needed.join(" "))));
             lines
         }
-        Place::Scope(Scope { user, bus, unit, slice, description, properties, below }) => {
+        Place::Scope(Scope { user, bus, unit, slice, description, properties, likely: _, below }) => {
             let whose = if *user { "the user's systemd" } else { "systemd" };
             let mut lines = vec![format!("scope {unit} in {slice} of {whose}: {description}")];
             lines.extend(bus.iter().map(|c| format!("bus {} ({:?})", c.address, c.peer)));
