@@ -91,8 +91,27 @@ pub fn parse(text: &[u8]) -> Result<(Spec, Vec<String>), String> {
     let mut value = serde_json::from_slice::<Value>(text).map_err(say)?;
     let remarks = normalise(&mut value);
     objects(&value, "the configuration")?;
+    check_memory_policy(&value)?;
     let spec = serde_json::from_value(value).map_err(say)?;
     Ok((spec, remarks))
+}
+
+/// Names what of a memory policy the types do not know, in the words that users of runc have seen.
+fn check_memory_policy(config: &Value) -> Result<(), String> {
+    use oci_spec::runtime::{MemoryPolicyFlagType, MemoryPolicyModeType};
+    let Some(policy) = config.get("linux").and_then(|linux| linux.get("memoryPolicy")) else { return Ok(()) };
+    let mode = policy.get("mode").unwrap_or(&Value::Null);
+    if serde_json::from_value::<MemoryPolicyModeType>(mode.clone()).is_err() {
+        return Err(format!("linux: invalid memory policy mode {mode}: invalid argument"));
+    }
+    let flags = policy.get("flags").and_then(Value::as_array).into_iter().flatten();
+    match flags
+        .into_iter()
+        .find(|flag| serde_json::from_value::<MemoryPolicyFlagType>((*flag).clone()).is_err())
+    {
+        Some(flag) => Err(format!("linux: invalid memory policy flag {flag}: invalid argument")),
+        None => Ok(()),
+    }
 }
 
 /// Whether the number of processes is limited to none: that was asked for, or nothing was.

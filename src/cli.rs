@@ -316,11 +316,11 @@ fn command(called: impl Fn(&str) -> bool) -> Command {
     ];
     let verbs = verbs.into_iter().filter(|(name, ..)| called(name));
     let command = verbs.fold(command, |command, (name, about, build)| {
-        command.subcommand(Command::new(name).about(about).defer(build))
+        command.subcommand(Command::new(name).about(about).help_template(HELP).defer(build))
     });
     UNSUPPORTED.into_iter().filter(|name| called(name)).fold(command, |command, name| {
         let any = Arg::new("args").num_args(0..).trailing_var_arg(true).allow_hyphen_values(true);
-        command.subcommand(Command::new(name).about("not supported yet").hide(true).arg(any))
+        command.subcommand(Command::new(name).about("not supported yet").help_template(HELP).hide(true).arg(any))
     })
 }
 
@@ -330,6 +330,9 @@ pub fn definition() -> Command {
     definition.build();
     definition
 }
+
+/// The help of a verb begins as a man page does, and as runc's.
+const HELP: &str = "NAME:\n   {bin} - {about}\n\n{usage-heading} {usage}\n\n{all-args}{after-help}";
 
 fn bundle(command: Command) -> Command {
     command

@@ -6,7 +6,7 @@
 use nix::errno::Errno;
 use std::fmt;
 use std::io::Write;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::OnceLock;
 
 /// A failure that is complete: whoever gets it passes it on as it is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -160,18 +160,21 @@ impl<T> Act<T> for std::io::Result<T> {
     }
 }
 
-static DEBUG: AtomicBool = AtomicBool::new(false);
+type Sink = Box<dyn Fn(&str) + Send + Sync>;
+
+/// Where what is for who debugs goes.
+static DEBUG: OnceLock<Sink> = OnceLock::new();
 
 /// Turns [`debug`] on: `--debug`.
-pub fn set_debug() {
-    DEBUG.store(true, Ordering::Relaxed);
+pub fn set_debug(sink: impl Fn(&str) + Send + Sync + 'static) {
+    // Once and for all: there is one command line.
+    let _ = DEBUG.set(Box::new(sink));
 }
 
-/// Says something to who debugs. It goes to stderr alone: engines read the log as one error. Never called by
-/// init, which says nothing.
+/// Says something to who debugs. Never called by init, which says nothing.
 pub fn debug(line: impl FnOnce() -> String) {
-    if DEBUG.load(Ordering::Relaxed) {
-        eprintln!("bryo: debug: {}", line());
+    if let Some(sink) = DEBUG.get() {
+        sink(&line());
     }
 }
 

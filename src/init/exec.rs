@@ -2,6 +2,7 @@
 
 use super::process::{self, Program};
 use super::{Failed, Orders, at, process_failure, run_hook};
+use crate::plan::hooks::Hook;
 use crate::sync::{Act, Channel, Place};
 use crate::sys::process::{Strings, exec, restore_signals};
 use crate::sys::stub::Stub;
@@ -33,13 +34,6 @@ fn prepare(
     program: &Program,
     caller: &Channel,
 ) -> Result<(Option<Strings>, Option<Stub>), Failed> {
-    for (n, hook) in (0u16..).zip(orders.start_container) {
-        run_hook(hook, orders.created).map_err(|trouble| Failed {
-            place: Place::StartHook(n),
-            errno: trouble.errno,
-            detail: trouble.detail,
-        })?;
-    }
     // Before the filter, which may not allow what this takes.
     let env = program.home.as_ref().map(|home| {
         let mut env: Vec<CString> = orders.process.env.iter().map(Into::into).collect();
@@ -56,6 +50,32 @@ fn prepare(
         None
     };
     restore_signals(&orders.signals).map_err(failure(Act::Signals))?;
-    process::finish(orders, stub.as_ref())?;
+    let inherited = env.as_ref().unwrap_or(&orders.process.env);
+    let hooks = (!orders.start_container.is_empty()).then_some(|| start_hooks(orders, inherited));
+    process::finish(orders, stub.as_ref(), hooks)?;
     Ok((env, stub))
+}
+
+/// Runs the hooks of the container's start. One that names no environment gets that of the process, as it always has
+/// of runc.
+fn start_hooks(orders: &Orders<'_>, inherited: &Strings) -> Result<(), Failed> {
+    for (n, hook) in (0u16..).zip(orders.start_container) {
+        let failed = |trouble: super::Trouble| Failed {
+            place: Place::StartHook(n),
+            errno: trouble.errno,
+            detail: trouble.detail,
+        };
+        if hook.env.is_some() {
+            run_hook(hook, orders.created).map_err(failed)?;
+        } else {
+            let env = Some(pairs(inherited));
+            run_hook(&Hook { env, ..hook.clone() }, orders.created).map_err(failed)?;
+        }
+    }
+    Ok(())
+}
+
+fn pairs(env: &Strings) -> Vec<(String, String)> {
+    let text = env.iter().map(|entry| entry.to_string_lossy().into_owned());
+    text.filter_map(|entry| entry.split_once('=').map(|(name, value)| (name.into(), value.into()))).collect()
 }

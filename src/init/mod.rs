@@ -33,7 +33,7 @@ use crate::sys::{self, Errno, fds};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::SigSet;
 use std::convert::Infallible;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 
 /// Everything that init works from; made before the clone.
 #[derive(Debug)]
@@ -52,6 +52,8 @@ pub struct Orders<'a> {
     pub created: &'a StateText,
     /// Where `start` connects; without it launch itself says when to go on.
     pub start_socket: Option<&'a OwnedFd>,
+    /// Held as long as we wait for `start`.
+    pub init_lock: Option<&'a OwnedFd>,
     /// The signal mask that the caller of bryo had.
     pub signals: SigSet,
     /// The container's root could write to our binary: keep it out of sight.
@@ -154,6 +156,7 @@ fn obey(orders: &Orders<'_>, channel: &Channel) -> Result<Infallible, Failed> {
         }
     }
     let program = process::become_it(orders, channel, &mut holding)?;
+    drop(holding);
     report(channel, &FromInit::Ready)?;
     let caller = await_start(orders, channel)?;
     let caller = caller.as_ref().unwrap_or(channel);
@@ -237,6 +240,8 @@ fn perform(
         }
         Op::Hook(n) => {
             let hook = orders.create_container.get(usize::from(*n)).ok_or(Errno::EINVAL)?;
+            // As with runc, where hooks rely on it: they prepare what is not the root yet.
+            nix::unistd::fchdir(holding.root()?)?;
             run_hook(hook, orders.creating)?;
         }
         Op::Affinity(cpus) => sys::process::set_affinity(cpus)?,
@@ -264,12 +269,18 @@ fn perform(
 /// Runs a hook from inside; the pid in its state is our own as seen in here (config.md, "Hooks").
 fn run_hook(hook: &Hook, state: &StateText) -> Result<(), Trouble> {
     let input = state.with_pid(nix::unistd::getpid().as_raw());
-    let outcome = Program::start(&hook.path, &hook.args, &hook.env, input.as_bytes(), hook.timeout)
-        .and_then(Program::finish)
-        .map_err(|error| match error.kind() {
-            std::io::ErrorKind::TimedOut => Errno::ETIMEDOUT,
-            _ => fds::io_errno(error),
-        })?;
+    let outcome = Program::start(
+        &hook.path,
+        &hook.args,
+        hook.env.as_deref().unwrap_or_default(),
+        input.as_bytes(),
+        hook.timeout,
+    )
+    .and_then(Program::finish)
+    .map_err(|error| match error.kind() {
+        std::io::ErrorKind::TimedOut => Errno::ETIMEDOUT,
+        _ => fds::io_errno(error),
+    })?;
     if outcome.status.success() {
         return Ok(());
     }
@@ -306,6 +317,21 @@ fn isolate_failure(what: Isolate) -> impl Fn(Errno) -> Failed {
     move |errno| at(Place::Isolate(what), errno)
 }
 
+/// Closes whatever else is open. We may wait for long, and nobody shall find in us what belongs to the host: the state
+/// directory, the cgroup, what our caller had open.
+fn keep_what_is_needed(orders: &Orders<'_>, channel: &Channel, socket: &OwnedFd) -> Result<(), Failed> {
+    let agent = orders.agent.map(|(agent, _)| agent.as_raw_fd());
+    let ours = [channel.as_fd().as_raw_fd(), socket.as_raw_fd(), orders.proc.as_raw_fd()];
+    let handed_on = 0..3 + orders.process.preserved_fds as i32;
+    let keep: Vec<RawFd> =
+        handed_on.chain(ours).chain(agent).chain(orders.init_lock.map(AsRawFd::as_raw_fd)).collect();
+    match fds::close_all_but(&keep) {
+        // An outer container forbids close_range(2), and ours has no proc: at the exec it all goes.
+        Err(Errno::ENOENT | Errno::EACCES) => Ok(()),
+        other => other.map_err(process_failure(Act::Descriptors)),
+    }
+}
+
 /// Waits until the program is to be run. Returns who has to be told of a failure: the connection of
 /// `start`, or `None` for launch.
 fn await_start(orders: &Orders<'_>, channel: &Channel) -> Result<Option<Channel>, Failed> {
@@ -313,6 +339,7 @@ fn await_start(orders: &Orders<'_>, channel: &Channel) -> Result<Option<Channel>
         expect(channel, ToInit::Start)?;
         return Ok(None);
     };
+    keep_what_is_needed(orders, channel, socket)?;
     // Until the state is recorded, launch's death is ours; after it, launch may go.
     expect(channel, ToInit::Recorded)?;
     loop {

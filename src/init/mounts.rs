@@ -21,9 +21,10 @@ const SHARED: [&CStr; 6] = [c"proc", c"sysfs", c"tmpfs", c"devpts", c"mqueue", c
 
 /// Mounts a new file system.
 pub fn filesystem(root: &OwnedFd, wanted: &Filesystem) -> Result<(), Trouble> {
+    let mode = if wanted.mode_of_place { mode_of_place(root, &wanted.at)? } else { None };
     let target = mount_point(root, &wanted.at, Kind::Directory, wanted.exact)?;
     if let Some(flags) = wanted.legacy {
-        return Ok(by_mount(&target, root, wanted, flags)?);
+        return Ok(by_mount(&target, root, wanted, mode.as_deref(), flags)?);
     }
     let context = Context::open(&wanted.fstype)?;
     context.string(c"source", &wanted.source)?;
@@ -32,6 +33,9 @@ pub fn filesystem(root: &OwnedFd, wanted: &Filesystem) -> Result<(), Trouble> {
             Some(value) => context.string(key, value)?,
             None => context.flag(key)?,
         }
+    }
+    if let Some(mode) = &mode {
+        context.string(c"mode", mode)?;
     }
     let own = &wanted.properties.own;
     if own.set & ATTR_RDONLY != 0 && !SHARED.contains(&wanted.fstype.as_c_str()) {
@@ -59,6 +63,18 @@ pub fn filesystem(root: &OwnedFd, wanted: &Filesystem) -> Result<(), Trouble> {
     mount::attach(tree.as_fd(), target.as_fd())?;
     propagate(&tree, &wanted.properties)?;
     Ok(())
+}
+
+/// The mode of what is there already, as an option of mount(8). What is made for the mount has none to keep.
+fn mode_of_place(root: &OwnedFd, at: &CStr) -> Result<Option<CString>, Errno> {
+    match path::open(root.as_fd(), at, libc::O_PATH, Resolve::InRoot) {
+        Ok(place) => {
+            let mode = nix::sys::stat::fstat(&place)?.st_mode & 0o7777;
+            CString::new(format!("{mode:o}")).map(Some).map_err(|_| Errno::EINVAL)
+        }
+        Err(Errno::ENOENT) => Ok(None),
+        Err(errno) => Err(errno),
+    }
 }
 
 /// The mount that a bind mount shows, by launch where that can do more than we.
@@ -163,8 +179,14 @@ fn propagate(tree: &OwnedFd, properties: &Properties) -> Result<(), Errno> {
 
 /// By mount(2), for options that are too long for fsconfig(2). Its target is the resolved descriptor, by
 /// way of the host's /proc.
-fn by_mount(target: &OwnedFd, root: &OwnedFd, wanted: &Filesystem, flags: u64) -> Result<(), Errno> {
-    let mut data = Vec::new();
+fn by_mount(
+    target: &OwnedFd,
+    root: &OwnedFd,
+    wanted: &Filesystem,
+    mode: Option<&CStr>,
+    flags: u64,
+) -> Result<(), Errno> {
+    let mut data = mode.map(|mode| [b"mode=", mode.to_bytes()].concat()).unwrap_or_default();
     for (key, value) in &wanted.options {
         if !data.is_empty() {
             data.push(b',');

@@ -85,8 +85,13 @@ pub fn become_it(orders: &Orders<'_>, channel: &Channel, holding: &mut Holding) 
     Ok(Program { path, home })
 }
 
-/// The last moments: from here on only the exec, and a report of its failure, may follow.
-pub fn finish(orders: &Orders<'_>, stub: Option<&Stub>) -> Result<(), Failed> {
+/// The last moments: from here on only the exec, and a report of its failure, may follow. `hooks` are the container's
+/// startContainer hooks, if it has any: what runs inside runs behind the filter, with the rights of the process.
+pub fn finish(
+    orders: &Orders<'_>,
+    stub: Option<&Stub>,
+    hooks: Option<impl FnOnce() -> Result<(), Failed>>,
+) -> Result<(), Failed> {
     let (process, filter) = (orders.process, orders.filter);
     let failure = process_failure;
     // Worked out before the filter, which may not allow what this takes.
@@ -106,15 +111,20 @@ pub fn finish(orders: &Orders<'_>, stub: Option<&Stub>) -> Result<(), Failed> {
         Ok(())
     };
     let first_kept = 3 + process.preserved_fds as i32;
-    for fd in 3..first_kept {
-        fds::set_cloexec(fd, false).map_err(failure(Act::Descriptors))?;
-    }
-    fds::cloexec_from(first_kept).map_err(failure(Act::Descriptors))?;
+    fds::cloexec_from(3).map_err(failure(Act::Descriptors))?;
     for limit in &process.rlimits {
         process::set_rlimit(limit).map_err(failure(Act::Rlimits))?;
     }
-    if let Some(stub) = stub {
-        stub.arm().map_err(failure(Act::Stub))?;
+    // Hooks get none of these.
+    let hand_on = || {
+        for fd in 3..first_kept {
+            fds::set_cloexec(fd, false).map_err(failure(Act::Descriptors))?;
+        }
+        stub.map_or(Ok(()), Stub::arm).map_err(failure(Act::Stub))
+    };
+    if hooks.is_none() {
+        // The filter need not allow what this takes.
+        hand_on()?;
     }
     let load = |filter: &Filter| {
         let listener =
@@ -123,20 +133,20 @@ pub fn finish(orders: &Orders<'_>, stub: Option<&Stub>) -> Result<(), Failed> {
             fds::send(socket.as_fd(), text.as_bytes(), Some(listener.as_fd()))
                 .map_err(failure(Act::Seccomp))?;
         }
-        Ok(())
+        Ok::<(), Failed>(())
     };
     if process.no_new_privileges {
         settle()?;
         process::set_no_new_privs().map_err(failure(Act::NoNewPrivileges))?;
-        if let Some(filter) = filter {
-            load(filter)?;
-        }
-        return Ok(());
+        filter.map_or(Ok(()), load)?;
+    } else {
+        filter.map_or(Ok(()), load)?;
+        settle()?;
     }
-    if let Some(filter) = filter {
-        load(filter)?;
+    match hooks {
+        None => Ok(()),
+        Some(hooks) => hooks().and_then(|()| hand_on()),
     }
-    settle()
 }
 
 fn schedule(wanted: &Scheduling) -> Result<(), Failed> {

@@ -1,7 +1,10 @@
 //! The processors that a child is to start on: it inherits them, so they are ours for the time of the clone.
+//!
+//! Where nothing is said, it gets all that its cgroup has, as with runc: what our caller is kept to, say a service that
+//! was pinned with taskset(1), is no property of the container.
 
-use crate::report::{Act, Failure};
-use crate::sys::process::{affinity, set_affinity};
+use crate::report::{Act, Failure, debug, errno_text};
+use crate::sys::process::{self, affinity, set_affinity};
 
 /// Our processors while they are the child's; dropping takes our own back.
 #[derive(Debug)]
@@ -21,9 +24,39 @@ pub fn lend(cpus: Option<&[u16]>, container: &str) -> Result<Option<Lent>, Failu
     Ok(Some(Lent { before }))
 }
 
+/// Lets a child, in its cgroup by now, run on every processor that this has.
+pub fn reset(pid: i32, container: &str) {
+    if let Err(errno) = process::reset_affinity(pid) {
+        // Then it runs where we do.
+        debug(|| format!("cannot reset the processors in container {container}: {}", errno_text(errno)));
+    }
+}
+
+/// The mask of these processors, as one number.
+pub fn mask(cpus: &[u16]) -> String {
+    let digits = cpus.iter().max().map_or(1, |last| last / 4 + 1);
+    let digit = |n: u16| {
+        let bits = (0..4).filter(|bit| cpus.contains(&(n * 4 + bit))).map(|bit| 1 << bit).sum();
+        char::from_digit(bits, 16).unwrap_or_default()
+    };
+    format!("0x{}", (0..digits).rev().map(digit).collect::<String>())
+}
+
 impl Drop for Lent {
     fn drop(&mut self) {
         // They were ours a moment ago; where they are no longer, the kernel has given us others.
         let _ = set_affinity(&self.before);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::mask;
+
+    #[test]
+    fn a_mask_has_a_bit_for_each_processor() {
+        assert_eq!(mask(&[0]), "0x1");
+        assert_eq!(mask(&[0, 1, 5]), "0x23");
+        assert_eq!(mask(&[100]), format!("0x1{}", "0".repeat(25)));
     }
 }

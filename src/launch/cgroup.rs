@@ -49,20 +49,25 @@ impl Home {
                 }
                 RecordedCgroup { path: directory.path.clone(), top, inode: None, given, unit: None }
             }
-            // Where systemd puts it is known once it has.
-            Place::Scope(scope) => RecordedCgroup {
-                path: PathBuf::new(),
-                top: PathBuf::new(),
-                inode: None,
-                given,
-                unit: Some(Unit {
-                    name: scope.unit.clone(),
-                    // By this it is told from another's of the same name.
-                    description: format!("{} ({})", scope.description, state.display()),
-                    user: scope.user,
-                    bus: scope.bus.clone(),
-                }),
-            },
+            Place::Scope(scope) => {
+                if let Ok(cgroup) = Cgroup::open(&scope.likely) {
+                    unoccupied(&cgroup, &plan.id)?;
+                }
+                // Where systemd puts it is known once it has.
+                RecordedCgroup {
+                    path: PathBuf::new(),
+                    top: PathBuf::new(),
+                    inode: None,
+                    given,
+                    unit: Some(Unit {
+                        name: scope.unit.clone(),
+                        // By this it is told from another's of the same name.
+                        description: format!("{} ({})", scope.description, state.display()),
+                        user: scope.user,
+                        bus: scope.bus.clone(),
+                    }),
+                }
+            }
         };
         Ok(Home { container: plan.id.clone(), record: Some(record), cgroup: None })
     }
@@ -134,6 +139,8 @@ impl Home {
         debug(|| format!("cgroup of {}: {}", plan.id, path.display()));
         let top = Cgroup::open(&path).map_err(failed)?;
         self.note(path.clone(), Some(path.clone()))?;
+        // Init would be waited for in vain.
+        unfrozen(&top, &plan.id)?;
         let lowest = scope.below.iter().try_fold(top, |above, name| {
             let (below, _) = above.make_child(name)?;
             // First the process, then the controllers: they are for leaves.
@@ -262,12 +269,16 @@ fn unoccupied(cgroup: &Cgroup, id: &str) -> Result<(), Failure> {
         );
         return Err(Failure::new(act(), cause).fix("choose another linux.cgroupsPath"));
     }
-    if cgroup.is_paused() {
-        let cause = "container's cgroup unexpectedly frozen: device or resource busy";
-        return Err(Failure::new(act(), cause)
-            .fix("choose another linux.cgroupsPath, or write 0 to its cgroup.freeze"));
+    unfrozen(cgroup, id)
+}
+
+fn unfrozen(cgroup: &Cgroup, id: &str) -> Result<(), Failure> {
+    if !cgroup.is_paused() {
+        return Ok(());
     }
-    Ok(())
+    let act = format!("cannot make cgroup {} of container {id}", cgroup.path().display());
+    let cause = "container's cgroup unexpectedly frozen: device or resource busy";
+    Err(Failure::new(act, cause).fix("choose another linux.cgroupsPath, or write 0 to its cgroup.freeze"))
 }
 
 /// Enables for the cgroups below one all its controllers that are not yet.
@@ -463,7 +474,11 @@ impl<'a> Entrance<'a> {
     /// # Errors
     /// One that does not exist.
     pub fn find(record: &'a RecordedCgroup, below: Option<&Path>, init: i32) -> sys::Result<Entrance<'a>> {
-        let cgroup = record.open()?;
+        let cgroup = match record.open() {
+            // Init has left it, as root's may without a cgroup namespace, and it was removed.
+            Err(Errno::ENOENT) if below.is_none() => Cgroup::open(&cgroup::of_process(init)?)?,
+            other => other?,
+        };
         if let Some(below) = below {
             return Ok(Entrance { record, cgroup: Cgroup::open(&record.path.join(below))? });
         }
@@ -503,7 +518,10 @@ impl<'a> Entrance<'a> {
                     .and_then(|mut systemd| systemd.attach(&unit.name, &below, &[pid]))
                     .map_err(|trouble| told(act(), &trouble, unit.user))
             }
-            (Err(errno), _) => Err(Failure::errno(act(), errno)),
+            // The words are runc's.
+            (Err(errno), _) => {
+                Err(Failure::new(act(), format!("adding pid {pid} to cgroups: {}", errno_text(errno))))
+            }
         }
     }
 }

@@ -99,7 +99,14 @@ fn denied(failure: Failure) -> Failure {
 /// Why a step was not taken.
 pub fn step(failed: &Failed, op: &Op, container: &str, rootfs: &Path) -> Failure {
     let act = format!("cannot {} in container {container}", op.describe());
-    let text = errno_text(failed.errno);
+    let text = match (op, failed.errno) {
+        // The words are runc's.
+        (Op::Filesystem(fs), Errno::ELOOP) if fs.exact => {
+            let at = fs.at.to_string_lossy();
+            format!("{at} must be mounted on ordinary directory: {}", errno_text(failed.errno))
+        }
+        (_, errno) => errno_text(errno),
+    };
     if let Op::Hook(n) = op {
         return hook_failure("createContainer", *n, failed, container);
     }
@@ -219,7 +226,7 @@ fn exec_failure(errno: Errno, lookup: bool, program: &str, act: &str, text: &str
             format!("exec: {program:?}: executable file not found in $PATH")
         }
         Errno::ENOENT | Errno::ENOTDIR if lookup => format!("exec: {program:?}: stat {program}: {text}"),
-        Errno::ENOENT => format!("exec: {program:?}: its interpreter is missing: {text}"),
+        Errno::ENOENT => format!("its interpreter is missing: exec {program}: {text}"),
         _ => format!("exec: {program:?}: {text}"),
     };
     let failure = Failure::new(act, cause);
@@ -300,7 +307,7 @@ fn hook_failure(kind: &str, n: u16, failed: &Failed, container: &str) -> Failure
     // A hook that ran and failed puts its wait status in front of what it said.
     let cause = match failed.detail.split_first_chunk::<4>() {
         Some((status, said)) if failed.errno == Errno::ECHILD => {
-            describe(&ExitStatus::from_raw(i32::from_le_bytes(*status)).to_string(), said)
+            describe(ExitStatus::from_raw(i32::from_le_bytes(*status)), said)
         }
         _ => errno_text(failed.errno),
     };

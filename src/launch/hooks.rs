@@ -4,6 +4,8 @@ use crate::plan::hooks::Hook;
 use crate::report::{Failure, io_text, one_line};
 use crate::sys::program::Program;
 use std::io::ErrorKind;
+use std::os::unix::process::ExitStatusExt;
+use std::process::ExitStatus;
 
 /// Runs hooks in order; the first that fails ends it.
 ///
@@ -33,11 +35,17 @@ pub fn run_poststop(hooks: &[Hook], state: &str, container: &str, warn: impl Fn(
 }
 
 fn run(hook: &Hook, state: &str) -> Result<(), String> {
-    let outcome = Program::start(&hook.path, &hook.args, &hook.env, state.as_bytes(), hook.timeout)
-        .and_then(Program::finish);
+    let outcome = Program::start(
+        &hook.path,
+        &hook.args,
+        hook.env.as_deref().unwrap_or_default(),
+        state.as_bytes(),
+        hook.timeout,
+    )
+    .and_then(Program::finish);
     match outcome {
         Ok(outcome) if outcome.status.success() => Ok(()),
-        Ok(outcome) => Err(describe(&outcome.status.to_string(), &outcome.output)),
+        Ok(outcome) => Err(describe(outcome.status, &outcome.output)),
         Err(error) if error.kind() == ErrorKind::TimedOut => {
             let seconds = hook.timeout.unwrap_or_default().as_secs_f32();
             Err(format!(
@@ -49,8 +57,32 @@ fn run(hook: &Hook, state: &str) -> Result<(), String> {
     }
 }
 
-/// A status and what the hook wrote, on one line.
-pub fn describe(status: &str, output: &[u8]) -> String {
+/// A status and what the hook wrote, on one line, in the words of Go, which users have seen.
+pub fn describe(status: ExitStatus, output: &[u8]) -> String {
     let said = one_line(&String::from_utf8_lossy(output));
-    if said.is_empty() { status.to_string() } else { format!("{status}, output: {said}") }
+    let status = match status.signal() {
+        Some(signal) => format!("signal: {}", signal_text(signal)),
+        None => status.to_string(),
+    };
+    if said.is_empty() { status } else { format!("{status}, output: {said}") }
+}
+
+fn signal_text(signal: i32) -> String {
+    use nix::sys::signal::Signal;
+    let text = match Signal::try_from(signal) {
+        Ok(Signal::SIGABRT) => "aborted",
+        Ok(Signal::SIGBUS) => "bus error",
+        Ok(Signal::SIGFPE) => "floating point exception",
+        Ok(Signal::SIGHUP) => "hangup",
+        Ok(Signal::SIGILL) => "illegal instruction",
+        Ok(Signal::SIGINT) => "interrupt",
+        Ok(Signal::SIGKILL) => "killed",
+        Ok(Signal::SIGPIPE) => "broken pipe",
+        Ok(Signal::SIGSEGV) => "segmentation fault",
+        Ok(Signal::SIGSYS) => "bad system call",
+        Ok(Signal::SIGTERM) => "terminated",
+        Ok(other) => other.as_str(),
+        Err(_) => return signal.to_string(),
+    };
+    text.to_string()
 }

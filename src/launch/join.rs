@@ -3,7 +3,9 @@
 use super::cgroup::Entrance;
 use super::conversation::Conversation;
 use super::seccomp::Agent;
-use super::{Ready, affinity, before_and_after, explain, limits, oom, open_proc, scheduling, spawn_in};
+use super::{
+    Ready, affinity, before_and_after, explain, limits, oom, open_proc, scheduling, spawn_in, stage,
+};
 use crate::init::{self, Orders, StateText};
 use crate::plan::process::Process;
 use crate::plan::step::Step;
@@ -100,6 +102,7 @@ pub fn join<'a>(joining: &'a Joining<'a>) -> Result<Joined<'a>, Failure> {
         creating: &nothing,
         created: &nothing,
         start_socket: None,
+        init_lock: None,
         signals: joining.signals,
         guard_binary: joining.guard_binary,
         launch_reaches_more: false,
@@ -119,12 +122,18 @@ pub fn join<'a>(joining: &'a Joining<'a>) -> Result<Joined<'a>, Failure> {
     let (child, in_cgroup) = spawned
         .map_err(|error| Failure::errno(format!("cannot join namespaces of container {id}"), error.errno))?;
     let pid = child.pid;
+    stage(|| format!("nsexec container setup: process {pid} joins container {id}"));
     let talk = Conversation::begin(child, ours, format!("the process in container {id}"));
     drop((theirs, score, processors));
     if let Some(cgroup) = joining.cgroup.filter(|_| !in_cgroup) {
         cgroup.admit(pid, id)?;
     }
+    match joining.processors {
+        Some(cpus) => stage(|| format!("nsexec: affinity: {}", affinity::mask(cpus))),
+        None => affinity::reset(pid, id),
+    }
     talk.tell(ToInit::Mapped)?;
+    stage(|| format!("child process in init(), in container {id}"));
     let found = talk.until_ready(joining.steps, |failed| joining.explain(failed), &mut ())?;
     scheduling::set(&joining.process.scheduling, pid, id)?;
     Ok(Joined { joining, talk, found })
@@ -157,6 +166,7 @@ impl Joined<'_> {
     /// # Errors
     /// Why it does not.
     pub fn start(self) -> Result<Child, Failure> {
+        stage(|| format!("setns_init: about to exec in container {}", self.joining.container));
         let joining = self.joining;
         self.talk.start(|failed| joining.explain(failed))
     }

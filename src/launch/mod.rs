@@ -40,7 +40,7 @@ use crate::init::{self, Orders, StateText};
 use crate::plan::Plan;
 use crate::plan::network::Network;
 use crate::plan::process::Guard;
-use crate::report::{Act, Failure};
+use crate::report::{Act, Failure, debug};
 use crate::seccomp::Filter;
 use crate::sync::{self, ToInit};
 use crate::sys;
@@ -58,8 +58,7 @@ pub struct Supplies {
     pub creating: StateText,
     pub created: StateText,
     pub start_socket: Option<OwnedFd>,
-    /// Held by init until its exec; never read.
-    #[allow(dead_code)]
+    /// Held by init until its exec.
     pub init_lock: Option<OwnedFd>,
     /// The signal mask that our caller had.
     pub signals: SigSet,
@@ -69,6 +68,12 @@ pub struct Supplies {
     pub proc: OwnedFd,
     /// Where the state of the container is.
     pub state: PathBuf,
+}
+
+/// Tells who debugs how far a launch has come. The stages begin with the words that they have in runc's log, which is
+/// what people and scripts know to look for.
+fn stage(line: impl FnOnce() -> String) {
+    debug(line);
 }
 
 /// Opens the host's /proc, through which init finds itself when the container's is not to be trusted.
@@ -136,6 +141,7 @@ pub fn spawn(
         creating: &supplies.creating,
         created: &supplies.created,
         start_socket: supplies.start_socket.as_ref(),
+        init_lock: supplies.init_lock.as_ref(),
         signals: supplies.signals,
         guard_binary: plan.guard == Guard::Stub,
         launch_reaches_more: plan.launch_reaches_more,
@@ -164,6 +170,7 @@ pub fn spawn(
         }
         None => host_namespaces::explain(act(), error.errno, &host_namespaces::obstacles()),
     })?;
+    stage(|| format!("nsexec container setup: init is process {}", child.pid));
     let talk = Conversation::begin(child, ours, format!("init of container {}", plan.id));
     Ok(Launch { talk, stage: Born { in_cgroup } })
 }
@@ -205,6 +212,7 @@ impl Launch<Born> {
     /// As [`cgroup::Home::settle`].
     pub fn settled(self, plan: &Plan, home: &mut cgroup::Home) -> Result<Launch<Born>, Failure> {
         home.settle(plan, self.talk.child()?, self.stage.in_cgroup)?;
+        affinity::reset(self.talk.child()?.pid, &plan.id);
         Ok(self)
     }
 
@@ -215,6 +223,7 @@ impl Launch<Born> {
     pub fn mapped(self, plan: &Plan) -> Result<Launch<Mapped>, Failure> {
         idmap::write(&plan.idmap, self.talk.child()?.pid, &format_args!("container {}", plan.id))?;
         self.talk.tell(ToInit::Mapped)?;
+        stage(|| format!("child process in init(), with the ids of container {}", plan.id));
         Ok(Launch { talk: self.talk, stage: Mapped })
     }
 }
@@ -236,6 +245,9 @@ impl Launch<Mapped> {
         stage.devices = side.devices.take();
         scheduling::set(&plan.process.scheduling, init.pid, &plan.id)?;
         stage.rdt = plan.rdt.as_ref().map(|rdt| rdt::Placed::put(rdt, init.pid, &plan.id)).transpose()?;
+        self::stage(|| {
+            format!("init: closing the pipe to signal completion: container {} is there", plan.id)
+        });
         Ok(Launch { talk: self.talk, stage })
     }
 }

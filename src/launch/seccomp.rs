@@ -1,7 +1,7 @@
 //! The agent that a notifying seccomp filter needs: it gets the filter's descriptor from init.
 
 use crate::init::StateText;
-use crate::report::{Act, Failure};
+use crate::report::{Failure, io_text};
 use serde::{Deserialize, Serialize};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
@@ -29,10 +29,13 @@ impl Listener {
     /// # Errors
     /// `SECCOMP-AGENT` where nobody listens: without an agent every notifying call would hang.
     pub fn connect(&self, greeting: StateText, container: &str) -> Result<Agent, Failure> {
-        let act =
-            || format!("cannot reach the seccomp agent {} of container {container}", self.path.display());
-        let socket = UnixStream::connect(&self.path).act(act).map_err(|failure| {
-            failure.code("SECCOMP-AGENT").fix("start the agent that linux.seccomp.listenerPath names")
+        let socket = UnixStream::connect(&self.path).map_err(|error| {
+            Failure::new(
+                format!("cannot filter system calls of container {container}"),
+                format!("failed to connect with seccomp agent {}: {}", self.path.display(), io_text(&error)),
+            )
+            .code("SECCOMP-AGENT")
+            .fix("start the agent that linux.seccomp.listenerPath names")
         })?;
         Ok(Agent { socket: socket.into(), greeting })
     }

@@ -79,6 +79,9 @@ pub struct Scope {
     pub slice: String,
     pub description: String,
     pub properties: Vec<(String, Value)>,
+    /// Where the unit's cgroup is going to be, unless the manager is not where it usually is: who is there already is
+    /// looked for before systemd is asked.
+    pub likely: PathBuf,
     /// Cgroups to make below the unit's own, one in the other; the container goes to the last.
     pub below: Vec<String>,
 }
@@ -336,9 +339,16 @@ impl Planner<'_> {
             return Ok(if elsewhere { self.directory() } else { Err(lack) });
         }
         let id = self.context.container;
+        let manager = if user {
+            let uid = self.context.facts.euid;
+            format!("/user.slice/user-{uid}.slice/user@{uid}.service").into()
+        } else {
+            PathBuf::from("/")
+        };
         Ok(Ok(Place::Scope(Scope {
             user,
             bus: bus.clone(),
+            likely: manager.join(place_of(&slice, &unit)),
             unit,
             slice,
             description: format!("bryo container {id}"),
@@ -670,9 +680,31 @@ pub fn owner(
     (outside != facts.euid).then_some(Owner::Inside(uid))
 }
 
+/// The cgroup of a unit below its manager's: the dashes in the name of a slice are those above it (systemd.slice(5)).
+fn place_of(slice: &str, unit: &str) -> PathBuf {
+    let (innermost, leaf) = if unit.ends_with(".slice") { (unit, None) } else { (slice, Some(unit)) };
+    let name = innermost.trim_end_matches(".slice");
+    let dashes = name.match_indices('-').map(|(at, _)| at).filter(|at| *at > 0);
+    let above = dashes.map(|at| format!("{}.slice", &name[..at]));
+    let own = (name != "-").then(|| innermost.to_string());
+    above.chain(own).chain(leaf.map(String::from)).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_unit_is_below_the_slices_that_its_own_names() {
+        for (slice, unit, wanted) in [
+            ("user.slice", "a.scope", "user.slice/a.scope"),
+            ("a-b-c.slice", "x-y.scope", "a.slice/a-b.slice/a-b-c.slice/x-y.scope"),
+            ("-.slice", "a.scope", "a.scope"),
+            ("user.slice", "a-b.slice", "a.slice/a-b.slice"),
+        ] {
+            assert_eq!(place_of(slice, unit), Path::new(wanted), "{slice} {unit}");
+        }
+    }
 
     #[test]
     fn every_id_makes_a_name_of_a_unit() {

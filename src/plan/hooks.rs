@@ -12,8 +12,9 @@ pub struct Hook {
     pub path: PathBuf,
     /// With the name it is called by first.
     pub args: Vec<String>,
-    /// The whole environment: nothing is inherited (CVE-2025-23266).
-    pub env: Vec<(String, String)>,
+    /// The whole environment: nothing of ours is inherited (CVE-2025-23266). None for that of the process, which is
+    /// what a startContainer hook without one gets; other hooks get none.
+    pub env: Option<Vec<(String, String)>>,
     /// Killed after this time; in seconds in the configuration.
     pub timeout: Option<Duration>,
 }
@@ -92,6 +93,7 @@ fn read(hook: &Spec) -> Result<Hook, String> {
             entry.split_once('=').ok_or(format!("env: {entry:?} is not of the form NAME=VALUE"))?;
         Ok((name.to_string(), value.to_string()))
     };
-    let env = hook.env().iter().flatten().map(pair).collect::<Result<_, String>>()?;
+    let env =
+        hook.env().as_ref().map(|env| env.iter().map(pair).collect::<Result<_, String>>()).transpose()?;
     Ok(Hook { path: hook.path().clone(), args, env, timeout })
 }

@@ -97,11 +97,18 @@ fn memory_policy(wanted: &LinuxMemoryPolicy) -> Result<MemoryPolicy, String> {
     let (_, mode, takes) = MODES
         .into_iter()
         .find(|(known, ..)| *known == name)
-        .ok_or_else(|| format!("mode {name} is not known"))?;
+        .ok_or_else(|| format!("invalid memory policy mode {name}"))?;
     let list = wanted.nodes().as_deref().unwrap_or_default();
-    let nodes = if list.is_empty() { Vec::new() } else { words(&bits(list)?) };
+    let nodes = if list.is_empty() {
+        Vec::new()
+    } else {
+        words(&bits(list).map_err(|cause| format!("invalid memory policy nodes: {cause}"))?)
+    };
     match takes {
-        Nodes::None if !nodes.is_empty() => return Err(format!("{name} takes no nodes, and has {list}")),
+        Nodes::None if !nodes.is_empty() => {
+            let got: u32 = nodes.iter().map(|word| word.count_ones()).sum();
+            return Err(format!("{name} takes no nodes: mode requires 0 nodes but got {got}"));
+        }
         Nodes::Some if nodes.is_empty() => return Err(format!("{name} takes nodes, and has none")),
         _ => {}
     }
@@ -111,7 +118,7 @@ fn memory_policy(wanted: &LinuxMemoryPolicy) -> Result<MemoryPolicy, String> {
         let (_, bit) = FLAGS
             .into_iter()
             .find(|(known, _)| *known == flag)
-            .ok_or_else(|| format!("flag {flag} is not known"))?;
+            .ok_or_else(|| format!("invalid memory policy flag {flag}"))?;
         flags |= bit;
     }
     Ok(MemoryPolicy { mode: mode | flags, nodes })

@@ -284,6 +284,13 @@ pub fn decide(bundle: &Bundle, facts: &Facts, request: &Request) -> Result<Plan,
     affinity::decide(spec_process, None, id)?;
     let stub_passes = || seccomp.as_ref().is_none_or(|profile| profile.permits(&stub::CALLS));
     let guard = process.guard(&idmap, facts, stub_passes);
+    let mut remarks = cgroups.remarks;
+    if own_cgroup.is_none() && !namespaces.is_new(nix::sched::CloneFlags::CLONE_NEWPID) {
+        remarks.push(format!(
+            "container {id} has neither a cgroup nor a pid namespace of its own: a process that leaves its mount \
+             namespace cannot be killed with it. Such configuration is strongly discouraged"
+        ));
+    }
     Ok(Plan {
         id: id.to_string(),
         hooks: hooks::decide(spec.hooks().as_ref(), id)?,
@@ -303,7 +310,7 @@ pub fn decide(bundle: &Bundle, facts: &Facts, request: &Request) -> Result<Plan,
         network,
         rdt: rdt::decide(&linux, id, facts)?,
         degradations,
-        remarks: cgroups.remarks,
+        remarks,
     })
 }
 

@@ -56,10 +56,10 @@ pub fn steps(
     let mut planned = Mounts::default();
     for (n, mount) in mounts.iter().enumerate() {
         let mut step = step(mount, context, degradations)?;
-        let at = clean(&Path::new("/").join(mount.destination()));
+        let at = place(mount, context);
         // Into /dev go the default devices and links.
         let filled = at == Path::new("/dev")
-            || mounts[n + 1..].iter().any(|later| clean(later.destination()).starts_with(&at));
+            || mounts[n + 1..].iter().any(|later| place(later, context).starts_with(&at));
         if let Op::Filesystem(filesystem) = &mut step.op {
             let own = &mut filesystem.properties.own;
             // What else is there from the start has its mount points, or cannot get any.
@@ -74,7 +74,7 @@ pub fn steps(
         planned.steps.push(step);
         let of_cgroups = matches!(mount.typ().as_deref(), Some("cgroup" | "cgroup2"));
         if let Some(uid) = context.cgroup_owner.filter(|_| of_cgroups) {
-            let at = c(clean(mount.destination()), || "cannot give the cgroup away".into())?;
+            let at = c(&at, || "cannot give the cgroup away".into())?;
             let files = context.facts.cgroups.delegate.clone();
             planned.steps.push(Op::OwnCgroup { at, uid, files }.into());
         }
@@ -97,7 +97,7 @@ pub fn has_dev(mounts: &[Mount]) -> bool {
 }
 
 fn step(mount: &Mount, context: &Context<'_>, degradations: &mut Vec<Degradation>) -> Result<Step, Failure> {
-    let at = clean(&Path::new("/").join(mount.destination()));
+    let at = place(mount, context);
     let act = || format!("cannot mount {} in container {}", at.display(), context.container);
     let words = mount.options().as_deref().unwrap_or_default();
     let options = options::parse(words).map_err(|cause| Failure::new(act(), cause))?;
@@ -124,6 +124,16 @@ fn step(mount: &Mount, context: &Context<'_>, degradations: &mut Vec<Degradation
         "cgroup" | "cgroup2" => planner.cgroup(degradations),
         "devpts" => planner.devpts(degradations),
         other => Ok(planner.filesystem(other)?.into()),
+    }
+}
+
+/// Where a mount goes, inside. As with runc, a destination may begin with the path of the root file system on the
+/// host.
+fn place(mount: &Mount, context: &Context<'_>) -> PathBuf {
+    let at = clean(&Path::new("/").join(mount.destination()));
+    match at.strip_prefix(context.rootfs) {
+        Ok(inside) => Path::new("/").join(inside),
+        Err(_) => at,
     }
 }
 
@@ -221,9 +231,11 @@ impl Planner<'_> {
     /// Whether what belongs to a namespace of this kind is certainly not ours: it was there before the
     /// user namespace that the container gets or that we are in.
     fn foreign(&self, kind: CloneFlags) -> bool {
-        let ns = self.namespaces();
-        let in_user = ns.has(CloneFlags::CLONE_NEWUSER) || self.context.facts.in_child_userns;
-        in_user && !ns.has(kind)
+        self.in_user_namespace() && !self.namespaces().has(kind)
+    }
+
+    fn in_user_namespace(&self) -> bool {
+        self.namespaces().has(CloneFlags::CLONE_NEWUSER) || self.context.facts.in_child_userns
     }
 
     fn filesystem(&self, fstype: &str) -> Result<Op, Failure> {
@@ -275,6 +287,7 @@ impl Planner<'_> {
             properties,
             label,
             copy_up: self.options.copy_up && fstype == "tmpfs",
+            mode_of_place: fstype == "tmpfs" && !data.iter().any(|(key, _)| key == "mode"),
             exact: matches!(fstype, "proc" | "sysfs"),
             legacy: (long || self.options.legacy != 0).then_some(self.options.legacy),
         }))
@@ -360,7 +373,9 @@ impl Planner<'_> {
             "there is no cgroup namespace to root one in, or it may not be mounted",
         );
         let shown = self.show("/sys/fs/cgroup", true)?;
-        if !self.namespaces().has(CloneFlags::CLONE_NEWCGROUP) {
+        // Without a user namespace it is root's own container, and may get what its configuration says: the whole
+        // tree, as privileged containers do that manage others.
+        if self.foreign(CloneFlags::CLONE_NEWCGROUP) {
             degradations.push(cost);
             return Ok(shown.into());
         }

@@ -143,6 +143,8 @@ pub fn decide(
     let program = args.first().ok_or_else(|| Failure::new(act(), "process.args must not be empty"))?;
     let mut env = environment(process.env().as_deref().unwrap_or_default());
     let path = env.iter().rev().find_map(|e| e.strip_prefix("PATH=")).map_or(DEFAULT_PATH, |p| p).to_string();
+    // Who sets it to nothing has not set it: so runc, and login(1).
+    env.retain(|entry| entry != "HOME=");
     let find_home = !env.iter().any(|e| e.starts_with("HOME="));
     let fds = request.listen_fds;
     if fds > 0 {
@@ -273,6 +275,13 @@ pub fn mask(set: Option<&Capabilities>) -> u64 {
         .fold(0, |mask, cap| mask | cap.bitmask())
 }
 
+fn names(mask: u64) -> String {
+    let names = caps::all().into_iter().filter(|cap| mask & cap.bitmask() != 0).map(|cap| cap.to_string());
+    let mut names: Vec<String> = names.collect();
+    names.sort_unstable();
+    names.join(", ")
+}
+
 fn capabilities(wanted: Option<&oci::LinuxCapabilities>, degradations: &mut Vec<Degradation>) -> Sets {
     let Some(wanted) = wanted else { return Sets::default() };
     let mut sets = Sets {
@@ -284,12 +293,13 @@ fn capabilities(wanted: Option<&oci::LinuxCapabilities>, degradations: &mut Vec<
     };
     let possible = sets.permitted & sets.inheritable;
     if sets.ambient & !possible != 0 {
-        // Configurations that runc 1.1 wrote ask for this, and its users never had it.
-        degradations.push(Degradation::same(
+        // To be told, and no reason to fail (config.md, "Linux Process"). The words are runc's.
+        let names = names(sets.ambient & !possible);
+        degradations.push(Degradation::weaker(
             "CAP-AMBIENT",
-            "all of the ambient capabilities asked for",
-            "those that are permitted and inheritable",
-            "the kernel knows no others (capabilities(7))",
+            format!("ambient {names}"),
+            "only what is permitted and inheritable",
+            format!("can't raise ambient capability {names}: operation not permitted (capabilities(7))"),
         ));
         sets.ambient &= possible;
     }

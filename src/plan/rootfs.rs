@@ -13,6 +13,7 @@ use crate::sys::mount::{ATTR_NODEV, ATTR_NOEXEC, ATTR_NOSUID, Attr};
 use nix::libc;
 use nix::sched::CloneFlags;
 use oci_spec::runtime::{Linux, LinuxDevice, LinuxDeviceType, Spec};
+use std::collections::HashSet;
 use std::path::Path;
 
 const NO_DEVICE: &str = "the host has no such device";
@@ -124,7 +125,11 @@ pub fn steps(
         Some(Way::Option(key, label)) => Some((key, label)),
         _ => None,
     };
+    let mut masked = HashSet::new();
     for path in linux.masked_paths().iter().flatten() {
+        if !masked.insert(path) {
+            continue;
+        }
         steps.push(Op::Mask { at: c(path, act)?, label: label.clone() }.into());
     }
     if root.readonly() == Some(true) {

@@ -267,6 +267,8 @@ pub struct Filesystem {
     pub label: Option<CString>,
     /// Copy what the root file system holds there into the new file system.
     pub copy_up: bool,
+    /// Its root gets the mode of the directory that it covers, if there is one: a tmpfs that was not told any.
+    pub mode_of_place: bool,
     /// The mount point must be exactly there, not behind a link: proc and sysfs.
     pub exact: bool,
     /// `MS_*` flags for mount(2), where the newer calls cannot say what is wanted.

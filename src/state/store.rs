@@ -147,6 +147,15 @@ impl Store {
         Ok(Store::at(private))
     }
 
+    /// Checks that there is such a directory; the first container makes it.
+    ///
+    /// # Errors
+    /// That of stat(2).
+    pub fn check_there(&self) -> Result<(), Failure> {
+        let found = std::fs::metadata(&self.root);
+        found.map(drop).act(|| format!("cannot list the state directory {}", self.root.display()))
+    }
+
     /// Where the directory of an id is, or would be.
     pub fn place(&self, id: &str) -> PathBuf {
         self.root.join(id)

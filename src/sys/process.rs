@@ -77,6 +77,18 @@ pub fn set_affinity(cpus: &[u16]) -> Result<()> {
     nix::sched::sched_setaffinity(nix::unistd::Pid::from_raw(0), &set)
 }
 
+/// sched_setaffinity(2) of another process: every processor that its cgroup has.
+///
+/// # Errors
+/// `EPERM` for a process that is not ours, `ENOSYS` where an outer filter forbids it.
+pub fn reset_affinity(pid: i32) -> Result<()> {
+    // As many as Linux can be built for.
+    let all = [u8::MAX; 1024];
+    // SAFETY: the kernel reads as many bytes as there are.
+    check(unsafe { libc::syscall(libc::SYS_sched_setaffinity, pid, all.len(), all.as_ptr()) })?;
+    Ok(())
+}
+
 /// sched_getaffinity(2) of this process.
 ///
 /// # Errors

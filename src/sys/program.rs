@@ -18,7 +18,8 @@ use std::time::{Duration, Instant};
 #[derive(Debug)]
 pub struct Program {
     child: Child,
-    pidfd: OwnedFd,
+    /// None behind a filter that denies it.
+    pidfd: Option<OwnedFd>,
     output: File,
     deadline: Option<Instant>,
 }
@@ -33,6 +34,9 @@ pub struct Outcome {
 
 /// As much of a program's output as is kept.
 const KEPT: usize = 4096;
+
+/// Milliseconds between two looks at a program whose end nothing tells us.
+const GLANCE: u8 = 10;
 
 impl Program {
     /// Starts a program with exactly this environment and nothing open but its standard streams; `args`
@@ -56,7 +60,10 @@ impl Program {
         command.stdin(if input.is_empty() { Stdio::null() } else { whole(input)?.into() });
         command.stdout(writer.try_clone()?).stderr(writer);
         let child = command.spawn()?;
-        let pidfd = pidfd::open(child.id() as i32)?;
+        let pidfd = match pidfd::open(child.id() as i32) {
+            Err(Errno::EPERM | Errno::ENOSYS | Errno::EACCES) => None,
+            other => Some(other?),
+        };
         let deadline = timeout.map(|t| Instant::now() + t);
         Ok(Program { child, pidfd, output: output.into(), deadline })
     }
@@ -67,8 +74,10 @@ impl Program {
     /// `TimedOut` once the deadline has passed.
     pub fn finish(mut self) -> std::io::Result<Outcome> {
         let mut kept = Vec::new();
+        // Only the end of the program matters once it has closed its output.
+        let mut open = true;
         loop {
-            let timeout = match self.deadline {
+            let mut timeout = match self.deadline {
                 None => PollTimeout::NONE,
                 Some(deadline) => {
                     let left = deadline.saturating_duration_since(Instant::now());
@@ -80,30 +89,29 @@ impl Program {
                     PollTimeout::try_from(left + Duration::from_millis(1)).unwrap_or(PollTimeout::MAX)
                 }
             };
-            let mut fds = [
-                PollFd::new(self.pidfd.as_fd(), PollFlags::POLLIN),
-                PollFd::new(self.output.as_fd(), PollFlags::POLLIN),
-            ];
+            if self.pidfd.is_none() {
+                timeout = PollTimeout::from(GLANCE);
+            }
+            let output = open.then(|| PollFd::new(self.output.as_fd(), PollFlags::POLLIN));
+            let pidfd = self.pidfd.as_ref().map(|pidfd| PollFd::new(pidfd.as_fd(), PollFlags::POLLIN));
+            let mut fds: Vec<PollFd<'_>> = output.into_iter().chain(pidfd).collect();
             match poll(&mut fds, timeout) {
                 Ok(_) | Err(Errno::EINTR) => {}
                 Err(errno) => return Err(errno.into()),
             }
-            let ready = |fd: &PollFd<'_>| fd.revents().is_some_and(|r| !r.is_empty());
-            let (ended, output) =
-                (ready(&fds[0]), fds[1].revents().is_some_and(|r| r.contains(PollFlags::POLLIN)));
+            let said = fds.first().filter(|_| open).and_then(PollFd::revents).unwrap_or(PollFlags::empty());
+            let ended = match fds.get(usize::from(open)).and_then(PollFd::revents) {
+                Some(events) => !events.is_empty(),
+                None => self.child.try_wait()?.is_some(),
+            };
             // A daemon that it left behind may go on writing for ever.
-            if output && !(ended && kept.len() >= KEPT) {
+            if said.contains(PollFlags::POLLIN) && !(ended && kept.len() >= KEPT) {
                 self.keep(&mut kept)?;
             } else if ended {
                 let status = self.child.wait()?;
                 return Ok(Outcome { status, output: kept });
-            } else if ready(&fds[1]) {
-                // It closed its output and lives on.
-                let mut only = [PollFd::new(self.pidfd.as_fd(), PollFlags::POLLIN)];
-                match poll(&mut only, timeout) {
-                    Ok(_) | Err(Errno::EINTR) => {}
-                    Err(errno) => return Err(errno.into()),
-                }
+            } else if !said.is_empty() {
+                open = false;
             }
         }
     }
@@ -128,11 +136,25 @@ fn whole(input: &[u8]) -> std::io::Result<File> {
         Err(Errno::EINVAL) => memfd_create(c"bryo-input", MFdFlags::MFD_CLOEXEC),
         other => other,
     };
-    let mut file = File::from(memory?);
-    file.write_all(input)?;
-    file.rewind()?;
-    Ok(file)
+    match memory {
+        Ok(memory) => {
+            let mut file = File::from(memory);
+            file.write_all(input)?;
+            file.rewind()?;
+            Ok(file)
+        }
+        // A filter denies it. What a pipe holds in any case (pipe(7)) needs no memory file.
+        Err(Errno::EPERM | Errno::ENOSYS | Errno::EACCES) if input.len() <= PIPE => {
+            let (reader, writer) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC)?;
+            File::from(writer).write_all(input)?;
+            Ok(reader.into())
+        }
+        Err(errno) => Err(errno.into()),
+    }
 }
+
+/// What a pipe holds, unless the user has very many of them.
+const PIPE: usize = 4096;
 
 #[cfg(test)]
 mod tests {

@@ -414,7 +414,8 @@ fn compile(plan: &Plan, store: &Store) -> Result<Option<Filter>, Failure> {
             format!("{error:#}"),
         )
     })?;
-    debug(|| format!("seccomp filter flags: {}, {} instructions", filter.flags, filter.len()));
+    debug(|| format!("seccomp filter flags: {}", filter.flags));
+    debug(|| format!("seccomp filter of {} instructions", filter.len()));
     Ok(Some(filter))
 }
 

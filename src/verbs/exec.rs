@@ -144,7 +144,7 @@ fn below(text: &str) -> Result<PathBuf, String> {
     }
     let path = Path::new(text);
     if path.components().any(|part| part == Component::ParentDir) {
-        return Err(format!("{text} is not a sub cgroup path: invalid argument"));
+        return Err(format!("bad sub cgroup path {text}: invalid argument"));
     }
     Ok(path.strip_prefix("/").unwrap_or(path).to_path_buf())
 }

@@ -30,7 +30,8 @@ pub fn kill(store: &Store, id: &str, signal: &str, all_flag: bool) -> Result<u8,
 /// A signal by number or by name, with or without SIG.
 fn number(signal: &str) -> Option<i32> {
     if let Ok(number) = signal.parse::<i32>() {
-        return (1..=libc::SIGRTMAX()).contains(&number).then_some(number);
+        // 0 is no signal, and asks whether there is somebody to send one to (kill(2)).
+        return (0..=libc::SIGRTMAX()).contains(&number).then_some(number);
     }
     let upper = signal.to_uppercase();
     let name = upper.strip_prefix("SIG").unwrap_or(&upper);
@@ -215,7 +216,7 @@ mod tests {
             ("SIGRTMIN+3", Some(libc::SIGRTMIN() + 3)),
             ("RTMAX-1", Some(libc::SIGRTMAX() - 1)),
             ("RTMIN+31", None),
-            ("0", None),
+            ("0", Some(0)),
             ("-1", None),
             ("65", None),
             ("SIGFLY", None),

@@ -6,8 +6,11 @@ use crate::host::idmap::user_name;
 use crate::report::Failure;
 use crate::state::store::Store;
 
-/// `bryo list`.
-pub fn list(store: &Store, quiet: bool, json: bool) -> Result<u8, Failure> {
+/// `bryo list`. A directory that was `named` has to be there: a typing error is not an empty list.
+pub fn list(store: &Store, named: bool, quiet: bool, json: bool) -> Result<u8, Failure> {
+    if named {
+        store.check_there()?;
+    }
     let mut rows = Vec::new();
     for id in store.ids()? {
         let found = store.entry(&id).and_then(|entry| match entry {

@@ -27,7 +27,7 @@ use crate::report::{Failure, warn};
 use crate::state::store::{Store, Whereabouts};
 use std::ffi::OsString;
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// The exit code of an exec that failed itself (runc; Podman tells it from the program's own).
 const EXEC_FAILED: u8 = 255;
@@ -44,7 +44,8 @@ pub fn misused(args: &[OsString], line: &str) -> u8 {
 /// Runs a verb to its exit code. Errors are told here and nowhere else.
 pub fn call(global: &Global, verb: Verb) -> u8 {
     if global.debug {
-        crate::report::set_debug();
+        let (log, json) = (global.log.clone(), global.json_log);
+        crate::report::set_debug(move |line| note(log.as_deref(), &entry("debug", line, json)));
     }
     let failed = if matches!(verb, Verb::Exec(_)) { EXEC_FAILED } else { 1 };
     match dispatch(global, verb) {
@@ -75,7 +76,7 @@ fn dispatch(global: &Global, verb: Verb) -> Result<u8, Failure> {
         Verb::State { id } => state::state(&store()?, &id),
         Verb::Kill { id, signal, all } => kill::kill(&store()?, &id, &signal, all),
         Verb::Delete { id, force } => delete::delete(&store()?, &id, force),
-        Verb::List { quiet, json } => list::list(&store()?, quiet, json),
+        Verb::List { quiet, json } => list::list(&store()?, global.root.is_some(), quiet, json),
         Verb::Ps { id, json, args } => ps::ps(&store()?, &id, json, &args),
         Verb::Doctor(flags) => doctor::doctor(&flags, global.root.as_deref()),
         Verb::Exec(flags) => exec::exec(&store()?, &flags, &policy()?),
@@ -133,19 +134,31 @@ pub fn print(text: &str) -> u8 {
 /// Tells the error: on stderr, and once in the log. Podman reads the whole log as one JSON object, and
 /// containerd the last error line.
 fn tell(global: &Global, line: &str) {
-    let now = crate::state::now();
-    let entry = if global.json_log {
-        serde_json::json!({"level": "error", "msg": line, "time": now}).to_string()
-    } else {
-        format!("time={now:?} level=error msg={line:?}")
-    };
     // Nobody may be listening on stderr.
-    let Some(path) = &global.log else {
-        let plain = format!("bryo: {line}");
-        let _ = writeln!(std::io::stderr(), "{}", if global.json_log { &entry } else { &plain });
+    if global.log.is_some() || !global.json_log {
+        let _ = writeln!(std::io::stderr(), "bryo: {line}");
+    }
+    if global.log.is_some() || global.json_log {
+        note(global.log.as_deref(), &entry("error", line, global.json_log));
+    }
+}
+
+/// A line of the log, as logrus writes them, from which callers of runc read.
+fn entry(level: &str, line: &str, json: bool) -> String {
+    let now = crate::state::now();
+    if json {
+        serde_json::json!({"level": level, "msg": line, "time": now}).to_string()
+    } else {
+        format!("time={now:?} level={level} msg={line:?}")
+    }
+}
+
+/// Writes it where the log is: without one, on stderr.
+fn note(log: Option<&Path>, entry: &str) {
+    let Some(path) = log else {
+        let _ = writeln!(std::io::stderr(), "{entry}");
         return;
     };
-    let _ = writeln!(std::io::stderr(), "bryo: {line}");
     let file = std::fs::File::options().append(true).create(true).open(path);
     if let Err(error) = file.and_then(|mut file| writeln!(file, "{entry}")) {
         eprintln!("bryo: cannot write log {}: {}", path.display(), crate::report::io_text(&error));

@@ -994,7 +994,7 @@ fn default_config(tag: &str) -> Value {
             "args": ["true"],
             "env": ["PATH=/bin:/usr/bin:/sbin", "TERM=xterm", format!("{TAG}={tag}")],
             "cwd": "/",
-            "capabilities": { "bounding": caps, "effective": caps, "permitted": caps, "ambient": caps },
+            "capabilities": { "bounding": caps, "effective": caps, "permitted": caps },
             "rlimits": [{ "type": "RLIMIT_NOFILE", "hard": 1024, "soft": 1024 }],
             "noNewPrivileges": true,
         },

@@ -178,7 +178,7 @@ fn cgroup(cgroup: &Cgroup) -> Vec<String> {
             lines.extend((!needed.is_empty()).then(|| format!("needs {}", needed.join(" "))));
             lines
         }
-        Place::Scope(Scope { user, bus, unit, slice, description, properties, below }) => {
+        Place::Scope(Scope { user, bus, unit, slice, description, properties, likely: _, below }) => {
             let whose = if *user { "the user's systemd" } else { "systemd" };
             let mut lines = vec![format!("scope {unit} in {slice} of {whose}: {description}")];
             lines.extend(bus.iter().map(|c| format!("bus {} ({:?})", c.address, c.peer)));
@@ -356,7 +356,8 @@ fn hollow(empty: &[(CString, u32)]) -> String {
 }
 
 fn mount(filesystem: &Filesystem) -> String {
-    let Filesystem { fstype, source, at, options, properties, label, copy_up, exact, legacy } = filesystem;
+    let Filesystem { fstype, source, at, options, properties, label, copy_up, mode_of_place, exact, legacy } =
+        filesystem;
     let mut line = format!("mount {} ({}) on {}", text(fstype), text(source), text(at));
     for (key, value) in options {
         let value = value.as_ref().map(|value| format!("={}", text(value))).unwrap_or_default();
@@ -364,7 +365,9 @@ fn mount(filesystem: &Filesystem) -> String {
     }
     line += &self::properties(properties);
     line.extend(label.as_ref().map(|label| format!(", labelled {}", text(label))));
-    for (set, words) in [(*copy_up, ", copy up"), (*exact, ", follow no link")] {
+    for (set, words) in
+        [(*copy_up, ", copy up"), (*mode_of_place, ", mode of the place"), (*exact, ", follow no link")]
+    {
         line += if set { words } else { "" };
     }
     if let Some(flags) = legacy {
@@ -558,8 +561,10 @@ fn hooks(hooks: &Hooks) -> Vec<String> {
     let line = |kind: &str, hook: &Hook| {
         let Hook { path, args, env, timeout } = hook;
         let timeout = timeout.map(|time| format!(", {} s at most", time.as_secs())).unwrap_or_default();
-        let env: Vec<_> = env.iter().map(|(name, value)| format!("{name}={value}")).collect();
-        format!("{kind} {} {args:?} env {env:?}{timeout}", path.display())
+        let pairs =
+            |env: &Vec<_>| env.iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>();
+        let env = env.as_ref().map_or("none named".into(), |env| format!("{:?}", pairs(env)));
+        format!("{kind} {} {args:?} env {env}{timeout}", path.display())
     };
     kinds.iter().flat_map(|(kind, list)| list.iter().map(|hook| line(kind, hook))).collect()
 }
