@@ -10,6 +10,7 @@
 //!               +- state           what happened       (the record and its degradations)
 //! image = what a bundle is made from: images, archives, directories; and the store of their layers
 //! cgroup = what is done to a cgroup that exists, and systemd, which makes some; dbus = how systemd is spoken to
+//! criu = how the program is spoken to that dumps and restores processes
 //! sys = the system calls, and the only `unsafe`, below everything
 //! ```
 //!
@@ -21,6 +22,7 @@
 mod bundle;
 mod cgroup;
 mod cli;
+mod criu;
 mod dbus;
 mod features;
 mod host;

@@ -22,6 +22,7 @@ pub mod notify;
 mod oom;
 pub mod pidfd;
 pub mod remove;
+pub mod restore;
 mod scheduling;
 pub mod seccomp;
 pub mod unshare;

@@ -120,18 +120,26 @@ impl Program {
 /// A file that holds the input whole. A pipe holds some of it, and would keep us, whatever the deadline, from a
 /// program that reads none.
 fn whole(input: &[u8]) -> std::io::Result<File> {
-    use nix::sys::memfd::{MFdFlags, memfd_create};
-    // Where vm.memfd_noexec is 2, only files that are never executed can be made.
-    let never_executed = MFdFlags::from_bits_retain(libc::MFD_NOEXEC_SEAL);
-    let memory = match memfd_create(c"bryo-input", MFdFlags::MFD_CLOEXEC | never_executed) {
-        // Before Linux 6.3.
-        Err(Errno::EINVAL) => memfd_create(c"bryo-input", MFdFlags::MFD_CLOEXEC),
-        other => other,
-    };
-    let mut file = File::from(memory?);
+    let mut file = memory()?;
     file.write_all(input)?;
     file.rewind()?;
     Ok(file)
+}
+
+/// A file that is nowhere but in memory.
+///
+/// # Errors
+/// That of memfd_create(2).
+pub fn memory() -> std::io::Result<File> {
+    use nix::sys::memfd::{MFdFlags, memfd_create};
+    // Where vm.memfd_noexec is 2, only files that are never executed can be made.
+    let never_executed = MFdFlags::from_bits_retain(libc::MFD_NOEXEC_SEAL);
+    let memory = match memfd_create(c"bryo", MFdFlags::MFD_CLOEXEC | never_executed) {
+        // Before Linux 6.3.
+        Err(Errno::EINVAL) => memfd_create(c"bryo", MFdFlags::MFD_CLOEXEC),
+        other => other,
+    };
+    Ok(File::from(memory?))
 }
 
 #[cfg(test)]
