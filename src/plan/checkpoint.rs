@@ -286,20 +286,29 @@ pub fn root_attributes(plan: &Plan) -> Attr {
     Attr { set, ..Attr::default() }
 }
 
-/// What a name in the images stands for: where things of outside are found now.
-pub fn sources(plan: &Plan, ours: &[Mount]) -> Vec<(PathBuf, PathBuf)> {
-    let mut sources = vec![(PathBuf::from("/dev/null"), PathBuf::from("/dev/null"))];
-    for op in plan.steps.iter().flat_map(|step| step.means()) {
-        match op {
-            Op::Bind(bind) => {
-                sources.push((path(&bind.at), path(&bind.source)));
-                sources.extend(beneath(bind, ours));
-            }
-            Op::Device { source, at, .. } => sources.push((path(at), path(source))),
-            _ => {}
+/// What a name in the images stands for: where things of outside are found now, with the restored tasks in this cgroup.
+/// Of several for one name the first counts: what was wanted comes before what may have been had in its place, and both
+/// before what came along with a recursive bind.
+pub fn sources(plan: &Plan, ours: &[Mount], cgroup: &Path) -> Vec<(PathBuf, PathBuf)> {
+    let wanted = plan.steps.iter().map(|step| &step.op);
+    let instead = plan.steps.iter().flat_map(|step| step.or.iter().map(|other| &other.op));
+    let ops: Vec<&Op> = wanted.chain(instead).collect();
+    let source = |op: &&Op| match op {
+        Op::Bind(bind) => Some((path(&bind.at), path(&bind.source))),
+        Op::Device { source, at, .. } => Some((path(at), path(source))),
+        // criu would mount it from where it is itself, outside of the container's cgroup namespace, and show every
+        // cgroup of the machine.
+        Op::Filesystem(fs) if fs.fstype.as_c_str() == c"cgroup2" => {
+            Some((path(&fs.at), crate::cgroup::place(cgroup)))
         }
-    }
-    sources
+        _ => None,
+    };
+    let came_along = ops.iter().flat_map(|op| match op {
+        Op::Bind(bind) => beneath(bind, ours).collect(),
+        _ => Vec::new(),
+    });
+    let null = (PathBuf::from("/dev/null"), PathBuf::from("/dev/null"));
+    std::iter::once(null).chain(ops.iter().filter_map(source)).chain(came_along).collect()
 }
 
 /// The mounts beneath the source of a recursive one.

@@ -87,7 +87,7 @@ pub fn restore(
     create::note_cgroup(&home, entry)?;
     options.inherit_fd = passed.names();
     options.cg_root = criu::cgroups(worker.process().pid).act(|| act.as_str())?;
-    options.ext_mnt = outside(&planned, entry)?;
+    options.ext_mnt = outside(&planned, entry, &options.cg_root)?;
 
     record.cgroup = home.record().cloned();
     let creating = {
@@ -169,14 +169,20 @@ fn options(
     Ok(options)
 }
 
-/// Where what lies outside of the container is found.
-fn outside(planned: &Plan, entry: &Entry) -> Result<Vec<(PathBuf, PathBuf)>, Failure> {
-    let mut sources = plan::sources(planned, &criu::our_mounts());
+/// Where what lies outside of the container is found, by the names that it has in the images.
+fn outside(
+    planned: &Plan,
+    entry: &Entry,
+    cgroups: &[(String, String)],
+) -> Result<Vec<(PathBuf, PathBuf)>, Failure> {
+    let v2 = cgroups.iter().find(|(controllers, _)| controllers.is_empty());
+    let cgroup = v2.map_or(Path::new("/"), |(_, path)| Path::new(path));
+    let mut sources = plan::sources(planned, &criu::our_mounts(), cgroup);
     sources.extend(make_places(planned)?);
     sources.push((crate::launch::notify::INSIDE.into(), entry.path().join(Entry::NOTIFY)));
-    // The first of a name is the one that counts for criu.
-    sources.sort();
-    sources.dedup();
+    // Sorting is stable: the first of a name stays the first.
+    sources.sort_by(|(a, _), (b, _)| a.cmp(b));
+    sources.dedup_by(|(a, _), (b, _)| a == b);
     Ok(sources)
 }
 
