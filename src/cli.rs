@@ -4,7 +4,9 @@
 //! only when that verb is called.
 
 use crate::codes;
+use crate::criu::CgroupMode;
 use crate::doctor::Scope;
+use crate::plan::checkpoint;
 use crate::plan::network::{self, Mode, Publish};
 use clap::{Arg, ArgAction, ArgMatches, Command};
 use std::ffi::OsString;
@@ -19,6 +21,8 @@ pub struct Global {
     pub root: Option<PathBuf>,
     pub systemd_cgroup: bool,
     pub cgroup_manager: Option<String>,
+    /// The criu program.
+    pub criu: Option<PathBuf>,
     /// `--degrade`, else $BRYO_DEGRADE.
     pub degrade: Option<String>,
 }
@@ -26,6 +30,7 @@ pub struct Global {
 /// The verb with its flags.
 #[derive(Debug, Clone)]
 pub enum Verb {
+    Checkpoint(Box<Checkpoint>),
     Create(Create),
     Run(Run),
     Start {
@@ -89,12 +94,11 @@ pub enum Verb {
         command: Vec<OsString>,
     },
     Update(Box<Update>),
-    /// One that a later version brings: refused by name.
-    Unsupported(&'static str),
+    Restore(Box<Restore>),
 }
 
 /// `create`.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Create {
     pub id: String,
     pub bundle: PathBuf,
@@ -119,6 +123,37 @@ pub struct Run {
     pub detach: bool,
     pub keep: bool,
     pub no_subreaper: bool,
+}
+
+/// `checkpoint`.
+#[derive(Debug, Clone)]
+pub struct Checkpoint {
+    pub id: String,
+    pub image_path: Option<PathBuf>,
+    pub work_path: Option<PathBuf>,
+    /// Relative to the images.
+    pub parent_path: Option<PathBuf>,
+    pub leave_running: bool,
+    pub tcp_skip_in_flight: bool,
+    pub link_remap: bool,
+    pub pre_dump: bool,
+    pub page_server: Option<(String, u16)>,
+    /// Below zero for none.
+    pub status_fd: Option<i32>,
+    pub criu: checkpoint::Flags,
+}
+
+/// `restore`.
+#[derive(Debug, Clone)]
+pub struct Restore {
+    pub create: Create,
+    pub image_path: Option<PathBuf>,
+    pub work_path: Option<PathBuf>,
+    pub detach: bool,
+    pub no_subreaper: bool,
+    pub lsm_profile: Option<String>,
+    pub lsm_mount_context: Option<String>,
+    pub criu: checkpoint::Flags,
 }
 
 /// `doctor`.
@@ -204,8 +239,9 @@ pub enum Call {
 }
 
 /// The words that are verbs.
-pub const VERBS: [&str; 21] = [
+pub const VERBS: [&str; 23] = [
     "bundle",
+    "checkpoint",
     "completion",
     "create",
     "delete",
@@ -219,6 +255,7 @@ pub const VERBS: [&str; 21] = [
     "pause",
     "ps",
     "remove-tree",
+    "restore",
     "resume",
     "run",
     "spec",
@@ -227,8 +264,6 @@ pub const VERBS: [&str; 21] = [
     "unshare",
     "update",
 ];
-
-const UNSUPPORTED: [&str; 2] = ["checkpoint", "restore"];
 
 fn option(name: &'static str, help: &'static str) -> Arg {
     Arg::new(name).long(name).help(help).value_name("value").overrides_with(name)
@@ -269,7 +304,7 @@ fn command(called: impl Fn(&str) -> bool) -> Command {
             option("log-level", "crun's name for --debug: debug, warning or error")
                 .value_parser(["debug", "info", "warning", "error"]),
             path("root", "directory for the state of containers (on tmpfs)"),
-            option("criu", "path of the criu program").hide(true),
+            path("criu", "the criu program, for checkpoint and restore").hide(true),
             flag("systemd-cgroup", "have systemd make the cgroups"),
             option("cgroup-manager", "who makes the cgroups")
                 .value_parser(["cgroupfs", "systemd", "disabled"]),
@@ -287,8 +322,9 @@ fn command(called: impl Fn(&str) -> bool) -> Command {
                 .action(ArgAction::SetTrue),
         ]);
     type Definition = (&'static str, &'static str, fn(Command) -> Command);
-    let verbs: [Definition; 21] = [
+    let verbs: [Definition; 23] = [
         ("bundle", "make a bundle from an image, a root file system or this machine's own system", bundle),
+        ("checkpoint", "checkpoint a running container", checkpoint),
         ("completion", "print a script that completes the command line", completion),
         ("create", "create a container", create),
         ("delete", "delete any resources held by the container", delete),
@@ -306,6 +342,7 @@ fn command(called: impl Fn(&str) -> bool) -> Command {
         ("pause", "suspend all processes inside the container", |c| c.arg(id())),
         ("ps", "display the processes running inside a container", ps),
         ("remove-tree", "remove directories that hold files of your subordinate ids", remove_tree),
+        ("restore", "restore a container from a previous checkpoint", restore),
         ("resume", "resume all processes that have been previously paused", |c| c.arg(id())),
         ("run", "create and run a container", run),
         ("spec", "create a new specification file", spec),
@@ -315,12 +352,8 @@ fn command(called: impl Fn(&str) -> bool) -> Command {
         ("update", "update container resource constraints", update),
     ];
     let verbs = verbs.into_iter().filter(|(name, ..)| called(name));
-    let command = verbs.fold(command, |command, (name, about, build)| {
+    verbs.fold(command, |command, (name, about, build)| {
         command.subcommand(Command::new(name).about(about).help_template(HELP).defer(build))
-    });
-    UNSUPPORTED.into_iter().filter(|name| called(name)).fold(command, |command, name| {
-        let any = Arg::new("args").num_args(0..).trailing_var_arg(true).allow_hyphen_values(true);
-        command.subcommand(Command::new(name).about("not supported yet").help_template(HELP).hide(true).arg(any))
     })
 }
 
@@ -411,6 +444,67 @@ fn run(command: Command) -> Command {
         flag("keep", "do not delete the container after it exits"),
         flag("no-subreaper", "do not reap reparented processes"),
     ])
+}
+
+/// What checkpoint and restore have in common.
+fn criu(command: Command) -> Command {
+    command.args([
+        path("image-path", "the directory of the images (default: checkpoint, below the current one)"),
+        path("work-path", "the directory of criu's log and other files (default: that of the images)"),
+        flag("tcp-established", "allow open TCP connections"),
+        flag("ext-unix-sk", "allow external unix sockets"),
+        flag("shell-job", "allow a terminal that is not the container's own"),
+        flag("file-locks", "handle file locks, of which the container has to be the only user"),
+        flag("lazy-pages", "bring memory when it is needed, by userfaultfd(2)"),
+        option("manage-cgroups-mode", "what becomes of cgroups: soft (default), full, strict or ignore")
+            .value_parser(["soft", "full", "strict", "ignore"]),
+        Arg::new("empty-ns")
+            .long("empty-ns")
+            .help("a namespace whose properties are left out; network, which is always one")
+            .value_name("value")
+            .value_parser(["network"])
+            .action(ArgAction::Append),
+        flag("auto-dedup", "remove from images what later ones or a restore make superfluous"),
+        id(),
+    ])
+}
+
+fn checkpoint(command: Command) -> Command {
+    criu(command).args([
+        path(
+            "parent-path",
+            "the directory of an earlier dump, relative to the images: what has not changed is left out",
+        ),
+        flag("leave-running", "leave the container running"),
+        flag("tcp-skip-in-flight", "leave out TCP connections that are being made"),
+        flag("link-remap", "allow open files that were removed"),
+        option("status-fd", "the descriptor that a zero byte is written to once lazy pages are to be had")
+            .value_parser(clap::value_parser!(i32))
+            .allow_hyphen_values(true),
+        option("page-server", "ADDRESS:PORT of who is sent the memory").value_parser(page_server),
+        flag("pre-dump", "dump memory alone, and leave the container running"),
+    ])
+}
+
+fn restore(command: Command) -> Command {
+    criu(command).args([
+        path("bundle", "the bundle directory").short('b').default_value("."),
+        path("console-socket", "AF_UNIX socket that receives the terminal's master"),
+        path("pid-file", "file to write the process id to"),
+        flag("detach", "detach from the container's process").short('d'),
+        flag("no-subreaper", "do not reap reparented processes"),
+        flag("no-pivot", "refused: criu always uses pivot_root"),
+        option("lsm-profile", "the LSM profile of the restored processes: TYPE:NAME"),
+        option("lsm-mount-context", "the LSM context of the restored mounts"),
+    ])
+}
+
+fn page_server(text: &str) -> Result<(String, u16), String> {
+    let wrong = || format!("{text:?} is not ADDRESS:PORT");
+    let (address, port) =
+        text.rsplit_once(':').filter(|(address, _)| !address.is_empty()).ok_or_else(wrong)?;
+    let address = address.trim_start_matches('[').trim_end_matches(']');
+    Ok((address.to_string(), port.parse().map_err(|_| wrong())?))
 }
 
 fn delete(command: Command) -> Command {
@@ -604,13 +698,12 @@ pub fn parse(args: &[OsString]) -> Result<Call, String> {
         return topic.map(Call::Print);
     }
     // runc prints its version whatever else is missing, a verb included.
-    let is_verb = |arg: &OsString| VERBS.iter().chain(&UNSUPPORTED).any(|verb| arg == verb);
+    let is_verb = |arg: &OsString| VERBS.iter().any(|verb| arg == verb);
     if args.iter().skip(1).take_while(|arg| !is_verb(arg)).any(|arg| arg == "--version" || arg == "-v") {
         return Ok(Call::Print(version()));
     }
-    let names = || VERBS.into_iter().chain(UNSUPPORTED);
     // Whatever else that word may be, the verb is among those that are found like this.
-    let called: Vec<&str> = names().filter(|name| args.iter().any(|arg| arg == name)).collect();
+    let called: Vec<&str> = VERBS.into_iter().filter(|name| args.iter().any(|arg| arg == name)).collect();
     let command = command(|name| called.is_empty() || called.contains(&name));
     let matches = match command.try_get_matches_from(args) {
         Ok(matches) => matches,
@@ -624,6 +717,7 @@ pub fn parse(args: &[OsString]) -> Result<Call, String> {
         root: matches.get_one("root").cloned(),
         systemd_cgroup: matches.get_flag("systemd-cgroup"),
         cgroup_manager: text(&matches, "cgroup-manager"),
+        criu: matches.get_one("criu").cloned(),
         degrade: text(&matches, "degrade").or_else(|| std::env::var("BRYO_DEGRADE").ok()),
     };
     let (name, sub) = matches.subcommand().ok_or("no command given; fix: see bryo --help")?;
@@ -632,10 +726,26 @@ pub fn parse(args: &[OsString]) -> Result<Call, String> {
 
 /// What clap says, as one line.
 fn line(error: &clap::Error) -> String {
+    if let Some(flag) = lacks_value(error) {
+        return format!("flag needs an argument: {flag}; fix: see bryo --help, or bryo COMMAND --help");
+    }
     let text = error.render().to_string();
     let first = text.split("\n\n").next().unwrap_or_default();
     let first = crate::report::one_line(first.strip_prefix("error: ").unwrap_or(first));
     format!("{first}; fix: see bryo --help, or bryo COMMAND --help")
+}
+
+/// The flag without its value. In these words Podman finds out whether a runtime knows a flag.
+fn lacks_value(error: &clap::Error) -> Option<String> {
+    use clap::error::{ContextKind, ContextValue, ErrorKind};
+    let text = |kind| match error.get(kind) {
+        Some(ContextValue::String(text)) => Some(text.as_str()),
+        _ => None,
+    };
+    if error.kind() != ErrorKind::InvalidValue || text(ContextKind::InvalidValue) != Some("") {
+        return None;
+    }
+    text(ContextKind::InvalidArg)?.split_whitespace().next().map(String::from)
 }
 
 fn text(matches: &ArgMatches, name: &str) -> Option<String> {
@@ -694,7 +804,62 @@ fn verb(name: &str, m: &ArgMatches) -> Verb {
         "completion" => Verb::Completion { shell: text(m, "shell").unwrap_or_default() },
         "man" => Verb::Man { verb: text(m, "verb"), all: m.get_one("all").cloned() },
         "update" => Verb::Update(Box::new(update_of(m))),
-        other => Verb::Unsupported(UNSUPPORTED.into_iter().find(|name| *name == other).unwrap_or("help")),
+        "checkpoint" => Verb::Checkpoint(Box::new(checkpoint_of(m))),
+        "restore" => Verb::Restore(Box::new(restore_of(m))),
+        other => unreachable!("{other} is defined and not known"),
+    }
+}
+
+fn criu_of(m: &ArgMatches) -> checkpoint::Flags {
+    checkpoint::Flags {
+        tcp_established: m.get_flag("tcp-established"),
+        ext_unix_sk: m.get_flag("ext-unix-sk"),
+        shell_job: m.get_flag("shell-job"),
+        file_locks: m.get_flag("file-locks"),
+        lazy_pages: m.get_flag("lazy-pages"),
+        auto_dedup: m.get_flag("auto-dedup"),
+        manage_cgroups: text(m, "manage-cgroups-mode").map(|mode| match mode.as_str() {
+            "full" => CgroupMode::Full,
+            "strict" => CgroupMode::Strict,
+            "ignore" => CgroupMode::Ignore,
+            _ => CgroupMode::Soft,
+        }),
+    }
+}
+
+fn checkpoint_of(m: &ArgMatches) -> Checkpoint {
+    Checkpoint {
+        id: text(m, "id").unwrap_or_default(),
+        image_path: m.get_one("image-path").cloned(),
+        work_path: m.get_one("work-path").cloned(),
+        parent_path: m.get_one("parent-path").cloned(),
+        leave_running: m.get_flag("leave-running"),
+        tcp_skip_in_flight: m.get_flag("tcp-skip-in-flight"),
+        link_remap: m.get_flag("link-remap"),
+        pre_dump: m.get_flag("pre-dump"),
+        page_server: m.get_one("page-server").cloned(),
+        status_fd: m.get_one("status-fd").copied(),
+        criu: criu_of(m),
+    }
+}
+
+fn restore_of(m: &ArgMatches) -> Restore {
+    Restore {
+        create: Create {
+            id: text(m, "id").unwrap_or_default(),
+            bundle: m.get_one("bundle").cloned().unwrap_or_default(),
+            console_socket: m.get_one("console-socket").cloned(),
+            pid_file: m.get_one("pid-file").cloned(),
+            no_pivot: m.get_flag("no-pivot"),
+            ..Create::default()
+        },
+        image_path: m.get_one("image-path").cloned(),
+        work_path: m.get_one("work-path").cloned(),
+        detach: m.get_flag("detach"),
+        no_subreaper: m.get_flag("no-subreaper"),
+        lsm_profile: text(m, "lsm-profile"),
+        lsm_mount_context: text(m, "lsm-mount-context"),
+        criu: criu_of(m),
     }
 }
 

@@ -84,7 +84,6 @@ pub const TABLE: &[Code] = &[
     code("ID-NNP", &[B, C], "the privilege of newuidmap: no_new_privs is set, or it is on a nosuid mount", SINGLE, "start bryo without no_new_privs (Kubernetes: allowPrivilegeEscalation: true)").row(3).by_root(),
     code("ID-NOSUBID", &[B, C], "subordinate ids of the caller", SINGLE, "sudo usermod --add-subuids 100000-165535 --add-subgids 100000-165535 USER").row(4).by_root(),
     code("ID-NONE", &[C], "any id: the user namespace has no maps yet, or /proc is not there to say so", "refuses", "mount proc on /proc, and have the maps of the user namespace written first").by_root(),
-    code("ID-SETFCAP", &[C], "CAP_SETFCAP, which it takes to map uid 0", "refuses", "keep it (docker, podman: --cap-add SETFCAP), or be another user than root").by_root(),
     code("ID-RANGE", &[C], "ids that the configuration maps and the caller does not have", "refuses", "map only ids that are yours (bryo spec --rootless --subids writes them)").row(5),
     code("ID-SETFCAP", &[C], "CAP_SETFCAP, for who is root to map root", "refuses", "docker, podman: --user 1000 or --cap-add SETFCAP; Kubernetes: runAsUser, or capabilities: {add: [SETFCAP]}").by_root(),
     code("ID-UNMAPPED", &[A, C], "the id of the process in the container's map", "maps a single id to it, else refuses", "map more ids in linux.uidMappings and linux.gidMappings").row(6),

@@ -11,6 +11,7 @@
 //! image = what a bundle is made from: images, archives, directories; and the store of their layers
 //! cgroup = what is done to a cgroup that exists, and systemd, which makes some; dbus = how systemd is spoken to
 //! codes = what a warning or a refusal is called; report = how it reads
+//! criu = how the program is spoken to that dumps and restores processes
 //! sys = the system calls, and the only `unsafe`, below everything
 //! ```
 //!
@@ -23,6 +24,7 @@ mod bundle;
 mod cgroup;
 mod cli;
 mod codes;
+mod criu;
 mod dbus;
 mod doctor;
 mod features;

@@ -4,6 +4,7 @@
 //! not needed for the bundle at hand is not read at all.
 
 pub mod cgroup;
+pub mod criu;
 pub mod devices;
 pub mod idmap;
 pub mod namespaces;
@@ -70,6 +71,7 @@ pub const CAP_SYS_NICE: u32 = 23;
 pub const CAP_SYS_RESOURCE: u32 = 24;
 pub const CAP_MKNOD: u32 = 27;
 pub const CAP_SETFCAP: u32 = 31;
+pub const CAP_CHECKPOINT_RESTORE: u32 = 40;
 
 impl Facts {
     /// Whether a capability is effective.

@@ -139,7 +139,7 @@ pub(super) fn mount_points(text: &[u8]) -> impl Iterator<Item = PathBuf> + '_ {
 }
 
 /// Blanks and the like are three octal digits there.
-fn unescape(field: &[u8]) -> Vec<u8> {
+pub(super) fn unescape(field: &[u8]) -> Vec<u8> {
     let mut plain = Vec::with_capacity(field.len());
     let mut rest = field;
     while let Some((&byte, after)) = rest.split_first() {

@@ -25,6 +25,7 @@ pub mod pidfd;
 pub mod rdt;
 pub mod rehearse;
 pub mod remove;
+pub mod restore;
 mod scheduling;
 pub mod seccomp;
 pub mod unshare;

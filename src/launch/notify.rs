@@ -21,7 +21,7 @@ use std::path::Path;
 /// The variable by which services know the socket.
 pub const VARIABLE: &str = "NOTIFY_SOCKET";
 /// Where the directory with our socket is, in the container; runc's place.
-const INSIDE: &str = "/run/notify";
+pub const INSIDE: &str = "/run/notify";
 /// The name of the socket in its directory, and with it in the container's directory.
 const NAME: &str = "notify.sock";
 

@@ -74,6 +74,7 @@ pub fn rehearse(
             creating: &nobody,
             created: &nobody,
             start_socket: None,
+            init_lock: None,
             signals: SigSet::empty(),
             guard_binary: false,
             agent: None,

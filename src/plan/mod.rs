@@ -3,6 +3,7 @@
 
 pub mod affinity;
 pub mod cgroup;
+pub mod checkpoint;
 pub mod degrade;
 #[cfg(test)]
 mod golden;

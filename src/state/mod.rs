@@ -50,6 +50,9 @@ pub struct Record {
     pub owner: u32,
     /// `CLONE_NEW*` bits of the namespaces that are not ours.
     pub namespaces: i32,
+    /// Those of them that were there before, and that others may be in.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub joined: i32,
     /// The pid namespace is one that was made for it, so its processes end with its init.
     #[serde(default)]
     pub owns_pids: bool,
@@ -126,6 +129,10 @@ pub struct Unit {
     pub user: bool,
     /// Where that answered: later commands may have an environment that does not tell.
     pub bus: Vec<Candidate>,
+}
+
+fn is_zero(bits: &i32) -> bool {
+    *bits == 0
 }
 
 impl RecordedCgroup {

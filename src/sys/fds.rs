@@ -85,6 +85,13 @@ pub fn is_open(fd: RawFd) -> bool {
     unsafe { libc::fcntl(fd, libc::F_GETFD) >= 0 }
 }
 
+/// Whether a descriptor of this number is open for writing.
+pub fn is_writable(fd: RawFd) -> bool {
+    // SAFETY: asks for flags only.
+    let flags = unsafe { libc::fcntl(fd, libc::F_GETFL) };
+    flags >= 0 && flags & libc::O_ACCMODE != libc::O_RDONLY
+}
+
 /// Makes the descriptor known as `target` a copy of `fd`; `target` is not close-on-exec after it.
 ///
 /// # Errors

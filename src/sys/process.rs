@@ -2,6 +2,7 @@
 
 use super::{Errno, Result, check};
 use std::ffi::{CStr, CString};
+use std::os::fd::{AsFd, BorrowedFd, RawFd};
 
 /// setgroups(2).
 ///
@@ -62,6 +63,59 @@ pub fn die_with_parent(command: &mut std::process::Command) {
     let arm = move || Ok(die_with(parent)?);
     // SAFETY: two system calls, and nothing that a lock or the heap could be needed for.
     unsafe { command.pre_exec(arm) };
+}
+
+/// What a program finds when it is started, besides its arguments.
+#[derive(Debug, Default)]
+pub struct Stage {
+    /// A directory that is a mount of its own with these attributes, in a mount namespace that nobody else sees. What is mounted on the host
+    /// still reaches it.
+    pub root: Option<(CString, super::mount::Attr)>,
+    /// Descriptors that it gets by the numbers that they have here.
+    pub passed: Vec<RawFd>,
+    /// The same for directories, which are opened by the program's own mounts: on what belongs to ours it could not
+    /// mount anything.
+    pub directories: Vec<(CString, RawFd)>,
+    /// One end of a socket pair, over which we are sent an end of another pair; the program finds the other end of that by
+    /// this number. So it is the program that has made it, and the process that SO_PEERCRED names.
+    pub line: RawFd,
+}
+
+impl Stage {
+    /// Has a program be started like this.
+    pub fn set(self, command: &mut std::process::Command) {
+        use std::os::unix::process::CommandExt;
+        // SAFETY: we have one thread, so that no lock is held in the copy of us, that of the heap neither.
+        unsafe { command.pre_exec(move || Ok(self.prepare()?)) };
+    }
+
+    fn prepare(&self) -> Result<()> {
+        use super::fds::{install, send, set_cloexec};
+        use super::mount::{attach, clone_tree, cwd, mount, set_attr};
+        use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
+        if let Some((root, attributes)) = &self.root {
+            super::clone::unshare(nix::sched::CloneFlags::CLONE_NEWNS)?;
+            mount(None, c"/", None, libc::MS_SLAVE | libc::MS_REC, None)?;
+            let tree = clone_tree(cwd(), root, true)?;
+            if !attributes.is_empty() {
+                set_attr(tree.as_fd(), attributes, false)?;
+            }
+            let flags = nix::fcntl::OFlag::O_PATH | nix::fcntl::OFlag::O_CLOEXEC;
+            let place = nix::fcntl::open(root.as_c_str(), flags, nix::sys::stat::Mode::empty())?;
+            attach(tree.as_fd(), place.as_fd())?;
+        }
+        self.passed.iter().try_for_each(|fd| set_cloexec(*fd, false))?;
+        for (path, number) in &self.directories {
+            let flags = nix::fcntl::OFlag::O_RDONLY | nix::fcntl::OFlag::O_DIRECTORY;
+            let directory = nix::fcntl::open(path.as_c_str(), flags, nix::sys::stat::Mode::empty())?;
+            install(directory.as_fd(), *number)?;
+        }
+        let flags = SockFlag::SOCK_CLOEXEC;
+        let (ours, theirs) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, flags)?;
+        // SAFETY: our caller has it open.
+        send(unsafe { BorrowedFd::borrow_raw(self.line) }, b"line", Some(ours.as_fd()))?;
+        install(theirs.as_fd(), self.line)
+    }
 }
 
 /// sched_setaffinity(2) of this process; numbers beyond the kernel's 1024 are left out.

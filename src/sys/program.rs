@@ -128,33 +128,41 @@ impl Program {
 /// A file that holds the input whole. A pipe holds some of it, and would keep us, whatever the deadline, from a
 /// program that reads none.
 fn whole(input: &[u8]) -> std::io::Result<File> {
-    use nix::sys::memfd::{MFdFlags, memfd_create};
-    // Where vm.memfd_noexec is 2, only files that are never executed can be made.
-    let never_executed = MFdFlags::from_bits_retain(libc::MFD_NOEXEC_SEAL);
-    let memory = match memfd_create(c"bryo-input", MFdFlags::MFD_CLOEXEC | never_executed) {
-        // Before Linux 6.3.
-        Err(Errno::EINVAL) => memfd_create(c"bryo-input", MFdFlags::MFD_CLOEXEC),
-        other => other,
-    };
-    match memory {
-        Ok(memory) => {
-            let mut file = File::from(memory);
+    let file = match memory() {
+        Ok(mut file) => {
             file.write_all(input)?;
             file.rewind()?;
-            Ok(file)
+            file
         }
         // A filter denies it. What a pipe holds in any case (pipe(7)) needs no memory file.
         Err(Errno::EPERM | Errno::ENOSYS | Errno::EACCES) if input.len() <= PIPE => {
             let (reader, writer) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC)?;
             File::from(writer).write_all(input)?;
-            Ok(reader.into())
+            reader.into()
         }
-        Err(errno) => Err(errno.into()),
-    }
+        Err(errno) => return Err(errno.into()),
+    };
+    Ok(file)
 }
 
 /// What a pipe holds, unless the user has very many of them.
 const PIPE: usize = 4096;
+
+/// A file that is nowhere but in memory.
+///
+/// # Errors
+/// That of memfd_create(2).
+pub fn memory() -> super::Result<File> {
+    use nix::sys::memfd::{MFdFlags, memfd_create};
+    // Where vm.memfd_noexec is 2, only files that are never executed can be made.
+    let never_executed = MFdFlags::from_bits_retain(libc::MFD_NOEXEC_SEAL);
+    let memory = match memfd_create(c"bryo", MFdFlags::MFD_CLOEXEC | never_executed) {
+        // Before Linux 6.3.
+        Err(Errno::EINVAL) => memfd_create(c"bryo", MFdFlags::MFD_CLOEXEC),
+        other => other,
+    };
+    memory.map(File::from)
+}
 
 #[cfg(test)]
 mod tests {

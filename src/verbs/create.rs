@@ -172,13 +172,15 @@ pub fn create(
     Ok(0)
 }
 
-/// Makes a container up to where its program may run.
-pub fn make(store: &Store, flags: &Create, manner: &Manner) -> Result<Made, Failure> {
+/// Decides what is to be made of a bundle.
+///
+/// # Errors
+/// What of it cannot be granted here.
+pub fn decide(store: &Store, flags: &Create, manner: &Manner) -> Result<(Bundle, Plan), Failure> {
     let id = flags.id.as_str();
     crate::state::store::check_id(id)?;
     let mut bundle = bundle::load(&flags.bundle)?;
-    let supervised = notify::supervisor().is_some();
-    if supervised {
+    if notify::supervisor().is_some() {
         notify::announce(&mut bundle.spec, &store.place(id).join(Entry::NOTIFY))?;
     }
     let by_bundle = plan::needs(&bundle.spec, geteuid().as_raw(), getegid().as_raw(), &manner.degrade);
@@ -192,17 +194,44 @@ pub fn make(store: &Store, flags: &Create, manner: &Manner) -> Result<Made, Fail
     let request = request(store, flags, manner)?;
     let layers = plan::layers::asked(&bundle.spec, &bundle.dir, &request)?;
     facts.roots = layers.map(|asked| host::rootfs::read(&asked.wanted));
-    let mut plan = plan::decide(&bundle, &facts, &request)?;
-    if plan.guard == Guard::Copy {
-        return Err(copy::start_again(passed_on(flags.preserve_fds), &manner.signals, id));
-    }
+    let plan = plan::decide(&bundle, &facts, &request)?;
+    Ok((bundle, plan))
+}
+
+/// Says what becomes of another means, and refuses what is not to.
+///
+/// # Errors
+/// A root file system that is none; a degradation that our caller does not want.
+pub fn approve(bundle: &Bundle, plan: &mut Plan, manner: &Manner) -> Result<(), Failure> {
     bundle.remarks.iter().chain(&plan.remarks).for_each(|remark| warn(remark));
-    let owner = check_rootfs(&plan.rootfs, id)?;
+    let owner = check_rootfs(&plan.rootfs, &plan.id)?;
     if plan.layers.is_none() {
         plan.degradations.extend(plan.idmap.foreign_owner(owner));
     }
-    tell_plan(&plan);
-    manner.degrade.check(&format_args!("container {id}"), &plan.degradations)?;
+    tell_plan(plan);
+    manner.degrade.check(&format_args!("container {}", plan.id), &plan.degradations)
+}
+
+/// Claims the id of a container, and removes what a create that was killed has left under it.
+///
+/// # Errors
+/// An id that is taken.
+pub fn claim(store: &Store, id: &str) -> Result<Claim, Failure> {
+    let claim = Claim(Some(store.claim(id)?));
+    if let Some(left) = &claim.entry()?.left {
+        cgroup::dissolve(left, id)?;
+    }
+    Ok(claim)
+}
+
+/// Makes a container up to where its program may run.
+pub fn make(store: &Store, flags: &Create, manner: &Manner) -> Result<Made, Failure> {
+    let id = flags.id.as_str();
+    let (bundle, mut plan) = decide(store, flags, manner)?;
+    if plan.guard == Guard::Copy {
+        return Err(copy::start_again(passed_on(flags.preserve_fds), &manner.signals, id));
+    }
+    approve(&bundle, &mut plan, manner)?;
     let console = console::choose(
         plan.process.terminal,
         manner.detached,
@@ -214,11 +243,8 @@ pub fn make(store: &Store, flags: &Create, manner: &Manner) -> Result<Made, Fail
     let receiver = Receiver::connect(socket, &format!("cannot create container {id}"))?;
     let filter = compile(&plan, store)?;
     let kept = Kept::open(&plan)?;
-    let claim = Claim(Some(store.claim(id)?));
-    if let Some(left) = &claim.entry()?.left {
-        cgroup::dissolve(left, id)?;
-    }
-    if supervised {
+    let claim = claim(store, id)?;
+    if notify::supervisor().is_some() {
         claim.entry()?.make_notify_directory()?;
     }
     prepare_network(&plan, claim.entry()?)?;
@@ -234,12 +260,15 @@ pub fn make(store: &Store, flags: &Create, manner: &Manner) -> Result<Made, Fail
         PidFile::write(flags.pid_file.as_deref(), record.pid).map(|pid_file| (launched, pid_file))
     });
     let ((launch, home, master), pid_file) = launched.inspect_err(|_| clean_up(&plan, &record))?;
-    for degradation in &record.degraded {
-        if let Some(line) = degradation.warning() {
-            warn(&line);
-        }
-    }
+    warn_of(&record);
     Ok(Made { launch, home, plan, record, console: master, pid_file, kept, claim })
+}
+
+/// Warns of what has become of weaker means.
+pub fn warn_of(record: &Record) {
+    for line in record.degraded.iter().filter_map(|degradation| degradation.warning()) {
+        warn(&line);
+    }
 }
 
 /// For `--debug`: what has been decided, before any of it is done.
@@ -270,11 +299,7 @@ fn bring_up(
     entry: &Entry,
 ) -> Result<(Launch<Ready>, Home, Option<OwnedFd>), Failure> {
     let mut home = Home::planned(plan, entry.path())?;
-    if let Some(cgroup) = home.record() {
-        let text =
-            serde_json::to_vec(cgroup).map_err(|e| Failure::new("cannot write state", e.to_string()))?;
-        entry.write(CGROUP, &text)?;
-    }
+    note_cgroup(&home, entry)?;
     home.make(plan)?;
     let ours_alone: Vec<_> = entry.lock_fd().into_iter().chain(kept.map(Kept::fd)).collect();
     let born = launch::spawn(plan, supplies, &home, &ours_alone)?.settled(plan, &mut home)?;
@@ -310,7 +335,10 @@ fn bring_up(
 }
 
 /// What the network needs before anything is started: its ports free, and the files by which names are found.
-fn prepare_network(plan: &Plan, entry: &Entry) -> Result<(), Failure> {
+///
+/// # Errors
+/// A port that is taken, a file that cannot be written.
+pub fn prepare_network(plan: &Plan, entry: &Entry) -> Result<(), Failure> {
     if let Some(helper) = &plan.network.helper {
         network::check_free(helper, &plan.id)?;
     }
@@ -322,7 +350,10 @@ fn prepare_network(plan: &Plan, entry: &Entry) -> Result<(), Failure> {
 }
 
 /// Writes down what is to be removed if nobody gets to writing the record.
-fn note_cgroup(home: &Home, entry: &Entry) -> Result<(), Failure> {
+///
+/// # Errors
+/// A full disk, say.
+pub fn note_cgroup(home: &Home, entry: &Entry) -> Result<(), Failure> {
     let Some(cgroup) = home.record() else { return Ok(()) };
     let text = serde_json::to_vec(cgroup).map_err(|e| Failure::new("cannot write state", e.to_string()))?;
     entry.write(CGROUP, &text)
@@ -406,7 +437,11 @@ fn check_rootfs(rootfs: &Path, id: &str) -> Result<u32, Failure> {
     Ok(meta.uid())
 }
 
-fn compile(plan: &Plan, store: &Store) -> Result<Option<Filter>, Failure> {
+/// Compiles the filter, or finds it compiled.
+///
+/// # Errors
+/// A profile that libseccomp does not take.
+pub fn compile(plan: &Plan, store: &Store) -> Result<Option<Filter>, Failure> {
     let Some(profile) = &plan.seccomp else { return Ok(None) };
     let filter = seccomp::compile_cached(profile, Some(&store.filters())).map_err(|error| {
         Failure::new(
@@ -419,7 +454,11 @@ fn compile(plan: &Plan, store: &Store) -> Result<Option<Filter>, Failure> {
     Ok(Some(filter))
 }
 
-fn record(bundle: &Bundle, plan: &Plan) -> Result<Record, Failure> {
+/// What there is to record of a container that is planned.
+///
+/// # Errors
+/// A /proc that does not tell of which boot this is.
+pub fn record(bundle: &Bundle, plan: &Plan) -> Result<Record, Failure> {
     Ok(Record {
         oci_version: bundle.spec.version().clone(),
         id: plan.id.clone(),
@@ -438,6 +477,7 @@ fn record(bundle: &Bundle, plan: &Plan) -> Result<Record, Failure> {
             .collect(),
         owner: geteuid().as_raw(),
         namespaces: plan.namespaces.all().bits(),
+        joined: plan.namespaces.joined.iter().fold(CloneFlags::empty(), |all, (kind, _)| all | *kind).bits(),
         owns_pids: plan.namespaces.is_new(CloneFlags::CLONE_NEWPID),
         degraded: plan.degradations.clone(),
         hooks: plan.hooks.clone(),
@@ -501,7 +541,11 @@ fn text(record: &Record, status: Status) -> StateText {
     StateText::split(&record.oci(status, StateText::MARK))
 }
 
-fn save_template(
+/// Writes down what `exec` starts from.
+///
+/// # Errors
+/// A full disk, say.
+pub fn save_template(
     plan: &Plan,
     record: &Record,
     filter: Option<&Filter>,

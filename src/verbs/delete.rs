@@ -57,7 +57,10 @@ fn forget(store: &Store, id: &str) -> Result<u8, Failure> {
 }
 
 /// Kills what lives and waits until init is gone.
-fn end(record: &Record) -> Result<(), Failure> {
+///
+/// # Errors
+/// One that does not die.
+pub fn end(record: &Record) -> Result<(), Failure> {
     let act = || format!("cannot delete container {}", record.id);
     let Some(pidfd) = record.pidfd().map_err(|errno| Failure::errno(act(), errno))? else { return Ok(()) };
     kill::sweep(record);
@@ -73,7 +76,11 @@ fn end(record: &Record) -> Result<(), Failure> {
     }
 }
 
-fn finish(entry: Entry, record: &Record) -> Result<(), Failure> {
+/// Removes what a container that has ended has left.
+///
+/// # Errors
+/// What cannot be removed.
+pub fn finish(entry: Entry, record: &Record) -> Result<(), Failure> {
     if let Some(network) = record.present_network() {
         network::stop(network, &record.id)?;
     }

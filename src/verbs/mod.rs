@@ -1,6 +1,7 @@
 //! The verbs, one file each, each told as a story.
 
 mod bundle;
+mod checkpoint;
 mod create;
 mod delete;
 mod doctor;
@@ -12,6 +13,7 @@ mod manual;
 mod pause;
 mod ps;
 mod remove_tree;
+mod restore;
 mod run;
 mod spec;
 mod start;
@@ -88,8 +90,9 @@ fn dispatch(global: &Global, verb: Verb) -> Result<u8, Failure> {
         Verb::RemoveTree { paths } => remove_tree::remove_tree(&paths, &policy()?),
         Verb::Unshare { command } => unshare::unshare(command, &policy()?),
         Verb::Update(flags) => update::update(&store()?, &flags),
-        Verb::Unsupported(name) => {
-            Err(Failure::new(format!("cannot {name}"), "not supported yet: operation not supported"))
+        Verb::Checkpoint(flags) => checkpoint::checkpoint(&store()?, &flags, global.criu.as_deref()),
+        Verb::Restore(flags) => {
+            restore::restore(&store()?, &flags, policy()?, manager(global), global.criu.as_deref())
         }
     }
 }

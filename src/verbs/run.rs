@@ -65,7 +65,7 @@ pub fn run(store: &Store, flags: &Run, degrade: Policy, cgroups: Option<Manager>
 
 /// The container has ended: its hooks run, and unless it is kept it is forgotten. Who deleted it from elsewhere
 /// has seen to both.
-fn end(entry: Option<Entry>, record: &Record, keep: bool) {
+pub fn end(entry: Option<Entry>, record: &Record, keep: bool) {
     let Some(mut entry) = entry.filter(|_| !keep) else { return };
     match entry.relock() {
         Ok(true) => {}

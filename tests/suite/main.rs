@@ -16,8 +16,10 @@ mod runtime;
 
 mod bundle;
 mod cgroup;
+mod checkpoint;
 mod cli;
 mod console;
+mod criu;
 mod debian;
 mod degrade;
 mod doctor;

@@ -1,0 +1,122 @@
+//! The host's side of a restore: what criu waits for us to do, and what has to be there before it begins.
+//!
+//! A container that is restored goes another way than one that is launched: there is no init of ours, since criu makes
+//! its processes as they were. What launch does between the namespaces and the program is done when criu says that
+//! the namespaces are there; what init did is in the images.
+
+use super::{hooks, network};
+use crate::criu::{Listener, Moment};
+use crate::plan::step::Op;
+use crate::plan::{Plan, checkpoint};
+use crate::report::{Act, Failure};
+use crate::sys::clone::{self, Join};
+use crate::sys::path::{self, Kind, Resolve};
+use crate::sys::{self, Errno, pidfd};
+use nix::fcntl::{OFlag, open};
+use nix::sched::CloneFlags;
+use nix::sys::stat::Mode;
+use nix::sys::wait::{WaitStatus, waitpid};
+use nix::unistd::Pid;
+use std::ffi::CString;
+use std::fs::File;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+/// Who is told that a container is about to go on.
+pub type Restored<'a> =
+    dyn FnMut(i32, Option<OwnedFd>, Option<&network::Connected>) -> Result<(), Failure> + 'a;
+
+/// What happens on the host while criu restores.
+pub struct Side<'a> {
+    pub plan: &'a Plan,
+    /// Where the state of the container is.
+    pub state: &'a Path,
+    /// The state for hooks, with a pid that is known later.
+    pub creating: &'a dyn Fn(i32) -> String,
+    pub restored: &'a mut Restored<'a>,
+    /// Hooks were run, and those for the end are due.
+    pub hooked: bool,
+    pub network: Option<network::Connected>,
+    pub console: Option<OwnedFd>,
+}
+
+impl Listener for Side<'_> {
+    fn at(&mut self, moment: Moment) -> Result<(), Failure> {
+        match moment {
+            Moment::SetupNamespaces(pid) => self.furnish(pid),
+            Moment::Console(master) => {
+                self.console = Some(master);
+                Ok(())
+            }
+            Moment::PostRestore(pid) => (self.restored)(pid, self.console.take(), self.network.as_ref()),
+        }
+    }
+}
+
+impl Side<'_> {
+    /// The network namespace is new and empty, whatever it was like.
+    fn furnish(&mut self, pid: i32) -> Result<(), Failure> {
+        let Plan { id, hooks, .. } = self.plan;
+        let act = || format!("cannot furnish the namespaces of container {id}");
+        let namespace = |kind: &str| File::open(format!("/proc/{pid}/ns/{kind}")).act(act);
+        if self.plan.steps.iter().any(|step| step.op == Op::Loopback) {
+            bring_up_loopback(&namespace("net")?).act(act)?;
+        }
+        if let Some(helper) = &self.plan.network.helper {
+            let init = pidfd::open(pid).act(act)?;
+            let fresh = self.plan.namespaces.is_new(CloneFlags::CLONE_NEWUSER);
+            let user = if fresh { Some(namespace("user")?.into()) } else { None };
+            let network = namespace("net")?.into();
+            let starting = network::start(helper, self.state, id, init.as_fd(), user, network)?;
+            self.network = Some(starting.connected()?);
+        }
+        let state = (self.creating)(pid);
+        self.hooked = true;
+        hooks::run_all("prestart", &hooks.prestart, &state, id)?;
+        hooks::run_all("createRuntime", &hooks.create_runtime, &state, id)
+    }
+}
+
+/// Brings up the loopback interface of a network namespace, by a child that goes there.
+fn bring_up_loopback(namespace: &File) -> sys::Result<()> {
+    let join = Join { fd: namespace.as_fd(), kinds: CloneFlags::CLONE_NEWNET };
+    let child = clone::spawn(&[join], CloneFlags::empty(), None, &mut || {
+        sys::process::exit_now(sys::net::loopback_up().map_or_else(|errno| errno as i32, |()| 0))
+    });
+    let child = child.map_err(|error| error.errno)?;
+    match sys::retry(|| waitpid(Pid::from_raw(child.pid), None))? {
+        WaitStatus::Exited(_, 0) => Ok(()),
+        WaitStatus::Exited(_, errno) => Err(Errno::from_raw(errno)),
+        _ => Err(Errno::ECHILD),
+    }
+}
+
+/// Makes what has to be mounted on and is not there, as init would have, and returns by which paths things of outside are
+/// known besides those of the configuration: its paths may lead over links, and criu knows where they end.
+///
+/// # Errors
+/// A root file system that cannot be changed.
+pub fn make_places(plan: &Plan) -> Result<Vec<(PathBuf, PathBuf)>, Failure> {
+    let act = |at: &Path| format!("cannot make {} in {}", at.display(), plan.rootfs.display());
+    let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+    let root = open(&plan.rootfs, flags, Mode::empty()).act(|| act(Path::new("/")))?;
+    let top = resolved(&root).act(|| act(Path::new("/")))?;
+    let mut ends = Vec::new();
+    for (at, source) in checkpoint::places(plan) {
+        let at = Path::new(std::ffi::OsStr::from_bytes(at.to_bytes()));
+        let source = source.map(|source| Path::new(std::ffi::OsStr::from_bytes(source.to_bytes())));
+        let kind = if source.is_some_and(|source| !source.is_dir()) { Kind::File } else { Kind::Directory };
+        let name = CString::new(at.as_os_str().as_bytes()).map_err(|_| Errno::EINVAL).act(|| act(at))?;
+        let place = path::create(root.as_fd(), &name, kind, Resolve::InRoot).act(|| act(at))?;
+        let end = resolved(&place).act(|| act(at))?;
+        if let (Some(source), Ok(end)) = (source, end.strip_prefix(&top)) {
+            ends.push((Path::new("/").join(end), source.to_path_buf()));
+        }
+    }
+    Ok(ends)
+}
+
+fn resolved(file: &OwnedFd) -> sys::Result<PathBuf> {
+    std::fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd())).map_err(sys::fds::io_errno)
+}
