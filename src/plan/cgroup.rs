@@ -81,6 +81,8 @@ pub struct Scope {
     pub properties: Vec<(String, Value)>,
     /// Cgroups to make below the unit's own, one in the other; the container goes to the last.
     pub below: Vec<String>,
+    /// Where the unit is going to be. It is for who asks beforehand: once it is made, systemd's word counts.
+    pub path: Option<PathBuf>,
 }
 
 /// What the rest of the plan needs to know.
@@ -336,9 +338,11 @@ impl Planner<'_> {
             return Ok(if elsewhere { self.directory() } else { Err(lack) });
         }
         let id = self.context.container;
+        let path = facts.manager.as_ref().map(|manager| unit_path(manager, &slice, &unit));
         Ok(Ok(Place::Scope(Scope {
             user,
             bus: bus.clone(),
+            path,
             unit,
             slice,
             description: format!("bryo container {id}"),
@@ -588,6 +592,20 @@ fn unit_name(id: &str) -> String {
     format!("{}-{hash:016x}", &name[..220])
 }
 
+/// The cgroup of a unit: slices lie in each other by the dashes of their names (systemd.slice(5)).
+fn unit_path(manager: &Path, slice: &str, unit: &str) -> PathBuf {
+    // A slice is not in a slice that somebody names, but where its own name says.
+    let (slice, leaf) = if unit.ends_with(".slice") { (unit, None) } else { (slice, Some(unit)) };
+    let name = slice.strip_suffix(".slice").unwrap_or(slice);
+    // The one at the root has but a dash for a name.
+    let name = if name == "-" { "" } else { name };
+    let ends = name.match_indices('-').map(|(at, _)| at).chain((!name.is_empty()).then_some(name.len()));
+    let mut path = manager.to_path_buf();
+    path.extend(ends.map(|end| format!("{}.slice", &name[..end])));
+    path.extend(leaf);
+    path
+}
+
 /// A property of a unit as D-Bus has it.
 pub fn property(value: &limits::Value) -> Value {
     match value {
@@ -673,6 +691,15 @@ pub fn owner(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn slices_lie_in_each_other_by_the_dashes_of_their_names() {
+        let path = |slice, unit| unit_path(Path::new("/m"), slice, unit).display().to_string();
+        assert_eq!(path("user.slice", "bryo-web.scope"), "/m/user.slice/bryo-web.scope");
+        assert_eq!(path("a-b-c.slice", "x.scope"), "/m/a.slice/a-b.slice/a-b-c.slice/x.scope");
+        assert_eq!(path("-.slice", "x.scope"), "/m/x.scope");
+        assert_eq!(path("user.slice", "a-b.slice"), "/m/a.slice/a-b.slice");
+    }
 
     #[test]
     fn every_id_makes_a_name_of_a_unit() {

@@ -19,7 +19,7 @@ use std::path::Path;
 use std::str::FromStr;
 
 /// What init becomes.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Process {
     pub uid: u32,
     pub gid: u32,
@@ -42,6 +42,12 @@ pub struct Process {
     pub scheduling: Scheduling,
     /// Descriptors from 3 on that the process gets.
     pub preserved_fds: u32,
+}
+
+impl Default for Programs {
+    fn default() -> Programs {
+        Programs::Search(Vec::new())
+    }
 }
 
 impl Process {

@@ -19,6 +19,7 @@ use crate::plan::degrade::Policy;
 use crate::plan::layers::Changes;
 use crate::plan::process::Guard;
 use crate::plan::step::Op;
+use crate::plan::survey::{Survey, Topic};
 use crate::plan::{self, Plan};
 use crate::report::{Act, Failure, debug, errno_text, io_text};
 use crate::seccomp::{self, Filter};
@@ -172,13 +173,32 @@ pub fn create(
     Ok(0)
 }
 
-/// Makes a container up to where its program may run.
-pub fn make(store: &Store, flags: &Create, manner: &Manner) -> Result<Made, Failure> {
+/// What is asked for, and what would be done about it.
+#[derive(Debug)]
+pub struct Surveyed {
+    pub bundle: Bundle,
+    pub survey: Survey,
+}
+
+impl Surveyed {
+    /// The plan, where all of it is granted.
+    ///
+    /// # Errors
+    /// The first refusal.
+    fn granted(self) -> Result<(Bundle, Plan), Failure> {
+        Ok((self.bundle, self.survey.granted()?))
+    }
+}
+
+/// The road from flags to a plan. It only looks: nothing is made on it, so that `explain` goes it as well.
+///
+/// # Errors
+/// What leaves nothing to plan: a bad id, a bundle that cannot be read.
+pub fn survey(store: &Store, flags: &Create, manner: &Manner) -> Result<Surveyed, Failure> {
     let id = flags.id.as_str();
     crate::state::store::check_id(id)?;
     let mut bundle = bundle::load(&flags.bundle)?;
-    let supervised = notify::supervisor().is_some();
-    if supervised {
+    if notify::supervisor().is_some() {
         notify::announce(&mut bundle.spec, &store.place(id).join(Entry::NOTIFY))?;
     }
     let by_bundle = plan::needs(&bundle.spec, geteuid().as_raw(), getegid().as_raw(), &manner.degrade);
@@ -190,19 +210,35 @@ pub fn make(store: &Store, flags: &Create, manner: &Manner) -> Result<Made, Fail
     let mut facts = host::read(needs).act(|| "cannot read facts of the host")?;
     facts.devices = host::devices::elsewhere(&plan::wanted_devices(&bundle.spec));
     let request = request(store, flags, manner)?;
-    let layers = plan::layers::asked(&bundle.spec, &bundle.dir, &request)?;
+    // What is wrong with these, the planner says.
+    let layers = plan::layers::asked(&bundle.spec, &bundle.dir, &request).ok().flatten();
     facts.roots = layers.map(|asked| host::rootfs::read(&asked.wanted));
-    let mut plan = plan::decide(&bundle, &facts, &request)?;
+    let mut survey = plan::survey(&bundle, &facts, &request)?;
+    let Survey { plan, refused } = &mut survey;
+    match check_rootfs(&plan.rootfs, id) {
+        Ok(owner) if plan.layers.is_none() && !refused.has(Topic::Ids) => {
+            plan.degradations.extend(plan.idmap.foreign_owner(owner));
+        }
+        Ok(_) => {}
+        Err(failure) => refused.add(Topic::Outcome, failure),
+    }
+    for degradation in &plan.degradations {
+        let allowed =
+            manner.degrade.check(&format_args!("container {id}"), std::slice::from_ref(degradation));
+        refused.unless(Topic::Outcome, allowed, || ());
+    }
+    Ok(Surveyed { bundle, survey })
+}
+
+/// Makes a container up to where its program may run.
+pub fn make(store: &Store, flags: &Create, manner: &Manner) -> Result<Made, Failure> {
+    let id = flags.id.as_str();
+    let (bundle, plan) = survey(store, flags, manner)?.granted()?;
     if plan.guard == Guard::Copy {
         return Err(copy::start_again(passed_on(flags.preserve_fds), &manner.signals, id));
     }
     bundle.remarks.iter().chain(&plan.remarks).for_each(|remark| warn(remark));
-    let owner = check_rootfs(&plan.rootfs, id)?;
-    if plan.layers.is_none() {
-        plan.degradations.extend(plan.idmap.foreign_owner(owner));
-    }
     tell_plan(&plan);
-    manner.degrade.check(&format_args!("container {id}"), &plan.degradations)?;
     let console = console::choose(
         plan.process.terminal,
         manner.detached,
@@ -212,13 +248,13 @@ pub fn make(store: &Store, flags: &Create, manner: &Manner) -> Result<Made, Fail
     let asked = || bundle.spec.annotations().as_ref()?.get(pidfd::RECEIVER).map(Path::new);
     let socket = flags.pidfd_socket.as_deref().or_else(asked);
     let receiver = Receiver::connect(socket, &format!("cannot create container {id}"))?;
-    let filter = compile(&plan, store)?;
+    let filter = compile(&plan, Some(&store.filters()))?;
     let kept = Kept::open(&plan)?;
     let claim = Claim(Some(store.claim(id)?));
     if let Some(left) = &claim.entry()?.left {
         cgroup::dissolve(left, id)?;
     }
-    if supervised {
+    if notify::supervisor().is_some() {
         claim.entry()?.make_notify_directory()?;
     }
     prepare_network(&plan, claim.entry()?)?;
@@ -405,9 +441,10 @@ fn check_rootfs(rootfs: &Path, id: &str) -> Result<u32, Failure> {
     Ok(meta.uid())
 }
 
-fn compile(plan: &Plan, store: &Store) -> Result<Option<Filter>, Failure> {
+/// The filter of a plan; what was compiled before is in `kept`.
+pub fn compile(plan: &Plan, kept: Option<&Path>) -> Result<Option<Filter>, Failure> {
     let Some(profile) = &plan.seccomp else { return Ok(None) };
-    let filter = seccomp::compile_cached(profile, Some(&store.filters())).map_err(|error| {
+    let filter = seccomp::compile_cached(profile, kept).map_err(|error| {
         Failure::new(
             format!("cannot compile the seccomp profile of container {}", plan.id),
             format!("{error:#}"),
