@@ -64,6 +64,17 @@ pub fn load(dir: &Path) -> Result<Bundle, Failure> {
     Ok(Bundle { dir, spec, remarks })
 }
 
+/// Reads and checks a configuration that is in no bundle yet: its text, and what it means.
+///
+/// # Errors
+/// As [`load`], in one line.
+pub fn read_config(path: &Path) -> Result<(Vec<u8>, Spec), String> {
+    let text = read(path).map_err(|error| io_text(&error))?;
+    let (spec, _) = parse(&text)?;
+    check(&spec)?;
+    Ok((text, spec))
+}
+
 fn read(path: &Path) -> std::io::Result<Vec<u8>> {
     use std::io::Read;
     let file = std::fs::File::open(path)?;

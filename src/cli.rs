@@ -59,11 +59,8 @@ pub enum Verb {
     },
     Doctor(Doctor),
     Exec(Box<Exec>),
-    Spec {
-        bundle: Option<PathBuf>,
-        rootless: bool,
-        subids: bool,
-    },
+    Explain(Explain),
+    Spec(Spec),
     Features,
     Pause {
         id: String,
@@ -166,6 +163,25 @@ pub struct Doctor {
     pub apparmor_profile: bool,
 }
 
+/// `explain`, and `create` and `run` with `--dry-run`.
+#[derive(Debug, Clone)]
+pub struct Explain {
+    /// Without an id where none was given.
+    pub create: Create,
+    pub detach: bool,
+    pub json: bool,
+}
+
+/// `spec`.
+#[derive(Debug, Clone)]
+pub struct Spec {
+    pub bundle: Option<PathBuf>,
+    pub rootless: bool,
+    pub subids: bool,
+    /// A configuration to rewrite for who is not root.
+    pub from: Option<PathBuf>,
+}
+
 /// `exec`.
 #[derive(Debug, Clone)]
 pub struct Exec {
@@ -239,7 +255,7 @@ pub enum Call {
 }
 
 /// The words that are verbs.
-pub const VERBS: [&str; 23] = [
+pub const VERBS: [&str; 24] = [
     "bundle",
     "checkpoint",
     "completion",
@@ -248,6 +264,7 @@ pub const VERBS: [&str; 23] = [
     "doctor",
     "events",
     "exec",
+    "explain",
     "features",
     "kill",
     "list",
@@ -322,7 +339,7 @@ fn command(called: impl Fn(&str) -> bool) -> Command {
                 .action(ArgAction::SetTrue),
         ]);
     type Definition = (&'static str, &'static str, fn(Command) -> Command);
-    let verbs: [Definition; 23] = [
+    let verbs: [Definition; 24] = [
         ("bundle", "make a bundle from an image, a root file system or this machine's own system", bundle),
         ("checkpoint", "checkpoint a running container", checkpoint),
         ("completion", "print a script that completes the command line", completion),
@@ -335,6 +352,7 @@ fn command(called: impl Fn(&str) -> bool) -> Command {
             events,
         ),
         ("exec", "execute new process inside the container", exec),
+        ("explain", "tell what would be done to run a bundle here, and do nothing", explain),
         ("features", "show the enabled features", |c| c),
         ("kill", "send a signal to the container's init process", kill),
         ("list", "list the containers below the root directory", list),
@@ -411,11 +429,19 @@ host, - or like a prefix is named with ./ before it. A terminal is given only wi
 servers, and `bryo run -d` has none.";
 
 fn create(command: Command) -> Command {
-    command.args([
-        path("bundle", "the bundle directory").short('b').default_value("."),
+    decisive(command).args([
         path("console-socket", "AF_UNIX socket that receives the terminal's master"),
         path("pidfd-socket", "AF_UNIX socket that receives a pidfd of the process"),
         path("pid-file", "file to write the process id to"),
+        flag("dry-run", "tell what would be done, as explain does, and do nothing"),
+        id(),
+    ])
+}
+
+/// The flags that a plan depends on.
+fn decisive(command: Command) -> Command {
+    command.args([
+        path("bundle", "the bundle directory").short('b').default_value("."),
         flag("no-pivot", "do not use pivot_root (for a root file system on a ramdisk)"),
         flag("no-new-keyring", "do not create a new session keyring"),
         number("preserve-fds", "pass N additional file descriptors to the container"),
@@ -434,9 +460,22 @@ fn create(command: Command) -> Command {
         flag("ephemeral", "changes to the root file system vanish with the container"),
         path("overlay", "changes to the root file system are kept in this directory, for the next run too")
             .conflicts_with("ephemeral"),
-        id(),
     ])
 }
+
+fn explain(command: Command) -> Command {
+    decisive(command)
+        .args([
+            flag("json", "print it as JSON"),
+            id().required(false)
+                .help("the id that it would have (default: the name of the bundle's directory)"),
+        ])
+        .after_help(EXPLAIN_HELP)
+}
+
+const EXPLAIN_HELP: &str = "\
+Exits with 0 if the container would be made, and with 1 if it would be refused: with the line that run would print, after
+what is known. What only the kernel can tell is shown with what would be done instead.";
 
 fn run(command: Command) -> Command {
     create(command).args([
@@ -627,6 +666,9 @@ fn spec(command: Command) -> Command {
         path("bundle", "the bundle directory").short('b'),
         flag("rootless", "a configuration for who is not root"),
         flag("subids", "map all of the caller's subordinate ids").requires("rootless"),
+        path("from-config", "rewrite this configuration, so that it works for who is not root")
+            .requires("rootless")
+            .conflicts_with("subids"),
     ])
 }
 
@@ -760,6 +802,14 @@ fn verb(name: &str, m: &ArgMatches) -> Verb {
     let id = || text(m, "id").unwrap_or_default();
     let json = || text(m, "format").as_deref() == Some("json");
     match name {
+        "create" | "run" if m.get_flag("dry-run") => Verb::Explain(Explain {
+            create: create_of(m),
+            detach: name == "create" || m.get_flag("detach"),
+            json: false,
+        }),
+        "explain" => {
+            Verb::Explain(Explain { create: planned_of(m), detach: false, json: m.get_flag("json") })
+        }
         "create" => Verb::Create(create_of(m)),
         "run" => Verb::Run(Run {
             create: create_of(m),
@@ -781,11 +831,12 @@ fn verb(name: &str, m: &ArgMatches) -> Verb {
             apparmor_profile: m.get_flag("apparmor-profile"),
         }),
         "exec" => Verb::Exec(Box::new(exec_of(m))),
-        "spec" => Verb::Spec {
+        "spec" => Verb::Spec(Spec {
             bundle: m.get_one("bundle").cloned(),
             rootless: m.get_flag("rootless"),
             subids: m.get_flag("subids"),
-        },
+            from: m.get_one("from-config").cloned(),
+        }),
         "features" => Verb::Features,
         "remove-tree" => {
             Verb::RemoveTree { paths: m.get_many("path").into_iter().flatten().cloned().collect() }
@@ -865,11 +916,21 @@ fn restore_of(m: &ArgMatches) -> Restore {
 
 fn create_of(m: &ArgMatches) -> Create {
     Create {
-        id: text(m, "id").unwrap_or_default(),
-        bundle: m.get_one("bundle").cloned().unwrap_or_default(),
         console_socket: m.get_one("console-socket").cloned(),
         pidfd_socket: m.get_one("pidfd-socket").cloned(),
         pid_file: m.get_one("pid-file").cloned(),
+        ..planned_of(m)
+    }
+}
+
+/// As far as a plan depends on it.
+fn planned_of(m: &ArgMatches) -> Create {
+    Create {
+        id: text(m, "id").unwrap_or_default(),
+        bundle: m.get_one("bundle").cloned().unwrap_or_default(),
+        console_socket: None,
+        pidfd_socket: None,
+        pid_file: None,
         no_pivot: m.get_flag("no-pivot"),
         no_new_keyring: m.get_flag("no-new-keyring"),
         preserve_fds: m.get_one("preserve-fds").copied().unwrap_or(0),

@@ -78,6 +78,11 @@ impl Failure {
         self.fix.as_deref()
     }
 
+    /// Act, code, cause and fix, for who puts them together in another way.
+    pub fn parts(&self) -> (&str, Option<&'static str>, &str, Option<&str>) {
+        (&self.act, self.code, &self.cause, self.fix.as_deref())
+    }
+
     /// What was set to exit with.
     pub fn exit_status(&self) -> Option<u8> {
         self.status

@@ -3,6 +3,8 @@
 //! The structs are here for the order of the keys, which is the order of the runtime specification:
 //! the file is read and edited by people. `bundle` begins with the same file, and changes what an image says.
 
+pub mod rootless;
+
 use crate::bundle::OCI_VERSION;
 use crate::host::idmap::IdRange;
 use crate::plan::idmap;
@@ -32,13 +34,18 @@ impl Spec {
     /// # Errors
     /// None that is known.
     pub fn text(&self) -> serde_json::Result<String> {
-        let mut text = Vec::new();
-        let tabs = serde_json::ser::PrettyFormatter::with_indent(b"\t");
-        let mut serializer = serde_json::Serializer::with_formatter(&mut text, tabs);
-        self.serialize(&mut serializer)?;
-        text.push(b'\n');
-        String::from_utf8(text).map_err(serde::ser::Error::custom)
+        pretty(self)
     }
+}
+
+/// A configuration as people read it.
+fn pretty(config: &impl Serialize) -> serde_json::Result<String> {
+    let mut text = Vec::new();
+    let tabs = serde_json::ser::PrettyFormatter::with_indent(b"\t");
+    let mut serializer = serde_json::Serializer::with_formatter(&mut text, tabs);
+    config.serialize(&mut serializer)?;
+    text.push(b'\n');
+    String::from_utf8(text).map_err(serde::ser::Error::custom)
 }
 
 /// The same, as data.

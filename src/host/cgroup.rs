@@ -43,6 +43,8 @@ pub struct Cgroups {
     pub device_filter: bool,
     /// The controllers that the user's manager has; `None` where that is not to be seen.
     pub user_controllers: Option<Vec<String>>,
+    /// The cgroup of the manager that units are asked of, below which they are; `None` where that is not to be seen.
+    pub manager: Option<PathBuf>,
 }
 
 /// A part of the hierarchy that we may shape.
@@ -68,6 +70,7 @@ impl Cgroups {
             system_bus: Vec::new(),
             device_filter: false,
             user_controllers: None,
+            manager: None,
         }
     }
 }
@@ -102,10 +105,12 @@ pub fn read(euid: u32, host_uid: u32, root: bool) -> Cgroups {
     }
     if root {
         facts.system_bus = there(Manager::System, host_uid);
+        facts.manager = Some(PathBuf::from("/"));
     } else {
         facts.user_bus = there(Manager::User, host_uid);
         let manager = format!("/user.slice/user-{host_uid}.slice/user@{host_uid}.service");
         facts.user_controllers = controllers(Path::new(&manager));
+        facts.manager = facts.user_controllers.is_some().then(|| manager.into());
         let subtree_of_ours = match delegated(&facts.own, |path| look(path, euid)) {
             Delegated::Yes(path) => Some(path),
             Delegated::Ask(unit) => is_delegated(&unit, &facts.user_bus).then_some(unit),

@@ -20,6 +20,11 @@ pub fn elsewhere(wanted: &[Wanted]) -> BTreeMap<PathBuf, PathBuf> {
     found.filter_map(|device| Some((device.path.clone(), by_number(device)?))).collect()
 }
 
+/// Whether the host has a device, wherever.
+pub fn exists(device: &Wanted) -> bool {
+    is_at(device, &device.path) || by_number(device).is_some()
+}
+
 fn is_at(device: &Wanted, path: &Path) -> bool {
     let Ok(meta) = std::fs::metadata(path) else { return false };
     let kind = meta.file_type();

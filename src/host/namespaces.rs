@@ -50,6 +50,16 @@ fn has_root(mountinfo: &str) -> bool {
     mountinfo.lines().any(|line| line.split(' ').nth(4) == Some("/"))
 }
 
+impl Obstacles {
+    /// What the kernel would say, where they leave no doubt. A filter may let it through, and so may a profile.
+    pub fn certain(&self, privileged: bool) -> Option<Errno> {
+        if self.none_of == Some("user") {
+            return Some(Errno::ENOSPC);
+        }
+        (self.clone_off && !privileged).then_some(Errno::EPERM)
+    }
+}
+
 /// Why the clone failed, told apart by facts, since the kernel says the same for several causes.
 pub fn explain(act: String, errno: Errno, seen: &Obstacles) -> Failure {
     let text = errno_text(errno);

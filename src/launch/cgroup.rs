@@ -50,7 +50,7 @@ impl Home {
                 RecordedCgroup { path: directory.path.clone(), top, inode: None, given, unit: None }
             }
             Place::Scope(scope) => {
-                if let Ok(cgroup) = Cgroup::open(&scope.likely) {
+                if let Some(cgroup) = scope.path.as_deref().and_then(|path| Cgroup::open(path).ok()) {
                     unoccupied(&cgroup, &plan.id)?;
                 }
                 // Where systemd puts it is known once it has.

@@ -24,26 +24,34 @@ pub enum Console {
 /// # Errors
 /// A detached terminal without a socket, a socket without use, a socket that nobody listens on.
 pub fn choose(terminal: bool, detach: bool, socket: Option<&Path>, act: &str) -> Result<Console, Failure> {
-    match (terminal, detach, socket) {
-        (true, true, None) => {
-            Err(Failure::new(act, "cannot allocate tty if runc will detach without setting console socket")
-                .fix("give --console-socket, or set process.terminal to false"))
-        }
-        (_, false, Some(_)) => {
-            Err(Failure::new(act, "cannot use console socket if runc will not detach or allocate tty")
-                .fix("drop --console-socket, or detach"))
-        }
-        (false, true, Some(_)) => {
-            Err(Failure::new(act, "cannot use console socket if runc will not detach or allocate tty")
-                .fix("drop --console-socket, or set process.terminal to true"))
-        }
-        (true, true, Some(path)) => {
+    check(terminal, detach, socket.is_some(), act)?;
+    match socket {
+        Some(path) => {
             let stream =
                 UnixStream::connect(path).act(|| format!("{act}: console socket {}", path.display()))?;
             Ok(Console::Socket(stream, path.to_path_buf()))
         }
-        (true, false, None) => Ok(Console::Ours),
-        (false, _, None) => Ok(Console::None),
+        None if terminal => Ok(Console::Ours),
+        None => Ok(Console::None),
+    }
+}
+
+/// The first half of [`choose`].
+///
+/// # Errors
+/// A detached terminal without a socket, a socket without use.
+pub fn check(terminal: bool, detach: bool, socket: bool, act: &str) -> Result<(), Failure> {
+    const USELESS: &str = "cannot use console socket if runc will not detach or allocate tty";
+    match (terminal, detach, socket) {
+        (true, true, false) => {
+            Err(Failure::new(act, "cannot allocate tty if runc will detach without setting console socket")
+                .fix("give --console-socket, or set process.terminal to false"))
+        }
+        (_, false, true) => Err(Failure::new(act, USELESS).fix("drop --console-socket, or detach")),
+        (false, true, true) => {
+            Err(Failure::new(act, USELESS).fix("drop --console-socket, or set process.terminal to true"))
+        }
+        _ => Ok(()),
     }
 }
 

@@ -270,12 +270,8 @@ impl Kept {
     /// # Errors
     /// One that cannot be made, that belongs to somebody else, or that another container uses.
     pub fn open(plan: &Plan) -> Result<Option<Kept>, Failure> {
-        let Some(Changes::Kept(path)) = plan.layers.as_ref().map(|asked| &asked.changes) else {
-            return Ok(None);
-        };
-        let act = || format!("cannot keep the changes of container {} in {}", plan.id, path.display());
-        apart(path, plan.layers.as_ref().map(|asked| &asked.wanted))
-            .map_err(|cause| Failure::new(act(), cause).fix("name a directory elsewhere with --overlay"))?;
+        let Some(path) = Kept::asked(plan)? else { return Ok(None) };
+        let act = || Kept::act(plan, path);
         let made = match std::fs::DirBuilder::new().mode(0o700).create(path) {
             Ok(()) => true,
             Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => false,
@@ -287,19 +283,7 @@ impl Kept {
             // Its root has to get in, and nobody else.
             std::os::unix::fs::chown(path, owner, None).act(act)?;
         }
-        let meta = path.symlink_metadata().act(act)?;
-        if !meta.is_dir() {
-            return Err(
-                Failure::new(act(), "not a directory").fix("name a directory, or one that is not there yet")
-            );
-        }
-        if meta.uid() != us && Some(meta.uid()) != owner {
-            let cause = format!(
-                "it belongs to uid {}, who could change what the container runs: operation not permitted",
-                meta.uid()
-            );
-            return Err(Failure::new(act(), cause).fix("name a directory of your own"));
-        }
+        Kept::check_owner(&path.symlink_metadata().act(act)?, plan, path)?;
         let mut options = File::options();
         options
             .read(true)
@@ -313,14 +297,67 @@ impl Kept {
         let locked = fds::lock(&fd, Lock::Try);
         let mut text = String::new();
         lock.read_to_string(&mut text).act(act)?;
-        let holder: Option<Holder> = serde_json::from_str(&text).ok();
+        Kept::check_use(&text, locked.is_err(), plan, path)?;
+        Ok(Some(Kept { path: path.clone(), lock, made }))
+    }
+
+    /// What [`Kept::open`] would say, for who only asks.
+    ///
+    /// # Errors
+    /// Likewise, as far as it can be seen.
+    pub fn check(plan: &Plan) -> Result<(), Failure> {
+        let Some(path) = Kept::asked(plan)? else { return Ok(()) };
+        // What is not there would be made.
+        let Ok(meta) = path.symlink_metadata() else { return Ok(()) };
+        Kept::check_owner(&meta, plan, path)?;
+        let holder = std::fs::read_to_string(path.join("lock")).unwrap_or_default();
+        Kept::check_use(&holder, false, plan, path)
+    }
+
+    /// The directory that a plan asks for.
+    fn asked(plan: &Plan) -> Result<Option<&PathBuf>, Failure> {
+        let Some(Changes::Kept(path)) = plan.layers.as_ref().map(|asked| &asked.changes) else {
+            return Ok(None);
+        };
+        apart(path, plan.layers.as_ref().map(|asked| &asked.wanted)).map_err(|cause| {
+            Failure::new(Kept::act(plan, path), cause).fix("name a directory elsewhere with --overlay")
+        })?;
+        Ok(Some(path))
+    }
+
+    fn act(plan: &Plan, path: &Path) -> String {
+        format!("cannot keep the changes of container {} in {}", plan.id, path.display())
+    }
+
+    fn check_owner(meta: &std::fs::Metadata, plan: &Plan, path: &Path) -> Result<(), Failure> {
+        let act = || Kept::act(plan, path);
+        if !meta.is_dir() {
+            return Err(
+                Failure::new(act(), "not a directory").fix("name a directory, or one that is not there yet")
+            );
+        }
+        let owner = plan.idmap.maps().and_then(|_| plan.idmap.outside(0));
+        if meta.uid() != nix::unistd::geteuid().as_raw() && Some(meta.uid()) != owner {
+            let cause = format!(
+                "it belongs to uid {}, who could change what the container runs: operation not permitted",
+                meta.uid()
+            );
+            return Err(Failure::new(act(), cause).fix("name a directory of your own"));
+        }
+        Ok(())
+    }
+
+    /// `holder` is what its lock says.
+    fn check_use(holder: &str, locked: bool, plan: &Plan, path: &Path) -> Result<(), Failure> {
+        let holder: Option<Holder> = serde_json::from_str(holder).ok();
         let used_by = holder.filter(Holder::lives).map(|holder| holder.container);
-        if used_by.is_some() || locked.is_err() {
+        if used_by.is_some() || locked {
             let whom = used_by.map_or("another container".into(), |id| format!("container {id}"));
             let cause = format!("{whom} uses it: device or resource busy");
-            return Err(Failure::new(act(), cause).fix("stop that container, or name another directory"));
+            return Err(Failure::new(Kept::act(plan, path), cause)
+                .fix("stop that container, or name another directory"));
         }
-        Ok(Some(Kept { path: path.clone(), lock, made }))
+        Ok(())
     }
 
     /// Has others find it in use for as long as this process lives.

@@ -79,11 +79,10 @@ pub struct Scope {
     pub slice: String,
     pub description: String,
     pub properties: Vec<(String, Value)>,
-    /// Where the unit's cgroup is going to be, unless the manager is not where it usually is: who is there already is
-    /// looked for before systemd is asked.
-    pub likely: PathBuf,
     /// Cgroups to make below the unit's own, one in the other; the container goes to the last.
     pub below: Vec<String>,
+    /// Where the unit is going to be. It is for who asks beforehand: once it is made, systemd's word counts.
+    pub path: Option<PathBuf>,
 }
 
 /// What the rest of the plan needs to know.
@@ -339,16 +338,11 @@ impl Planner<'_> {
             return Ok(if elsewhere { self.directory() } else { Err(lack) });
         }
         let id = self.context.container;
-        let manager = if user {
-            let uid = self.context.facts.euid;
-            format!("/user.slice/user-{uid}.slice/user@{uid}.service").into()
-        } else {
-            PathBuf::from("/")
-        };
+        let path = facts.manager.as_ref().map(|manager| unit_path(manager, &slice, &unit));
         Ok(Ok(Place::Scope(Scope {
             user,
             bus: bus.clone(),
-            likely: manager.join(place_of(&slice, &unit)),
+            path,
             unit,
             slice,
             description: format!("bryo container {id}"),
@@ -598,6 +592,20 @@ fn unit_name(id: &str) -> String {
     format!("{}-{hash:016x}", &name[..220])
 }
 
+/// The cgroup of a unit: slices lie in each other by the dashes of their names (systemd.slice(5)).
+fn unit_path(manager: &Path, slice: &str, unit: &str) -> PathBuf {
+    // A slice is not in a slice that somebody names, but where its own name says.
+    let (slice, leaf) = if unit.ends_with(".slice") { (unit, None) } else { (slice, Some(unit)) };
+    let name = slice.strip_suffix(".slice").unwrap_or(slice);
+    // The one at the root has but a dash for a name.
+    let name = if name == "-" { "" } else { name };
+    let ends = name.match_indices('-').map(|(at, _)| at).chain((!name.is_empty()).then_some(name.len()));
+    let mut path = manager.to_path_buf();
+    path.extend(ends.map(|end| format!("{}.slice", &name[..end])));
+    path.extend(leaf);
+    path
+}
+
 /// A property of a unit as D-Bus has it.
 pub fn property(value: &limits::Value) -> Value {
     match value {
@@ -680,30 +688,17 @@ pub fn owner(
     (outside != facts.euid).then_some(Owner::Inside(uid))
 }
 
-/// The cgroup of a unit below its manager's: the dashes in the name of a slice are those above it (systemd.slice(5)).
-fn place_of(slice: &str, unit: &str) -> PathBuf {
-    let (innermost, leaf) = if unit.ends_with(".slice") { (unit, None) } else { (slice, Some(unit)) };
-    let name = innermost.trim_end_matches(".slice");
-    let dashes = name.match_indices('-').map(|(at, _)| at).filter(|at| *at > 0);
-    let above = dashes.map(|at| format!("{}.slice", &name[..at]));
-    let own = (name != "-").then(|| innermost.to_string());
-    above.chain(own).chain(leaf.map(String::from)).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn a_unit_is_below_the_slices_that_its_own_names() {
-        for (slice, unit, wanted) in [
-            ("user.slice", "a.scope", "user.slice/a.scope"),
-            ("a-b-c.slice", "x-y.scope", "a.slice/a-b.slice/a-b-c.slice/x-y.scope"),
-            ("-.slice", "a.scope", "a.scope"),
-            ("user.slice", "a-b.slice", "a.slice/a-b.slice"),
-        ] {
-            assert_eq!(place_of(slice, unit), Path::new(wanted), "{slice} {unit}");
-        }
+    fn slices_lie_in_each_other_by_the_dashes_of_their_names() {
+        let path = |slice, unit| unit_path(Path::new("/m"), slice, unit).display().to_string();
+        assert_eq!(path("user.slice", "bryo-web.scope"), "/m/user.slice/bryo-web.scope");
+        assert_eq!(path("a-b-c.slice", "x.scope"), "/m/a.slice/a-b.slice/a-b-c.slice/x.scope");
+        assert_eq!(path("-.slice", "x.scope"), "/m/x.scope");
+        assert_eq!(path("user.slice", "a-b.slice"), "/m/a.slice/a-b.slice");
     }
 
     #[test]

@@ -5,13 +5,13 @@
 //! `BRYO_GOLDEN=write cargo test golden` writes the files anew; read what `git diff` says before it is
 //! committed.
 
-mod render;
-
 use super::Request;
 use super::cgroup::Manager;
 use super::degrade::Policy;
+use super::describe;
 use super::layers::Changes;
 use super::network;
+use super::survey::Topic;
 use crate::bundle::{self, Bundle};
 use crate::cgroup::systemd::Candidate;
 use crate::dbus::{Address, Peer};
@@ -59,16 +59,17 @@ impl Scenario {
         let bundle = Bundle { dir: "/bundle".into(), spec, remarks };
         // The policy is checked by the verb, before anything is done.
         let policy = &self.request.degrade;
-        let plan = super::decide(&bundle, &self.facts, &self.request).and_then(|plan| {
-            policy.check(&format_args!("container {}", plan.id), &plan.degradations).map(|()| plan)
-        });
-        match plan {
-            Err(failure) => format!("refused: {failure}\n"),
-            Ok(plan) => {
-                assert_eq!(Some(&plan.spec_process), bundle.spec.process().as_ref());
-                render::plan(&plan)
-            }
+        let mut survey = super::survey(&bundle, &self.facts, &self.request).unwrap();
+        let whom = format_args!("container {}", survey.plan.id).to_string();
+        let strict = policy.check(&whom, &survey.plan.degradations);
+        survey.refused.unless(Topic::Outcome, strict, || ());
+        assert_eq!(Some(&survey.plan.spec_process), bundle.spec.process().as_ref());
+        let described = describe::survey(&survey, &bundle.dir, None);
+        assert!(described.json()["refusals"].is_array());
+        if survey.refused.is_empty() {
+            return described.text();
         }
+        survey.refused.failures().map(|failure| format!("refused: {failure}\n")).collect()
     }
 }
 
@@ -114,6 +115,7 @@ fn session() -> Cgroups {
         systemd: true,
         user_bus: vec![bus("/run/user/1000/bus")],
         user_controllers: Some(vec!["cpu".into(), "memory".into(), "pids".into()]),
+        manager: Some("/user.slice/user-1000.slice/user@1000.service".into()),
         ..Cgroups::none(Hierarchy::Unified)
     }
 }
@@ -170,6 +172,7 @@ fn root() -> Facts {
         top: Some(subtree("/", "cpuset cpu io memory hugetlb pids rdma")),
         systemd: true,
         system_bus: vec![bus("/run/dbus/system_bus_socket")],
+        manager: Some("/".into()),
         device_filter: true,
         ..Cgroups::none(Hierarchy::Unified)
     };

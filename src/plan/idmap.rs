@@ -86,6 +86,13 @@ pub fn lines(map: &[Mapping]) -> String {
 }
 
 impl Idmap {
+    /// The caller alone, under these ids.
+    pub fn single(facts: &Facts, uid: u32, gid: u32) -> Idmap {
+        let one = |inside, outside| vec![Mapping { inside, outside, count: 1 }];
+        let maps = Maps { uids: one(uid, facts.euid), gids: one(gid, facts.egid) };
+        Idmap::Direct { maps, deny_setgroups: true }
+    }
+
     /// The maps of a new user namespace.
     pub fn maps(&self) -> Option<&Maps> {
         match self {

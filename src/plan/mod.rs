@@ -5,6 +5,7 @@ pub mod affinity;
 pub mod cgroup;
 pub mod checkpoint;
 pub mod degrade;
+pub mod describe;
 #[cfg(test)]
 mod golden;
 pub mod hooks;
@@ -26,6 +27,7 @@ mod resources;
 mod rootfs;
 pub mod scheduling;
 pub mod step;
+pub mod survey;
 
 pub use rootfs::{DEVICE_FIX, wanted_devices};
 
@@ -43,6 +45,7 @@ use std::ffi::{CString, OsStr};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use step::{Op, Step};
+use survey::{Refused, Survey, Topic};
 
 /// What the caller's flags add to the bundle.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -169,13 +172,14 @@ fn owns_single(spec: &Spec, euid: u32, egid: u32) -> bool {
         && first(linux.and_then(|l| l.gid_mappings().as_ref())) == Some(egid)
 }
 
-/// Decides everything.
+/// Decides everything, and goes on where something is refused, for the rest to be known as well.
 ///
 /// # Errors
-/// The first thing that is asked for and cannot be granted on this host.
-pub fn decide(bundle: &Bundle, facts: &Facts, request: &Request) -> Result<Plan, Failure> {
+/// What is no configuration at all.
+pub fn survey(bundle: &Bundle, facts: &Facts, request: &Request) -> Result<Survey, Failure> {
     let id = request.id.as_str();
     let act = || format!("cannot plan container {id}");
+    let mut refused = Refused::default();
     let spec = &bundle.spec;
     let empty = oci_spec::runtime::LinuxBuilder::default();
     let mut linux = match spec.linux() {
@@ -186,24 +190,28 @@ pub fn decide(bundle: &Bundle, facts: &Facts, request: &Request) -> Result<Plan,
         spec.process().as_ref().ok_or_else(|| Failure::new(act(), "config.json: process is missing"))?;
     let root = spec.root().as_ref().ok_or_else(|| Failure::new(act(), "config.json: root is missing"))?;
     let rootfs = crate::bundle::clean(&bundle.dir.join(root.path()));
-    refuse_nobody(facts, &act)?;
-    let layers = layers::asked(spec, &bundle.dir, request)?;
+    refused.unless(Topic::Configuration, refuse_nobody(facts, &act), || ());
+    let layers = refused.unless(Topic::Steps, layers::asked(spec, &bundle.dir, request), || None);
     let mut degradations = Vec::new();
     let no_annotations = HashMap::new();
     let annotations = spec.annotations().as_ref().unwrap_or(&no_annotations);
-    let asked = network::asked(id, annotations, request.network.as_ref(), &request.publish)?;
+    let asked = network::asked(id, annotations, request.network.as_ref(), &request.publish);
+    let asked = refused.unless(Topic::Network, asked, || None);
     if let Some(asked) = &asked {
         network::list(&mut linux, asked, id)?;
     }
-    let mut namespaces = namespaces::decide(id, &linux, facts)?;
+    let namespaces = namespaces::decide(id, &linux, facts);
+    let mut namespaces = refused.unless(Topic::Namespaces, namespaces, Namespaces::every);
     proc::decide(&mut namespaces, facts.proc, &mut degradations);
-    let mut network = match &asked {
+    let network = match &asked {
         Some(asked) => {
-            network::decide(asked, id, spec, &namespaces, (facts, &request.degrade), &mut degradations)?
+            network::decide(asked, id, spec, &namespaces, (facts, &request.degrade), &mut degradations)
         }
-        None => network::Network::default(),
+        None => Ok(network::Network::default()),
     };
-    network.devices = network::decide_devices(&linux, id, &namespaces, facts)?;
+    let mut network = refused.unless(Topic::Network, network, network::Network::default);
+    let of_host = network::decide_devices(&linux, id, &namespaces, facts);
+    network.devices = refused.unless(Topic::Network, of_host, Vec::new);
     let idmap = if namespaces.is_new(nix::sched::CloneFlags::CLONE_NEWUSER) {
         let wanted = idmap::Wanted {
             container: id,
@@ -211,18 +219,19 @@ pub fn decide(bundle: &Bundle, facts: &Facts, request: &Request) -> Result<Plan,
             gids: linux.gid_mappings().as_deref().unwrap_or_default(),
             user: spec_process.user(),
         };
-        idmap::decide(wanted, facts, &mut degradations)?
+        idmap::decide(wanted, facts, &mut degradations)
     } else {
         let joined = namespaces.has(nix::sched::CloneFlags::CLONE_NEWUSER);
         let idmap = if joined { Idmap::unknown() } else { Idmap::ours(facts) };
-        idmap.check_user(spec_process.user(), id)?;
-        idmap
+        idmap.check_user(spec_process.user(), id).map(|()| idmap)
     };
+    let idmap = refused.unless(Topic::Ids, idmap, Idmap::unknown);
     let no_annotations = HashMap::new();
     let annotations = spec.annotations().as_ref().unwrap_or(&no_annotations);
     let annotation = |name: &str| annotations.get(name).cloned();
     let mount_label = linux.mount_label().as_deref();
-    let mount_label = mount_label::decide(mount_label, annotation, facts, id, &mut degradations)?;
+    let mount_label = mount_label::decide(mount_label, annotation, facts, id, &mut degradations);
+    let mount_label = refused.unless(Topic::Steps, mount_label, || None);
     let mut context = Context {
         container: id,
         bundle_dir: &bundle.dir,
@@ -240,8 +249,8 @@ pub fn decide(bundle: &Bundle, facts: &Facts, request: &Request) -> Result<Plan,
         state: &request.state,
     };
     let bounding = mask_of(spec_process);
-    let cgroups =
-        cgroup::decide(&linux, annotations, &context, request.manager, bounding, &mut degradations)?;
+    let cgroups = cgroup::decide(&linux, annotations, &context, request.manager, bounding, &mut degradations);
+    let cgroups = refused.unless(Topic::Cgroup, cgroups, cgroup::Decided::default);
     let mut own_cgroup = cgroups.cgroup;
     if let Some(cgroup) = &mut own_cgroup {
         let mounts = spec.mounts().as_deref().unwrap_or_default();
@@ -261,9 +270,10 @@ pub fn decide(bundle: &Bundle, facts: &Facts, request: &Request) -> Result<Plan,
     if !request.no_new_keyring {
         steps.push(process::keyring(id)?);
     }
-    let inherited = inherited::decide(&linux, id)?;
+    let inherited = refused.unless(Topic::Steps, inherited::decide(&linux, id), Default::default);
     steps.extend(inherited.steps());
-    steps.extend(rootfs::steps(spec, &linux, &context, console, request.no_pivot, &mut degradations)?);
+    let of_root = rootfs::steps(spec, &linux, &context, console, request.no_pivot, &mut degradations);
+    steps.extend(refused.unless(Topic::Steps, of_root, Vec::new));
     let process_request = process::Request {
         container: id,
         preserve_fds: request.preserve_fds,
@@ -273,16 +283,16 @@ pub fn decide(bundle: &Bundle, facts: &Facts, request: &Request) -> Result<Plan,
         keep_groups: process::keeps_groups(annotation),
         init: namespaces.is_new(nix::sched::CloneFlags::CLONE_NEWPID),
     };
-    let process = process::decide(spec_process, &idmap, facts, process_request, &mut degradations)?;
-    let seccomp = match linux.seccomp() {
-        Some(profile) => Some(seccomp::normalise(profile).map_err(|e| {
-            Failure::new(format!("cannot prepare seccomp of container {id}"), format!("{e:#}"))
-        })?),
-        None => None,
-    };
+    let process = process::decide(spec_process, &idmap, facts, process_request, &mut degradations);
+    let process = refused.unless(Topic::Process, process, process::Process::default);
+    let seccomp = linux.seccomp().as_ref().map(|profile| {
+        seccomp::normalise(profile)
+            .map_err(|e| Failure::new(format!("cannot prepare seccomp of container {id}"), format!("{e:#}")))
+    });
+    let seccomp = refused.unless(Topic::Seccomp, seccomp.transpose(), || None);
     let oom_score_adj = spec_process.oom_score_adj().map(|wanted| oom(wanted, facts, &mut degradations));
     // For what joins later; said now, while the configuration is looked at.
-    affinity::decide(spec_process, None, id)?;
+    refused.unless(Topic::Process, affinity::decide(spec_process, None, id).map(|_| ()), || ());
     let stub_passes = || seccomp.as_ref().is_none_or(|profile| profile.permits(&stub::CALLS));
     let guard = process.guard(&idmap, facts, stub_passes);
     let mut remarks = cgroups.remarks;
@@ -292,9 +302,11 @@ pub fn decide(bundle: &Bundle, facts: &Facts, request: &Request) -> Result<Plan,
              namespace cannot be killed with it. Such configuration is strongly discouraged"
         ));
     }
-    Ok(Plan {
+    let rdt = refused.unless(Topic::Cgroup, rdt::decide(&linux, id, facts), || None);
+    let hooks = refused.unless(Topic::Hooks, hooks::decide(spec.hooks().as_ref(), id), Default::default);
+    let plan = Plan {
         id: id.to_string(),
-        hooks: hooks::decide(spec.hooks().as_ref(), id)?,
+        hooks,
         rootfs: rootfs.clone(),
         layers: layers.clone(),
         steps,
@@ -309,10 +321,11 @@ pub fn decide(bundle: &Bundle, facts: &Facts, request: &Request) -> Result<Plan,
         idmap,
         cgroup: own_cgroup,
         network,
-        rdt: rdt::decide(&linux, id, facts)?,
+        rdt,
         degradations,
         remarks,
-    })
+    };
+    Ok(Survey { plan, refused })
 }
 
 fn mask_of(process: &oci_spec::runtime::Process) -> u64 {

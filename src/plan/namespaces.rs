@@ -35,6 +35,17 @@ pub fn flag(kind: LinuxNamespaceType) -> CloneFlags {
 }
 
 impl Namespaces {
+    /// All of them, new: what is assumed of the rest of a plan where the namespaces are refused.
+    pub fn every() -> Namespaces {
+        let at_clone = CloneFlags::CLONE_NEWUSER | CloneFlags::CLONE_NEWPID;
+        let by_init = CloneFlags::CLONE_NEWNS
+            | CloneFlags::CLONE_NEWNET
+            | CloneFlags::CLONE_NEWIPC
+            | CloneFlags::CLONE_NEWUTS
+            | CloneFlags::CLONE_NEWCGROUP;
+        Namespaces { at_clone, by_init, joined: Vec::new(), time_offsets: None }
+    }
+
     /// Whether the container gets a new namespace of this kind.
     pub fn is_new(&self, kind: CloneFlags) -> bool {
         (self.at_clone | self.by_init).contains(kind)

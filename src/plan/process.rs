@@ -19,7 +19,7 @@ use std::path::Path;
 use std::str::FromStr;
 
 /// What init becomes.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Process {
     pub uid: u32,
     pub gid: u32,
@@ -42,6 +42,12 @@ pub struct Process {
     pub scheduling: Scheduling,
     /// Descriptors from 3 on that the process gets.
     pub preserved_fds: u32,
+}
+
+impl Default for Programs {
+    fn default() -> Programs {
+        Programs::Search(Vec::new())
+    }
 }
 
 impl Process {
@@ -295,12 +301,15 @@ fn capabilities(wanted: Option<&oci::LinuxCapabilities>, degradations: &mut Vec<
     if sets.ambient & !possible != 0 {
         // To be told, and no reason to fail (config.md, "Linux Process"). The words are runc's.
         let names = names(sets.ambient & !possible);
-        degradations.push(Degradation::weaker(
-            "CAP-AMBIENT",
-            format!("ambient {names}"),
-            "only what is permitted and inheritable",
-            format!("can't raise ambient capability {names}: operation not permitted (capabilities(7))"),
-        ));
+        degradations.push(
+            Degradation::weaker(
+                "CAP-AMBIENT",
+                format!("ambient {names}"),
+                "only what is permitted and inheritable",
+                format!("can't raise ambient capability {names}: operation not permitted (capabilities(7))"),
+            )
+            .fix("list it in permitted and inheritable, too, or not in ambient"),
+        );
         sets.ambient &= possible;
     }
     sets

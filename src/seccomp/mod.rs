@@ -150,6 +150,11 @@ impl Profile {
         })
     }
 
+    /// How many rules there are.
+    pub fn rules(&self) -> usize {
+        self.rules.len()
+    }
+
     /// The socket of the agent; none where nothing notifies, whatever config.json says.
     pub fn listener_path(&self) -> Option<&Path> {
         self.listener.as_ref().map(|listener| &*listener.path)

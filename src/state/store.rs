@@ -68,6 +68,11 @@ pub fn check_id(id: &str) -> Result<(), Failure> {
         .fix("use up to 255 letters, digits and _ + . -"))
 }
 
+fn taken(id: &str) -> Failure {
+    Failure::new(format!("cannot create container {id}"), "container with given ID already exists")
+        .fix(format!("choose another id, or bryo delete {id}"))
+}
+
 /// What the default root depends on.
 #[derive(Debug, Clone)]
 pub struct Whereabouts {
@@ -128,6 +133,19 @@ impl Store {
         Store { root }
     }
 
+    /// The default store for who only looks: nothing is made.
+    ///
+    /// # Errors
+    /// As [`Store::default`].
+    pub fn default_as_it_is(whereabouts: &Whereabouts) -> Result<Store, Failure> {
+        match Home::of(whereabouts) {
+            Home::Private(private) if private.symlink_metadata().is_ok() => {
+                check_private(&private, whereabouts.euid).map(|()| Store::at(private))
+            }
+            Home::Private(root) | Home::Given(root) => Ok(Store::at(root)),
+        }
+    }
+
     /// The default store: /run/bryo for root, the user's runtime directory otherwise, and where there is
     /// none a private directory in /tmp, which nobody else can have made for us.
     ///
@@ -172,7 +190,6 @@ impl Store {
     /// An id that is taken, or a directory that cannot be made.
     pub fn claim(&self, id: &str) -> Result<Entry, Failure> {
         check_id(id)?;
-        let act = || format!("cannot create container {id}");
         let path = self.root.join(id);
         let mkdir = || std::fs::DirBuilder::new().mode(0o700).create(&path);
         let made = match mkdir() {
@@ -185,10 +202,6 @@ impl Store {
                 mkdir()
             }
             other => other,
-        };
-        let taken = || {
-            Failure::new(act(), "container with given ID already exists")
-                .fix(format!("choose another id, or bryo delete {id}"))
         };
         let fresh = match made {
             Ok(()) => true,
@@ -210,7 +223,7 @@ impl Store {
         };
         match take() {
             // Another create was faster to lock what we made, and uses it now.
-            Ok(None) => Err(taken()),
+            Ok(None) => Err(taken(id)),
             Ok(Some(entry)) => Ok(entry),
             Err(failure) => {
                 if fresh {
@@ -220,6 +233,20 @@ impl Store {
                 Err(failure)
             }
         }
+    }
+
+    /// Whether an id could be claimed now, for who only asks.
+    ///
+    /// # Errors
+    /// As [`Store::claim`].
+    pub fn check_free(&self, id: &str) -> Result<(), Failure> {
+        if let Some(entry) = self.entry(id)? {
+            return if entry.has_record()? { Err(taken(id)) } else { Ok(()) };
+        }
+        // Where nothing is yet, it would be made.
+        let there = self.root.ancestors().find(|path| path.exists()).unwrap_or(Path::new("/"));
+        let may = nix::unistd::AccessFlags::W_OK | nix::unistd::AccessFlags::X_OK;
+        nix::unistd::eaccess(there, may).map_err(|errno| self.unusable(&errno.into()))
     }
 
     fn unusable(&self, error: &std::io::Error) -> Failure {

@@ -230,6 +230,26 @@ pub fn set_domainname(name: &CStr) -> Result<()> {
     Ok(())
 }
 
+/// The resources by their numbers, in the order of include/uapi/asm-generic/resource.h.
+pub const RLIMITS: [&str; 16] = [
+    "CPU",
+    "FSIZE",
+    "DATA",
+    "STACK",
+    "CORE",
+    "RSS",
+    "NPROC",
+    "NOFILE",
+    "MEMLOCK",
+    "AS",
+    "LOCKS",
+    "SIGPENDING",
+    "MSGQUEUE",
+    "NICE",
+    "RTPRIO",
+    "RTTIME",
+];
+
 /// A resource limit: `RLIMIT_*` number and the two values.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Rlimit {
@@ -287,7 +307,7 @@ pub fn join_session_keyring(name: &CStr) -> Result<()> {
 }
 
 /// A list of strings as execve(2) wants it.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Strings {
     /// Owns what the pointers point to.
     strings: Vec<CString>,

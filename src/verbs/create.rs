@@ -19,6 +19,7 @@ use crate::plan::degrade::Policy;
 use crate::plan::layers::Changes;
 use crate::plan::process::Guard;
 use crate::plan::step::Op;
+use crate::plan::survey::{Survey, Topic};
 use crate::plan::{self, Plan};
 use crate::report::{Act, Failure, debug, errno_text, io_text};
 use crate::seccomp::{self, Filter};
@@ -172,11 +173,28 @@ pub fn create(
     Ok(0)
 }
 
-/// Decides what is to be made of a bundle.
+/// What is asked for, and what would be done about it.
+#[derive(Debug)]
+pub struct Surveyed {
+    pub bundle: Bundle,
+    pub survey: Survey,
+}
+
+impl Surveyed {
+    /// The plan, where all of it is granted.
+    ///
+    /// # Errors
+    /// The first refusal.
+    pub fn granted(self) -> Result<(Bundle, Plan), Failure> {
+        Ok((self.bundle, self.survey.granted()?))
+    }
+}
+
+/// The road from flags to a plan. It only looks: nothing is made on it, so that `explain` goes it as well.
 ///
 /// # Errors
-/// What of it cannot be granted here.
-pub fn decide(store: &Store, flags: &Create, manner: &Manner) -> Result<(Bundle, Plan), Failure> {
+/// What leaves nothing to plan: a bad id, a bundle that cannot be read.
+pub fn survey(store: &Store, flags: &Create, manner: &Manner) -> Result<Surveyed, Failure> {
     let id = flags.id.as_str();
     crate::state::store::check_id(id)?;
     let mut bundle = bundle::load(&flags.bundle)?;
@@ -192,24 +210,30 @@ pub fn decide(store: &Store, flags: &Create, manner: &Manner) -> Result<(Bundle,
     let mut facts = host::read(needs).act(|| "cannot read facts of the host")?;
     facts.devices = host::devices::elsewhere(&plan::wanted_devices(&bundle.spec));
     let request = request(store, flags, manner)?;
-    let layers = plan::layers::asked(&bundle.spec, &bundle.dir, &request)?;
+    // What is wrong with these, the planner says.
+    let layers = plan::layers::asked(&bundle.spec, &bundle.dir, &request).ok().flatten();
     facts.roots = layers.map(|asked| host::rootfs::read(&asked.wanted));
-    let plan = plan::decide(&bundle, &facts, &request)?;
-    Ok((bundle, plan))
+    let mut survey = plan::survey(&bundle, &facts, &request)?;
+    let Survey { plan, refused } = &mut survey;
+    match check_rootfs(&plan.rootfs, id) {
+        Ok(owner) if plan.layers.is_none() && !refused.has(Topic::Ids) => {
+            plan.degradations.extend(plan.idmap.foreign_owner(owner));
+        }
+        Ok(_) => {}
+        Err(failure) => refused.add(Topic::Outcome, failure),
+    }
+    for degradation in &plan.degradations {
+        let allowed =
+            manner.degrade.check(&format_args!("container {id}"), std::slice::from_ref(degradation));
+        refused.unless(Topic::Outcome, allowed, || ());
+    }
+    Ok(Surveyed { bundle, survey })
 }
 
-/// Says what becomes of another means, and refuses what is not to.
-///
-/// # Errors
-/// A root file system that is none; a degradation that our caller does not want.
-pub fn approve(bundle: &Bundle, plan: &mut Plan, manner: &Manner) -> Result<(), Failure> {
+/// Says what is to be known before anything of a plan is done.
+pub fn tell(bundle: &Bundle, plan: &Plan) {
     bundle.remarks.iter().chain(&plan.remarks).for_each(|remark| warn(remark));
-    let owner = check_rootfs(&plan.rootfs, &plan.id)?;
-    if plan.layers.is_none() {
-        plan.degradations.extend(plan.idmap.foreign_owner(owner));
-    }
     tell_plan(plan);
-    manner.degrade.check(&format_args!("container {}", plan.id), &plan.degradations)
 }
 
 /// Claims the id of a container, and removes what a create that was killed has left under it.
@@ -227,11 +251,11 @@ pub fn claim(store: &Store, id: &str) -> Result<Claim, Failure> {
 /// Makes a container up to where its program may run.
 pub fn make(store: &Store, flags: &Create, manner: &Manner) -> Result<Made, Failure> {
     let id = flags.id.as_str();
-    let (bundle, mut plan) = decide(store, flags, manner)?;
+    let (bundle, plan) = survey(store, flags, manner)?.granted()?;
     if plan.guard == Guard::Copy {
         return Err(copy::start_again(passed_on(flags.preserve_fds), &manner.signals, id));
     }
-    approve(&bundle, &mut plan, manner)?;
+    tell(&bundle, &plan);
     let console = console::choose(
         plan.process.terminal,
         manner.detached,
@@ -241,7 +265,7 @@ pub fn make(store: &Store, flags: &Create, manner: &Manner) -> Result<Made, Fail
     let asked = || bundle.spec.annotations().as_ref()?.get(pidfd::RECEIVER).map(Path::new);
     let socket = flags.pidfd_socket.as_deref().or_else(asked);
     let receiver = Receiver::connect(socket, &format!("cannot create container {id}"))?;
-    let filter = compile(&plan, store)?;
+    let filter = compile(&plan, Some(&store.filters()))?;
     let kept = Kept::open(&plan)?;
     let claim = claim(store, id)?;
     if notify::supervisor().is_some() {
@@ -437,13 +461,13 @@ fn check_rootfs(rootfs: &Path, id: &str) -> Result<u32, Failure> {
     Ok(meta.uid())
 }
 
-/// Compiles the filter, or finds it compiled.
+/// Compiles the filter of a plan; what was compiled before is in `kept`.
 ///
 /// # Errors
 /// A profile that libseccomp does not take.
-pub fn compile(plan: &Plan, store: &Store) -> Result<Option<Filter>, Failure> {
+pub fn compile(plan: &Plan, kept: Option<&Path>) -> Result<Option<Filter>, Failure> {
     let Some(profile) = &plan.seccomp else { return Ok(None) };
-    let filter = seccomp::compile_cached(profile, Some(&store.filters())).map_err(|error| {
+    let filter = seccomp::compile_cached(profile, kept).map_err(|error| {
         Failure::new(
             format!("cannot compile the seccomp profile of container {}", plan.id),
             format!("{error:#}"),

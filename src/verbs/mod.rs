@@ -7,6 +7,7 @@ mod delete;
 mod doctor;
 mod events;
 mod exec;
+mod explain;
 mod kill;
 mod list;
 mod manual;
@@ -60,7 +61,7 @@ pub fn call(global: &Global, verb: Verb) -> u8 {
 }
 
 fn dispatch(global: &Global, verb: Verb) -> Result<u8, Failure> {
-    let store = || store(global);
+    let store = || state_directory(global, false);
     let policy = || {
         let words = global.degrade.as_deref().unwrap_or("auto");
         Policy::parse(words).map_err(|cause| {
@@ -72,6 +73,9 @@ fn dispatch(global: &Global, verb: Verb) -> Result<u8, Failure> {
         Verb::Bundle(flags) => bundle::bundle(&flags, &policy()?),
         Verb::Completion { shell } => manual::completion(&shell),
         Verb::Man { verb, all } => manual::man(verb.as_deref(), all.as_deref()),
+        Verb::Explain(flags) => {
+            explain::explain(&state_directory(global, true)?, &flags, policy()?, manager(global))
+        }
         Verb::Create(flags) => create::create(&store()?, &flags, policy()?, manager(global)),
         Verb::Run(flags) => run::run(&store()?, &flags, policy()?, manager(global)),
         Verb::Start { id } => start::start(&store()?, &id),
@@ -82,7 +86,7 @@ fn dispatch(global: &Global, verb: Verb) -> Result<u8, Failure> {
         Verb::Ps { id, json, args } => ps::ps(&store()?, &id, json, &args),
         Verb::Doctor(flags) => doctor::doctor(&flags, global.root.as_deref()),
         Verb::Exec(flags) => exec::exec(&store()?, &flags, &policy()?),
-        Verb::Spec { bundle, rootless, subids } => spec::spec(bundle, rootless, subids),
+        Verb::Spec(flags) => spec::spec(flags),
         Verb::Features => spec::features(),
         Verb::Pause { id } => pause::pause(&store()?, &id),
         Verb::Resume { id } => pause::resume(&store()?, &id),
@@ -108,14 +112,16 @@ fn manager(global: &Global) -> Option<Manager> {
     }
 }
 
-fn store(global: &Global) -> Result<Store, Failure> {
+/// Where the states are; made, where the default has to be made first, unless the caller is only looking.
+fn state_directory(global: &Global, only_looking: bool) -> Result<Store, Failure> {
     if let Some(root) = &global.root {
         let root = std::path::absolute(root).map_err(|e| {
             Failure::new(format!("cannot use state directory {}", root.display()), crate::report::io_text(&e))
         })?;
         return Ok(Store::at(root));
     }
-    Store::default(&Whereabouts {
+    let find = if only_looking { Store::default_as_it_is } else { Store::default };
+    find(&Whereabouts {
         euid: nix::unistd::geteuid().as_raw(),
         in_child_userns: host::namespaces::in_child_userns(),
         runtime_dir: std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from),

@@ -57,13 +57,13 @@ pub fn restore(
         sys::process::set_subreaper().act(|| act.as_str())?;
     }
     let manner = Manner { by_start: false, detached: flags.detach, signals: before, degrade, cgroups };
-    let (bundle, mut planned) = create::decide(store, &flags.create, &manner)?;
-    create::approve(&bundle, &mut planned, &manner)?;
+    let (bundle, planned) = create::survey(store, &flags.create, &manner)?.granted()?;
+    create::tell(&bundle, &planned);
     let images = Images::from(flags.image_path.as_deref(), flags.work_path.as_deref(), &act)?;
     let mut options = options(flags, &planned, &facts, &images, &bundle.spec)?;
     let socket = flags.create.console_socket.as_deref();
     let console = console::choose(planned.process.terminal, flags.detach, socket, &act)?;
-    let filter = create::compile(&planned, store)?;
+    let filter = create::compile(&planned, Some(&store.filters()))?;
     let claim = create::claim(store, id)?;
     let entry = claim.entry()?;
     // It may have been dumped with one.

@@ -1,22 +1,30 @@
 //! `spec` and `features`: what a configuration looks like, and what bryo makes of one.
 
 use super::{print, warn};
-use crate::bundle::OCI_VERSION;
+use crate::bundle::{self, OCI_VERSION};
+use crate::cli;
 use crate::features::{self, Cgroup, Known};
 use crate::host::cgroup::{Hierarchy, hierarchy};
 use crate::host::namespaces::in_child_userns;
 use crate::host::process::{last_capability, lsm};
-use crate::host::{CAP_NET_ADMIN, idmap, rdt};
-use crate::plan::{inherited, options};
+use crate::host::{self, CAP_NET_ADMIN, Needs, idmap, rdt};
+use crate::plan::degrade::Policy;
+use crate::plan::{self, inherited, options};
 use crate::report::{Act, Failure};
+use crate::spec::rootless::{self, Caller, Change};
 use crate::spec::{self, SpecKind};
 use crate::sys;
+use serde_json::Value;
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::Path;
 
 /// `bryo spec`.
-pub fn spec(bundle: Option<PathBuf>, rootless: bool, subids: bool) -> Result<u8, Failure> {
+pub fn spec(flags: cli::Spec) -> Result<u8, Failure> {
+    let cli::Spec { bundle, rootless, subids, from } = flags;
     let path = bundle.unwrap_or_default().join("config.json");
+    if let Some(from) = from {
+        return rewrite(&from, &path);
+    }
     let act = || format!("cannot write {}", path.display());
     let (uid, gid) = (nix::unistd::geteuid().as_raw(), nix::unistd::getegid().as_raw());
     let kind = match (rootless, subids) {
@@ -35,7 +43,14 @@ pub fn spec(bundle: Option<PathBuf>, rootless: bool, subids: bool) -> Result<u8,
     };
     let text = spec::text(&kind, hierarchy() == Hierarchy::Unified)
         .map_err(|e| Failure::new(act(), e.to_string()))?;
-    let file = std::fs::File::options().write(true).create_new(true).open(&path).map_err(|error| {
+    write(&path, &text)?;
+    Ok(0)
+}
+
+/// Writes a configuration where there is none yet.
+fn write(path: &Path, text: &str) -> Result<(), Failure> {
+    let act = || format!("cannot write {}", path.display());
+    let file = std::fs::File::options().write(true).create_new(true).open(path).map_err(|error| {
         if error.kind() == std::io::ErrorKind::AlreadyExists {
             Failure::new(act(), "File config.json exists. Remove it first")
                 .fix(format!("rm {}", path.display()))
@@ -43,7 +58,35 @@ pub fn spec(bundle: Option<PathBuf>, rootless: bool, subids: bool) -> Result<u8,
             Failure::new(act(), crate::report::io_text(&error))
         }
     });
-    file?.write_all(text.as_bytes()).act(act)?;
+    file?.write_all(text.as_bytes()).act(act)
+}
+
+/// `bryo spec --from-config`: says on stderr what it changes, and what will be refused nevertheless.
+fn rewrite(from: &Path, to: &Path) -> Result<u8, Failure> {
+    let act = || format!("cannot rewrite {}", from.display());
+    let (text, spec) = bundle::read_config(from).map_err(|cause| Failure::new(act(), cause))?;
+    let mut config: Value =
+        serde_json::from_slice(&text).map_err(|error| Failure::new(act(), error.to_string()))?;
+    let (uid, gid) = (nix::unistd::geteuid().as_raw(), nix::unistd::getegid().as_raw());
+    // All that a rewriting may look at, whatever the file asks for now.
+    let by_file = plan::needs(&spec, uid, gid, &Policy::default());
+    let needs = Needs { subids: true, oom_score_adj: true, hard_limits: true, ..by_file };
+    let facts = host::read(needs).act(|| "cannot read facts of the host")?;
+    if facts.privileged() {
+        let cause = "the caller is root, for whom it works as it is: invalid argument";
+        return Err(Failure::new(act(), cause).fix("do it as the user who is going to run the container"));
+    }
+    let reaches = |path: &Path| path.exists();
+    let changes = rootless::rewrite(&mut config, &Caller { facts: &facts, reaches: &reaches });
+    let text = rootless::text(&config).map_err(|error| Failure::new(act(), error.to_string()))?;
+    write(to, &text)?;
+    for Change { what, why } in &changes {
+        // Nobody may be listening.
+        let _ = writeln!(std::io::stderr(), "bryo: {what}: {why}");
+    }
+    for line in rootless::refusals(&config, &facts) {
+        warn(&format!("it will be refused as it is: {line}"));
+    }
     Ok(0)
 }
 

@@ -25,6 +25,7 @@ mod degrade;
 mod doctor;
 mod events;
 mod exec;
+mod explain;
 mod faults;
 mod hooks;
 mod hosts;

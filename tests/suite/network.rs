@@ -113,6 +113,25 @@ fn disconnected(pids: [i32; 2], port: u16) {
 // ---- published ports ----------------------------------------------------------------------------------------
 
 #[test]
+fn explain_tells_the_helper_and_of_a_port_that_is_taken() {
+    bryo_only!("runc brings no network");
+    needs_tun();
+    let lab = Lab::new();
+    let bundle = lab.bundle();
+    let port = TcpListener::bind((Ipv6Addr::UNSPECIFIED, 0)).unwrap();
+    let taken = format!("{}:80", port.local_addr().unwrap().port());
+    for helper in HELPERS {
+        let flags = ["--network", helper, "-p", &taken];
+        bundle.call("explain", flags).done().refuses(1, &["address already in use", "; fix: "]);
+        let free = format!("127.0.0.1:{}:80", free_port());
+        let told = bundle.call("explain", ["--network", helper, "-p", &free, "--json"]).done().ok().json();
+        assert_eq!(told["network"]["helper"], helper);
+        assert_eq!(told["network"]["publish"], json!([free]));
+        assert_eq!(told["network"]["argv"][0], helper);
+    }
+}
+
+#[test]
 fn a_published_port_leads_into_the_container_from_every_address_of_the_host() {
     bryo_only!("runc brings no network");
     let lab = Lab::new();
