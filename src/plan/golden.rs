@@ -458,6 +458,7 @@ goldens! {
     idmapped_tmpfs_is_refused
     mount_inside_proc_is_refused
     ids_of_root_in_an_outer_container
+    all_ids_of_root_in_an_outer_container
     ids_of_root_who_may_not_map_root_is_refused
     mounts_with_flags_that_may_be_locked
     masked_proc_is_shared
@@ -1094,6 +1095,10 @@ fn range_of_ids() -> Value {
 
 fn ids_of_root_in_an_outer_container() -> Scenario {
     scenario(range_of_ids(), nested(&[host::CAP_SETUID, host::CAP_SETGID, host::CAP_SETFCAP]))
+}
+
+fn all_ids_of_root_in_an_outer_container() -> Scenario {
+    scenario(bare(), nested(&[host::CAP_SETUID, host::CAP_SETGID, host::CAP_SETFCAP]))
 }
 
 fn ids_of_root_who_may_not_map_root_is_refused() -> Scenario {

@@ -281,6 +281,9 @@ pub fn mappings(spec: &[LinuxIdMapping]) -> Vec<Mapping> {
 /// what it takes to map them, the own id alone, and that is said.
 pub fn all_own(facts: &Facts, degradations: &mut Vec<Degradation>) -> Idmap {
     let maps = all_of(facts, degradations);
+    if is_root_of_all(facts) {
+        return Idmap::Direct { maps, deny_setgroups: false };
+    }
     match facts.subids.as_ref().map(usable) {
         Some(Ok((newuidmap, newgidmap))) if !is_own_id(&maps, facts) => {
             Idmap::Helpers { maps, newuidmap, newgidmap }
@@ -289,8 +292,16 @@ pub fn all_own(facts: &Facts, degradations: &mut Vec<Degradation>) -> Idmap {
     }
 }
 
+/// Root of an outer container: what a plain user has subordinate ids for is all its own.
+fn is_root_of_all(facts: &Facts) -> bool {
+    facts.euid == 0 && facts.maps_ids()
+}
+
 fn all_of(facts: &Facts, degradations: &mut Vec<Degradation>) -> Maps {
     let maps = |uids, gids| Maps { uids: stack(facts.euid, uids), gids: stack(facts.egid, gids) };
+    if is_root_of_all(facts) {
+        return maps(&facts.own_ids.0, &facts.own_ids.1);
+    }
     let Some(subids) = &facts.subids else { return maps(&[], &[]) };
     match usable(subids).and_then(|_| ranges(subids)) {
         Ok(()) => maps(&subids.uids, &subids.gids),

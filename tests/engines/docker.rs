@@ -8,7 +8,10 @@ use std::sync::LazyLock;
 
 use serde_json::{Value, json};
 
-use crate::lab::{Place, Program, Ran, TERMINAL_SIZE, configure, is_root, is_running, namespace, not_here};
+use crate::lab::{
+    Inner, Place, Program, Ran, TERMINAL_SIZE, configure, fails_with, is_root, is_running, namespace,
+    not_here, proposed,
+};
 use crate::lab::{runtime, runtime_name, wait_until};
 
 struct Docker {
@@ -532,4 +535,23 @@ fn compose() {
     compose("exec -T leaf cat /sys/fs/cgroup/memory.max").prints("67108864");
     compose("exec -T root ps").ok().says("sleep 1000");
     compose("down --timeout 0").ok();
+}
+
+/// Bryo in a container of Docker's.
+#[test]
+#[ignore = "needs docker: scripts/test runs it in the guest"]
+fn nested_with_the_settings_that_doctor_proposes() {
+    fails_with!("runc" | "crun", "it is bryo that is run inside");
+    let d = docker();
+    let inner = Inner::new(&d.place);
+    let run = |options: &str, command: &str| {
+        d.run(&format!("run --rm --network none {options} {} moss {command}", inner.volumes))
+    };
+    run("", "sh /inner/run").fails().says("NS-SECCOMP").says("docker, podman");
+    let options = proposed(run("", "/bryo doctor --for nested --json"), "docker");
+    for wanted in ["seccomp=unconfined", "systempaths=unconfined"] {
+        assert!(options.contains(wanted), "{options}");
+    }
+    assert!(!options.contains("privileged"), "{options}");
+    run(&options, "sh /inner/run").prints("uid 0 pid 1");
 }

@@ -24,6 +24,59 @@ pub const TERMINAL_SIZE: &str = "test -t 0 && for i in $(seq 100); do s=$(stty s
                                  [ \"${s:-0 0}\" = \"0 0\" ] || break; sleep 0.1; done; echo $s";
 
 // ---------------------------------------------------------------------------------------------------------
+// Containers in containers
+
+/// What an engine needs to have bryo run a container in one of its own: `run OPTIONS moss sh /inner/run`, followed by
+/// options of bryo's for the inner one, which tells its uid and pid.
+pub struct Inner {
+    /// The volumes: bryo and what it is made of, the bundle, and its root file system.
+    pub volumes: String,
+}
+
+impl Inner {
+    pub fn new(place: &Place) -> Inner {
+        let dir = place.scratch();
+        // Whoever runs it has to write its configuration.
+        fs::set_permissions(&dir, fs::Permissions::from_mode(0o777)).unwrap();
+        let script = "cd /inner && rm -f config.json && /bryo spec --rootless || exit\n\
+            sed -i -e 's/\"terminal\": true/\"terminal\": false/' -e 's|\"path\": \"rootfs\"|\"path\": \"/moss\"|' \\\n\
+            -e 's/\"sh\"$/\"sh\", \"-c\", \"echo uid $(id -u) pid $$\"/' config.json\n\
+            /bryo --root /tmp/inner \"$@\" run inner\n";
+        fs::write(dir.join("run"), script).unwrap();
+        let volumes = format!(
+            "--volume {}:/bryo:ro --volume /usr:/usr:ro --volume {}:/inner --volume {}:/moss:ro",
+            runtime().display(),
+            dir.display(),
+            busybox().display(),
+        );
+        Inner { volumes }
+    }
+}
+
+/// The tree that images are made of.
+fn busybox() -> PathBuf {
+    let tree = std::env::var_os("BRYO_TEST_ROOTFS_BUSYBOX")
+        .map_or_else(|| PathBuf::from("/var/tmp/bryo-test-rootfs/busybox"), PathBuf::from);
+    assert!(
+        tree.join("bin/busybox").exists(),
+        "no root file system in {}; fix: scripts/rootfs busybox {}",
+        tree.display(),
+        tree.display()
+    );
+    tree
+}
+
+/// The options that `bryo doctor --for nested --json` proposes to this engine.
+pub fn proposed(ran: Ran, engine: &str) -> String {
+    let document: serde_json::Value =
+        serde_json::from_str(&ran.stdout).unwrap_or_else(|e| panic!("{e}: {ran:?}"));
+    let line = document["outer"][engine].as_str().unwrap_or_else(|| panic!("no {engine} in {document}"));
+    let options =
+        line.strip_prefix(&format!("{engine} run --rm -it")).and_then(|line| line.strip_suffix("IMAGE"));
+    options.unwrap_or_else(|| panic!("{line}")).trim().to_owned()
+}
+
+// ---------------------------------------------------------------------------------------------------------
 // The runtime under test
 
 /// The name that engines know the runtime by.
@@ -189,14 +242,7 @@ impl Place {
 
     /// The image as a tar archive of its root.
     pub fn image(&self) -> PathBuf {
-        let tree = std::env::var_os("BRYO_TEST_ROOTFS_BUSYBOX")
-            .map_or_else(|| PathBuf::from("/var/tmp/bryo-test-rootfs/busybox"), PathBuf::from);
-        assert!(
-            tree.join("bin/busybox").exists(),
-            "no root file system in {}; fix: scripts/rootfs busybox {}",
-            tree.display(),
-            tree.display()
-        );
+        let tree = busybox();
         // What busybox lacks: a file that is no program, and the names by which a dynamic program that a test
         // mounts with /usr finds its loader.
         let extra = self.scratch();

@@ -1126,6 +1126,56 @@ mod systemd {
     }
 }
 
+/// Bryo in a container of Podman's.
+mod nested {
+    use super::*;
+    use crate::lab::{Inner, proposed};
+
+    /// The same container, with and without what bryo itself asks for.
+    fn needs_what_doctor_proposes(as_whom: &str) {
+        fails_with!("runc" | "crun", "it is bryo that is run inside");
+        let p = podman();
+        let inner = Inner::new(&p.place);
+        let run = |options: &str, command: &str| {
+            p.run(&format!("run --rm {as_whom} {options} {} moss {command}", inner.volumes))
+        };
+        run("", "sh /inner/run").fails().says("PROC-MASKED").says("podman --security-opt unmask=ALL");
+        let options = proposed(run("", "/bryo doctor --for nested --json"), "podman");
+        assert!(options.contains("unmask=ALL") && !options.contains("privileged"), "{options}");
+        run(&options, "sh /inner/run").prints("uid 0 pid 1");
+        // And then there is nothing left to propose, but for what only helpers of networks and overlays want.
+        let rest = proposed(run(&options, "/bryo doctor --for nested --json"), "podman");
+        assert!(!rest.contains("--security-opt") && !rest.contains("--cap-add"), "{rest}");
+    }
+
+    #[test]
+    #[ignore = "needs podman: scripts/test runs it in the guest"]
+    fn runs_with_the_settings_that_doctor_proposes() {
+        needs_what_doctor_proposes("");
+    }
+
+    #[test]
+    #[ignore = "needs podman: scripts/test runs it in the guest"]
+    fn runs_as_an_unknown_user_who_may_nothing() {
+        needs_what_doctor_proposes(
+            "--user 1234:0 --cap-drop ALL --security-opt no-new-privileges --read-only --tmpfs /tmp",
+        );
+    }
+
+    #[test]
+    #[ignore = "needs podman: scripts/test runs it in the guest"]
+    fn runs_in_a_masked_proc_for_who_would_share_it() {
+        fails_with!("runc" | "crun", "it is bryo that is run inside");
+        let p = podman();
+        let inner = Inner::new(&p.place);
+        // Podman's filter forbids a hostname alone.
+        let options = format!("--security-opt seccomp=unconfined {}", inner.volumes);
+        let ran = p.run(&format!("run --rm {options} moss sh /inner/run --degrade=proc")).ok();
+        assert!(ran.stdout.starts_with("uid 0 pid ") && !ran.stdout.contains("pid 1\n"), "{ran:?}");
+        ran.says("warning: PROC-MASKED");
+    }
+}
+
 mod rootless {
     use super::*;
 
