@@ -92,6 +92,9 @@ pub fn settings(findings: &[Finding], around: &Outer) -> Settings {
     let missing = findings.iter().filter(|finding| finding.status != Status::Ok);
     let mut wanted = BTreeSet::new();
     for finding in missing {
+        // Podman's filter lets only who has the outer container's CAP_SYS_ADMIN set it.
+        let hostname = finding.what == "hostname";
+        wanted.extend(hostname.then_some(Setting::Seccomp));
         wanted.extend(settings_for(finding.code.as_deref().unwrap_or_default(), around));
     }
     Settings {
@@ -103,8 +106,8 @@ pub fn settings(findings: &[Finding], around: &Outer) -> Settings {
 
 /// What Docker's defaults forbid.
 const DOCKERS: [Setting; 4] = [Setting::Seccomp, Setting::AppArmor, Setting::Proc, Setting::Tun];
-/// What Podman's do.
-const PODMANS: [Setting; 2] = [Setting::Proc, Setting::Tun];
+/// What Podman's do; of its filter only the hostname is in need.
+const PODMANS: [Setting; 3] = [Setting::Seccomp, Setting::Proc, Setting::Tun];
 
 /// What a code asks of the outer container, as it is.
 fn settings_for(code: &str, around: &Outer) -> Vec<Setting> {
