@@ -403,7 +403,7 @@ fn step(op: &Op) -> Part {
             which: Some(at.to_string_lossy().into_owned()),
             ..Part::new("devices", "shown").quiet().or("DEV", "")
         },
-        Op::Hostname(_) => Part::new("hostname", "set").quiet().or("NS-DENIED", OUTER),
+        Op::Hostname(_) => Part::new("hostname", "set").quiet().or("UTS-DENIED", OUTER),
         Op::Loopback => Part::new("loopback", "up").quiet().or("NS-DENIED", ""),
         Op::Root { .. } | Op::Propagation { .. } => Part::new("root file system", "").quiet(),
         _ => Part::new("root file system", "").quiet(),

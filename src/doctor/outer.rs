@@ -92,9 +92,6 @@ pub fn settings(findings: &[Finding], around: &Outer) -> Settings {
     let missing = findings.iter().filter(|finding| finding.status != Status::Ok);
     let mut wanted = BTreeSet::new();
     for finding in missing {
-        // Podman's filter lets only who has the outer container's CAP_SYS_ADMIN set it.
-        let hostname = finding.what == "hostname";
-        wanted.extend(hostname.then_some(Setting::Seccomp));
         wanted.extend(settings_for(finding.code.as_deref().unwrap_or_default(), around));
     }
     Settings {
@@ -120,7 +117,8 @@ fn settings_for(code: &str, around: &Outer) -> Vec<Setting> {
     };
     let filter = around.seccomp.then_some(Setting::Seccomp);
     match code {
-        "NS-SECCOMP" | "MNT-API" | "SECCOMP-LOAD" | "KEYRING" => vec![Setting::Seccomp],
+        // Podman's filter lets only who has the outer container's CAP_SYS_ADMIN set a hostname.
+        "UTS-DENIED" | "NS-SECCOMP" | "MNT-API" | "SECCOMP-LOAD" | "KEYRING" => vec![Setting::Seccomp],
         "NS-APPARMOR" => vec![Setting::AppArmor],
         "NS-DENIED" | "MNT-DENIED" | "PROBE" => filter.into_iter().chain(confined).collect(),
         "PROC-MASKED" => vec![Setting::Proc],

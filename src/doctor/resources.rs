@@ -12,6 +12,7 @@ use crate::plan::Plan;
 use crate::plan::cgroup::Place;
 use crate::plan::network::HelperKind;
 use crate::report::{Failure, errno_text};
+use std::path::Path;
 
 /// The topic.
 pub fn look(tell: &mut Tell<'_>) {
@@ -63,7 +64,8 @@ fn cgroups(plan: &Plan, whom: Scopes, tell: &mut Tell<'_>) {
     };
     match &cgroup.place {
         Place::Directory(directory) => {
-            let evidence = format!("may be made at {}", directory.path.display());
+            let parent = directory.path.parent().unwrap_or(Path::new("/"));
+            let evidence = format!("may be made in {}", parent.display());
             tell(about(Check::fine("cgroup", evidence)));
         }
         Place::Scope(scope) => {
