@@ -4,6 +4,7 @@
 //! to do: without a cgroup a container runs, and its limits are refused. So a [`Check`] names who cannot do without
 //! and who goes on with weaker means, and becomes a [`Finding`] for one [`Scope`].
 
+use crate::codes;
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
 use std::ops::BitOr;
@@ -115,14 +116,17 @@ impl Check {
         Check { what: what.into(), kind: None, evidence: evidence.into(), lack: None, serves, stops }
     }
 
-    /// Something is missing. `because` says what was seen.
+    /// Something is missing. `because` says what was seen. Without a fix of its own it has the general one of its code.
     pub fn lacking(
         what: impl Into<Cow<'static, str>>,
         code: impl Into<Cow<'static, str>>,
         because: impl Into<String>,
         fix: Option<impl Into<String>>,
     ) -> Check {
-        let lack = Lack { code: code.into(), fix: fix.map(Into::into) };
+        let code = code.into();
+        let general = || codes::find(&code).map(|code| code.fix.to_string());
+        let fix = fix.map(Into::into).or_else(general);
+        let lack = Lack { code, fix };
         Check { lack: Some(lack), ..Check::fine(what, because) }
     }
 
@@ -206,7 +210,14 @@ pub struct Finding {
     pub needs_root: bool,
 }
 
+impl Finding {
+    /// Something is known to be missing, and not only unseen.
+    pub fn lacks(&self) -> bool {
+        self.code.as_deref().is_some_and(|code| code != "PROBE")
+    }
+}
+
 /// Whether the way out of a code takes root.
 fn needs_root(code: &str) -> bool {
-    crate::codes::find(code).is_some_and(|code| code.needs_root)
+    codes::find(code).is_some_and(|code| code.needs_root)
 }

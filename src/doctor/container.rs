@@ -4,7 +4,6 @@
 use super::check::{Check, Scope, Scopes};
 use super::children::Tell;
 use super::sample::{self, Kind};
-use crate::codes;
 use crate::host::idmap::{IdRange, find_program};
 use crate::host::outer::Outer;
 use crate::host::rootfs::fuse_device;
@@ -23,6 +22,9 @@ use std::ffi::CString;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+/// The general one of the code will do.
+pub const NO_FIX: Option<&str> = None;
+
 /// How long one rehearsal may take. It takes milliseconds.
 const PATIENCE: Duration = Duration::from_secs(2);
 /// So many scenes may end one before it is given up.
@@ -38,14 +40,16 @@ pub fn look(around: &Outer, tell: &mut Tell<'_>) {
         Ok(facts) => facts,
         Err(errno) => {
             return tell(
-                Check::lacking("caller", "PROBE", format!("capget: {}", errno_text(errno)), None::<String>)
+                Check::lacking("caller", "PROBE", format!("capget: {}", errno_text(errno)), NO_FIX)
                     .stopping(EVERYBODY),
             );
         }
     };
     match sample::plan(Kind::Isolation, &facts) {
         Ok(plan) => Rehearsing { facts: &facts, around, tell }.go(plan),
-        Err(failure) => return tell(refused("container", &failure).stopping(EVERYBODY)),
+        Err(failure) => {
+            return Rehearsing { facts: &facts, around, tell }.untried(refused("container", &failure), None);
+        }
     }
     if facts.privileged() {
         in_a_user_namespace(&facts, around, tell);
@@ -87,12 +91,6 @@ pub fn instead(what: &'static str, found: &Degradation) -> Check {
     Check::lacking(what, found.code.clone(), evidence, found.fix.clone())
 }
 
-/// What stops everybody, with the general way out of its code.
-fn by_the_table(what: &'static str, code: &'static str, evidence: String) -> Check {
-    let fix = codes::find(code).map(|code| code.fix);
-    Check::lacking(what, code, evidence, fix).stopping(EVERYBODY)
-}
-
 struct Rehearsing<'a, 't> {
     facts: &'a Facts,
     around: &'a Outer,
@@ -105,41 +103,27 @@ impl Rehearsing<'_, '_> {
         let mut ids = found.map(|found| ids_lacking(&found.code, &found.because, found.fix.as_deref()));
         let Some(place) = sample::PLACES.into_iter().find(|place| Path::new(place).is_dir()) else {
             let why = format!("none of {} is a directory", sample::PLACES.join(", "));
-            return (self.tell)(Check::lacking("root file system", "PROBE", why, None::<String>));
+            return self.untried(Check::lacking("root file system", "PROBE", why, NO_FIX), ids);
         };
-        sample::add_more(&mut plan, place);
-        let at = CString::new(place).unwrap_or_default();
-        let mut skipped: Vec<Scene> = Vec::new();
-        let mut cuts = Vec::new();
-        loop {
-            match rehearse::rehearse(&plan, &at, &skipped, PATIENCE) {
-                Ok(Rehearsal::NotBorn(failure)) => {
-                    return self.untried(refused("user namespace", &failure), ids);
-                }
-                Ok(Rehearsal::NotMapped(failure))
-                    if ids.is_none() && matches!(plan.idmap, Idmap::Helpers { .. }) =>
-                {
-                    ids = Some(ids_lacking(
-                        failure.code_name().unwrap_or("ID-RANGE"),
-                        failure.cause(),
-                        failure.way_out(),
-                    ));
-                    plan.idmap = single(self.facts);
-                }
-                Ok(Rehearsal::NotMapped(failure)) | Err(failure) => {
-                    return self.untried(refused("id map", &failure), None);
-                }
-                Ok(Rehearsal::Played { outcomes, cut }) => {
-                    if let Some((scene, cut)) = cut.filter(|_| cuts.len() < TRIES) {
-                        skipped.push(scene);
-                        cuts.push((scene, cut));
-                        continue;
-                    }
-                    self.born(&plan);
-                    (self.tell)(ids.unwrap_or_else(|| ids_fine(&plan.idmap)));
-                    self.few_ids(&plan.idmap);
-                    return self.played(&plan, &outcomes, &cuts);
-                }
+        let (mut played, mut cuts) = rehearsed(&mut plan, place);
+        if let (Ok(Rehearsal::NotMapped(failure)), Idmap::Helpers { .. }) = (&played, &plan.idmap) {
+            let code = failure.code_name().unwrap_or("ID-RANGE");
+            ids = Some(ids_lacking(code, failure.cause(), failure.way_out()));
+            plan = match sample::plan(Kind::Isolation, &Facts { subids: None, ..self.facts.clone() }) {
+                Ok(plan) => plan,
+                Err(failure) => return self.untried(refused("container", &failure), ids),
+            };
+            (played, cuts) = rehearsed(&mut plan, place);
+        }
+        match played {
+            Ok(Rehearsal::NotBorn(failure)) => self.untried(refused("user namespace", &failure), ids),
+            Ok(Rehearsal::NotMapped(failure)) => self.untried(refused("id map", &failure), None),
+            Err(failure) => self.untried(refused("container", &failure), ids),
+            Ok(Rehearsal::Played { outcomes, .. }) => {
+                self.born(&plan);
+                (self.tell)(ids.unwrap_or_else(|| ids_fine(&plan.idmap)));
+                self.few_ids(&plan.idmap);
+                self.played(&plan, &outcomes, &cuts);
             }
         }
     }
@@ -151,16 +135,19 @@ impl Rehearsing<'_, '_> {
             (self.tell)(ids);
         }
         if let Some(first) = self.around.masked.first() {
-            let evidence =
-                format!("{} and others hide parts of /proc, so no other could be mounted", first.display());
-            (self.tell)(by_the_table("proc", "PROC-MASKED", evidence));
+            let evidence = format!("{} is masked, so no new proc could be mounted", first.display());
+            (self.tell)(Check::lacking("proc", "PROC-MASKED", evidence, NO_FIX).stopping(EVERYBODY));
         }
         if let Some(label) = self.around.label.as_ref().filter(|_| self.around.is_one()) {
-            (self.tell)(by_the_table(
-                "root file system",
-                "MNT-DENIED",
-                format!("{label} is likely to forbid mounts"),
-            ));
+            (self.tell)(
+                Check::lacking(
+                    "root file system",
+                    "MNT-DENIED",
+                    format!("{label} is likely to forbid mounts"),
+                    NO_FIX,
+                )
+                .stopping(EVERYBODY),
+            );
         }
     }
 
@@ -179,8 +166,7 @@ impl Rehearsing<'_, '_> {
         let count = count(&maps.uids).min(count(&maps.gids));
         if count < IDS_OF_IMAGES {
             let evidence = format!("{count} ids, and images use {IDS_OF_IMAGES}");
-            let fix = codes::find("ID-NOSUBID").map(|code| code.fix);
-            (self.tell)(Check::lacking("ids of images", "ID-NOSUBID", evidence, fix).serving(ENGINES));
+            (self.tell)(Check::lacking("ids of images", "ID-NOSUBID", evidence, NO_FIX).serving(ENGINES));
         }
     }
 
@@ -249,8 +235,22 @@ fn cause(cut: Cut) -> String {
     }
 }
 
+/// Plays it, and once more without what has ended it before its time.
+fn rehearsed(plan: &mut Plan, place: &str) -> (Result<Rehearsal, Failure>, Vec<(Scene, Cut)>) {
+    sample::add_more(plan, place);
+    let at = CString::new(place).unwrap_or_default();
+    let mut cuts: Vec<(Scene, Cut)> = Vec::new();
+    loop {
+        let skipped: Vec<Scene> = cuts.iter().map(|(scene, _)| *scene).collect();
+        match rehearse::rehearse(plan, &at, &skipped, PATIENCE) {
+            Ok(Rehearsal::Played { cut: Some(cut), .. }) if cuts.len() < TRIES => cuts.push(cut),
+            other => return (other, cuts),
+        }
+    }
+}
+
 fn ids_lacking(code: &str, because: &str, fix: Option<&str>) -> Check {
-    let evidence = format!("{because}: a single id");
+    let evidence = format!("a single id: {because}");
     Check::lacking("id map", code.to_string(), evidence, fix).stopping(Scope::Docker)
 }
 
@@ -274,11 +274,6 @@ fn ids_fine(idmap: &Idmap) -> Check {
             Check::fine("id map", format!("{} uids and {} gids of our own", all(uids), all(gids)))
         }
     }
-}
-
-/// The caller's own id alone.
-fn single(facts: &Facts) -> Idmap {
-    crate::plan::idmap::all_own(&Facts { subids: None, ..facts.clone() }, &mut Vec::new())
 }
 
 /// What a scene is part of.
@@ -341,8 +336,9 @@ impl Part {
     }
 }
 
+const OUTER: &str = "in an outer container, allow it (docker, podman: --security-opt seccomp=unconfined)";
+
 fn part_of(plan: &Plan, scene: Scene) -> Option<Part> {
-    const OUTER: &str = "in an outer container, allow it (docker, podman: --security-opt seccomp=unconfined)";
     Some(match scene {
         Scene::Root => Part::new("id map", "").quiet().or("ID-UNMAPPED", OUTER),
         Scene::Namespace(kind) => namespace(kind)?,
@@ -407,6 +403,7 @@ fn step(op: &Op) -> Part {
             which: Some(at.to_string_lossy().into_owned()),
             ..Part::new("devices", "shown").quiet().or("DEV", "")
         },
+        Op::Hostname(_) => Part::new("hostname", "set").quiet().or("UTS-DENIED", OUTER),
         Op::Loopback => Part::new("loopback", "up").quiet().or("NS-DENIED", ""),
         Op::Root { .. } | Op::Propagation { .. } => Part::new("root file system", "").quiet(),
         _ => Part::new("root file system", "").quiet(),

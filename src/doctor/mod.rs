@@ -46,7 +46,7 @@ pub fn examine(scope: Option<Scope>, state: Option<&Path>) -> Report {
     for finding in checks.iter().filter_map(|check| check.finding(scope)) {
         // What two topics ran into is one thing.
         let same = |other: &Finding| {
-            other.code.is_some() && (&other.code, &other.evidence) == (&finding.code, &finding.evidence)
+            finding.lacks() && (&other.code, &other.evidence) == (&finding.code, &finding.evidence)
         };
         if !findings.iter().any(same) {
             findings.push(finding);

@@ -103,8 +103,8 @@ pub fn settings(findings: &[Finding], around: &Outer) -> Settings {
 
 /// What Docker's defaults forbid.
 const DOCKERS: [Setting; 4] = [Setting::Seccomp, Setting::AppArmor, Setting::Proc, Setting::Tun];
-/// What Podman's do.
-const PODMANS: [Setting; 2] = [Setting::Proc, Setting::Tun];
+/// What Podman's do; of its filter only the hostname is in need.
+const PODMANS: [Setting; 3] = [Setting::Seccomp, Setting::Proc, Setting::Tun];
 
 /// What a code asks of the outer container, as it is.
 fn settings_for(code: &str, around: &Outer) -> Vec<Setting> {
@@ -117,7 +117,8 @@ fn settings_for(code: &str, around: &Outer) -> Vec<Setting> {
     };
     let filter = around.seccomp.then_some(Setting::Seccomp);
     match code {
-        "NS-SECCOMP" | "MNT-API" | "SECCOMP-LOAD" | "KEYRING" => vec![Setting::Seccomp],
+        // Podman's filter lets only who has the outer container's CAP_SYS_ADMIN set a hostname.
+        "UTS-DENIED" | "NS-SECCOMP" | "MNT-API" | "SECCOMP-LOAD" | "KEYRING" => vec![Setting::Seccomp],
         "NS-APPARMOR" => vec![Setting::AppArmor],
         "NS-DENIED" | "MNT-DENIED" | "PROBE" => filter.into_iter().chain(confined).collect(),
         "PROC-MASKED" => vec![Setting::Proc],

@@ -48,7 +48,7 @@ impl Report {
     pub fn text(&self, screen: Screen) -> String {
         let mut text = String::new();
         let rows = merged(&self.findings);
-        let widest = rows.iter().map(|row| row.what.len()).max().unwrap_or(0).min(WIDEST);
+        let widest = rows.iter().map(|row| row.what.len()).max().unwrap_or(0);
         for row in &rows {
             row.write(&mut text, widest, screen);
         }
@@ -75,10 +75,10 @@ impl Report {
     }
 }
 
-/// The column of what was looked at.
-const WIDEST: usize = 24;
 /// The column of the status.
 const STATUS: usize = 10;
+/// With less room than this, lines are left to the terminal to break.
+const NARROWEST: usize = 20;
 
 /// A line to be.
 struct Row<'a> {
@@ -98,7 +98,7 @@ fn merged(findings: &[Finding]) -> Vec<Row<'_>> {
             && a.kind == b.kind
             && a.evidence == b.evidence
     };
-    findings.chunk_by(alike).filter_map(|alike| Row::of(alike)).collect()
+    findings.chunk_by(alike).filter_map(Row::of).collect()
 }
 
 impl<'a> Row<'a> {
@@ -133,59 +133,37 @@ fn member<'a>(what: &'a str, kind: &str) -> &'a str {
 impl Row<'_> {
     fn write(&self, text: &mut String, widest: usize, screen: Screen) {
         let status = self.status.name();
-        let indent = STATUS + widest + 2;
         let head = format!("{}{}", painted(status, self.status, screen), " ".repeat(STATUS - status.len()));
-        let _ = write!(text, "{head}{:widest$}  ", self.what);
-        let fix =
-            self.fix.map(|fix| format!("fix{}: {fix}", if self.needs_root { " (as root)" } else { "" }));
-        let Some(columns) = screen.columns.map(usize::from).filter(|columns| *columns >= indent + 20) else {
-            let fix = fix.map(|fix| format!("; {fix}")).unwrap_or_default();
-            let _ = writeln!(text, "{}{fix}", self.evidence);
-            return;
+        let by_whom = if self.needs_root { " (as root)" } else { "" };
+        let fix = self.fix.map(|fix| format!("fix{by_whom}: {fix}"));
+        let parts = [Some(self.evidence.as_str()), fix.as_deref()].into_iter().flatten();
+        let margin = STATUS + widest + 2;
+        let room = screen.columns.map(usize::from).and_then(|columns| columns.checked_sub(margin));
+        let told = match room.filter(|room| *room >= NARROWEST) {
+            Some(room) => {
+                let lines: Vec<_> = parts.flat_map(|part| wrapped(part, room)).collect();
+                lines.join(&format!("\n{:margin$}", ""))
+            }
+            None => parts.collect::<Vec<_>>().join("; "),
         };
-        let mut begin = indent.max(STATUS + self.what.len() + 2);
-        for paragraph in [Some(self.evidence.as_str()), fix.as_deref()].into_iter().flatten() {
-            if begin == 0 {
-                let _ = write!(text, "{}", " ".repeat(indent));
-                begin = indent;
-            }
-            for (n, line) in
-                wrapped(paragraph, columns - indent, (columns).saturating_sub(begin)).iter().enumerate()
-            {
-                if n > 0 {
-                    let _ = write!(text, "{}", " ".repeat(indent));
-                }
-                let _ = writeln!(text, "{line}");
-            }
-            begin = 0;
-        }
+        // Writing to a string does not fail.
+        let _ = writeln!(text, "{head}{:widest$}  {told}", self.what);
     }
 }
 
-/// Breaks a line between words. The first may have less room.
-fn wrapped(text: &str, width: usize, first: usize) -> Vec<String> {
-    let mut lines: Vec<String> = vec![String::new()];
-    let mut room = first;
+/// Breaks a line between words; a longer word is a line of its own.
+fn wrapped(text: &str, room: usize) -> Vec<String> {
+    let mut lines: Vec<String> = Vec::new();
     for word in text.split(' ') {
-        let line = lines.last_mut().map(std::mem::take).unwrap_or_default();
-        let length = line.chars().count() + word.chars().count() + usize::from(!line.is_empty());
-        if line.is_empty() && (length <= room || lines.len() > 1) {
-            set_last(&mut lines, word.to_string());
-        } else if length <= room {
-            set_last(&mut lines, format!("{line} {word}"));
-        } else {
-            set_last(&mut lines, line);
-            lines.push(word.to_string());
-            room = width;
+        match lines.last_mut() {
+            Some(line) if line.chars().count() + 1 + word.chars().count() <= room => {
+                line.push(' ');
+                line.push_str(word);
+            }
+            _ => lines.push(word.to_string()),
         }
     }
     lines
-}
-
-fn set_last(lines: &mut [String], line: String) {
-    if let Some(last) = lines.last_mut() {
-        *last = line;
-    }
 }
 
 fn painted(word: &str, status: Status, screen: Screen) -> String {
@@ -196,4 +174,99 @@ fn painted(word: &str, status: Status, screen: Screen) -> String {
         Status::Blocked => "1;31",
     };
     if screen.colour { format!("\x1b[{colour}m{word}\x1b[0m") } else { word.to_string() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::doctor::check::{Check, Scope, Scopes};
+
+    /// A host as it was found.
+    fn recorded() -> Vec<Check> {
+        let masked = "/proc/acpi is masked: operation not permitted";
+        vec![
+            Check::fine("ipc namespace", "made").of_kind("namespaces"),
+            Check::fine("uts namespace", "made").of_kind("namespaces"),
+            Check::fine("time namespace", "made").of_kind("namespaces"),
+            Check::lacking("proc", "PROC-MASKED", masked, Some("unmask it")).stopping(Scopes::ALL),
+            Check::lacking("cgroup", "CG-NODELEG", "nothing is delegated", Some("ask for it"))
+                .serving(Scope::Limits | Scope::Podman)
+                .stopping(Scope::Limits),
+        ]
+    }
+
+    fn report(scope: Option<Scope>) -> Report {
+        let findings = recorded().iter().filter_map(|check| check.finding(scope)).collect();
+        Report { findings, settings: None }
+    }
+
+    #[test]
+    fn what_is_well_of_a_kind_is_a_line_and_each_lack_is_one() {
+        assert_eq!(
+            report(None).text(Screen::default()),
+            "ok        namespaces  ipc, uts, time: made\n\
+             blocked   proc        PROC-MASKED: /proc/acpi is masked: operation not permitted; fix (as root): unmask it\n\
+             degraded  cgroup      CG-NODELEG: nothing is delegated; fix: ask for it\n\
+             \n\
+             blocked: 1 blocked, 1 degraded, 3 ok\n"
+        );
+    }
+
+    #[test]
+    fn on_a_terminal_lines_are_broken_between_words_and_the_fix_begins_one() {
+        let text = report(None).text(Screen { columns: Some(50), colour: false });
+        let lines: Vec<_> = text.lines().collect();
+        assert_eq!(
+            lines[1..5],
+            [
+                "blocked   proc        PROC-MASKED: /proc/acpi is",
+                "                      masked: operation not",
+                "                      permitted",
+                "                      fix (as root): unmask it",
+            ]
+        );
+        // Where there is hardly any room, the terminal breaks them.
+        assert_eq!(
+            report(None).text(Screen { columns: Some(30), colour: false }),
+            report(None).text(Screen::default())
+        );
+        let coloured = report(None).text(Screen { columns: Some(200), colour: true });
+        assert!(coloured.contains("\x1b[1;31mblocked\x1b[0m   proc   "), "{coloured}");
+    }
+
+    #[test]
+    fn for_whom_it_is_decides_what_counts_and_how_much() {
+        let status = |scope| {
+            let report = report(Some(scope));
+            let cgroup = report.findings.iter().find(|finding| finding.what == "cgroup");
+            cgroup.map(|finding| finding.status)
+        };
+        assert_eq!(status(Scope::Limits), Some(Status::Blocked));
+        assert_eq!(status(Scope::Podman), Some(Status::Degraded));
+        assert_eq!(status(Scope::Run), None);
+    }
+
+    #[test]
+    fn the_exit_code_is_that_of_the_worst() {
+        let of = |checks: &[Check]| {
+            let findings = checks.iter().filter_map(|check| check.finding(None)).collect();
+            Report { findings, settings: None }.status().exit_code()
+        };
+        let all = recorded();
+        assert_eq!([of(&all[..3]), of(&all[4..]), of(&all), of(&[])], [0, 1, 2, 0]);
+    }
+
+    #[test]
+    fn programs_get_every_finding_with_all_fields() {
+        let document = report(Some(Scope::Limits)).json();
+        assert_eq!(document["status"], "blocked");
+        assert_eq!(document["findings"].as_array().unwrap().len(), 5);
+        assert_eq!(
+            document["findings"][0],
+            json!({"what": "ipc namespace", "status": "ok", "code": null, "evidence": "made", "fix": null, "needs_root": false})
+        );
+        assert_eq!(document["findings"][3]["code"], "PROC-MASKED");
+        assert_eq!(document["findings"][3]["needs_root"], true);
+        assert!(document.get("outer").is_none());
+    }
 }

@@ -3,7 +3,7 @@
 
 use super::check::{Check, Scope, Scopes};
 use super::children::Tell;
-use super::container::{instead, refused};
+use super::container::{NO_FIX, instead, refused};
 use super::sample::{self, Kind, LIMITS};
 use crate::cgroup::systemd::Systemd;
 use crate::host::cgroup::Hierarchy;
@@ -12,6 +12,7 @@ use crate::plan::Plan;
 use crate::plan::cgroup::Place;
 use crate::plan::network::HelperKind;
 use crate::report::{Failure, errno_text};
+use std::path::Path;
 
 /// The topic.
 pub fn look(tell: &mut Tell<'_>) {
@@ -19,12 +20,7 @@ pub fn look(tell: &mut Tell<'_>) {
     let facts = match host::read(needs) {
         Ok(facts) => facts,
         Err(errno) => {
-            return tell(Check::lacking(
-                "caller",
-                "PROBE",
-                format!("capget: {}", errno_text(errno)),
-                None::<String>,
-            ));
+            return tell(Check::lacking("caller", "PROBE", format!("capget: {}", errno_text(errno)), NO_FIX));
         }
     };
     match sample::plan(Kind::Resources, &facts) {
@@ -38,6 +34,9 @@ pub fn look(tell: &mut Tell<'_>) {
         Err(failure) => tell(refused("resources", &failure).stopping(Scope::Limits | Scope::Network)),
     }
 }
+
+/// What systemd delegates to users unasked.
+const USUAL: [&str; 3] = ["cpu", "memory", "pids"];
 
 fn for_limits() -> Scopes {
     Scope::Limits | Scope::Podman | Scope::Docker
@@ -65,7 +64,8 @@ fn cgroups(plan: &Plan, whom: Scopes, tell: &mut Tell<'_>) {
     };
     match &cgroup.place {
         Place::Directory(directory) => {
-            let evidence = format!("may be made at {}", directory.path.display());
+            let parent = directory.path.parent().unwrap_or(Path::new("/"));
+            let evidence = format!("may be made in {}", parent.display());
             tell(about(Check::fine("cgroup", evidence)));
         }
         Place::Scope(scope) => {
@@ -97,7 +97,8 @@ fn cgroups(plan: &Plan, whom: Scopes, tell: &mut Tell<'_>) {
                 let name = format!("{controller} controller");
                 let check =
                     Check::lacking(name, found.code.clone(), found.because.clone(), found.fix.clone());
-                let stops = if controller == "cpuset" { Scopes::NONE } else { Scopes::from(Scope::Limits) };
+                // The others go to a user's session only where somebody has seen to it, and few limits need them.
+                let stops = if USUAL.contains(&controller) { Scope::Limits.into() } else { Scopes::NONE };
                 check.serving(for_limits()).stopping(stops)
             }
             None => Check::fine(format!("{controller} controller"), "there")

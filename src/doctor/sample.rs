@@ -46,7 +46,7 @@ pub fn plan(kind: Kind, facts: &Facts) -> Result<Plan, Failure> {
     let bundle = Bundle { dir: PathBuf::from("/"), spec, remarks: Vec::new() };
     let request = Request {
         id: "doctor".into(),
-        degrade: Policy::parse(&Allowance::ALL.map(Allowance::name).join(",")).map_err(broken)?,
+        degrade: Policy::parse(&allowed(kind)).map_err(broken)?,
         network: (kind == Kind::Resources).then_some(plan::network::Mode::Auto),
         state: PathBuf::from("/"),
         ..Request::default()
@@ -54,12 +54,18 @@ pub fn plan(kind: Kind, facts: &Facts) -> Result<Plan, Failure> {
     plan::survey(&bundle, facts, &request)?.granted()
 }
 
+/// What may go. Of what is rehearsed, the rehearsal itself shows everything that is missing.
+fn allowed(kind: Kind) -> String {
+    let all: Vec<_> = Allowance::ALL.into_iter().map(Allowance::name).collect();
+    match kind {
+        Kind::Isolation | Kind::UserNamespace => Allowance::Groups.name().into(),
+        Kind::Resources => all.join(","),
+    }
+}
+
 fn changed(mut spec: Value, kind: Kind, facts: &Facts) -> Value {
     spec["process"]["terminal"] = json!(false);
     spec["process"]["user"]["additionalGids"] = json!([0]);
-    let object = spec.as_object_mut();
-    // Without a uts namespace it would become the host's.
-    object.map(|spec| spec.remove("hostname"));
     let Some(linux) = spec["linux"].as_object_mut() else { return spec };
     for name in ["seccomp", "resources", "maskedPaths", "readonlyPaths"] {
         linux.remove(name);

@@ -2,6 +2,7 @@
 
 use crate::report::{Failure, errno_text};
 use crate::sys::Errno;
+use nix::sched::CloneFlags;
 use std::os::unix::fs::MetadataExt;
 
 /// The inode of the initial user namespace (PROC_USER_INIT_INO of include/linux/proc_ns.h).
@@ -37,11 +38,31 @@ pub fn obstacles() -> Obstacles {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     Obstacles {
         clone_off: is("/proc/sys/kernel/unprivileged_userns_clone", "0"),
-        none_of: KINDS.into_iter().find(|kind| is(&format!("/proc/sys/user/max_{kind}_namespaces"), "0")),
+        none_of: KINDS.into_iter().find(|kind| may_be_none(kind)),
         apparmor_restricts: is("/proc/sys/kernel/apparmor_restrict_unprivileged_userns", "1"),
         seccomp: status.lines().any(|l| l.split_whitespace().eq(["Seccomp:", "2"])),
         chroot: std::fs::read_to_string("/proc/self/mountinfo").is_ok_and(|mounts| !has_root(&mounts)),
     }
+}
+
+/// What can forbid a namespace of one kind: its own limit, not that of another.
+pub fn obstacles_to(kind: CloneFlags) -> Obstacles {
+    let name = match kind {
+        CloneFlags::CLONE_NEWNS => "mnt",
+        CloneFlags::CLONE_NEWNET => "net",
+        CloneFlags::CLONE_NEWIPC => "ipc",
+        CloneFlags::CLONE_NEWUTS => "uts",
+        CloneFlags::CLONE_NEWCGROUP => "cgroup",
+        CloneFlags::CLONE_NEWPID => "pid",
+        CloneFlags::CLONE_NEWUSER => "user",
+        _ => "time",
+    };
+    Obstacles { none_of: Some(name).filter(|name| may_be_none(name)), ..obstacles() }
+}
+
+fn may_be_none(kind: &str) -> bool {
+    let limit = std::fs::read_to_string(format!("/proc/sys/user/max_{kind}_namespaces"));
+    limit.is_ok_and(|limit| limit.trim() == "0")
 }
 
 /// Whether our root is a mount (proc_pid_mountinfo(5)): that of a mount namespace always is, that of a chroot

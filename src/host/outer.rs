@@ -14,7 +14,7 @@ pub struct Outer {
     pub no_new_privs: bool,
     /// The AppArmor profile or SELinux label that confines us.
     pub label: Option<String>,
-    /// Where something hides a part of /proc, so that no other may be mounted.
+    /// What of our /proc is covered, so that no other may be mounted.
     pub masked: Vec<PathBuf>,
     /// The ids that there are, if not all.
     pub ids: Option<u64>,
@@ -33,9 +33,11 @@ impl Outer {
         said.extend(self.seccomp.then(|| "a seccomp filter".to_string()));
         said.extend(self.label.as_ref().map(|label| format!("confined by {label}")));
         said.extend(self.no_new_privs.then(|| "no_new_privs".to_string()));
-        said.extend(self.ids.map(|ids| format!("{ids} ids")));
-        if let Some(first) = self.masked.first() {
-            said.push(format!("{} parts of /proc hidden, {} the first", self.masked.len(), first.display()));
+        said.extend(self.ids.map(|ids| if ids == 1 { "one id".to_string() } else { format!("{ids} ids") }));
+        match &self.masked[..] {
+            [] => {}
+            [one] => said.push(format!("{} masked", one.display())),
+            [first, more @ ..] => said.push(format!("{} and {} more masked", first.display(), more.len())),
         }
         if said.is_empty() { "none, as far as can be seen".into() } else { said.join(", ") }
     }
@@ -52,7 +54,7 @@ pub fn read() -> Outer {
         seccomp: is("Seccomp:", "2"),
         no_new_privs: is("NoNewPrivs:", "1"),
         label: confining(&label),
-        masked: masked(&text("/proc/self/mountinfo")),
+        masked: super::proc::covered(),
         ids: count(&super::idmap::own().0),
     }
 }
@@ -78,14 +80,6 @@ fn confining(label: &str) -> Option<String> {
     (!free).then(|| label.to_string())
 }
 
-/// The mounts below /proc that hide something. The kernel lets an empty directory be mounted over, and there is one
-/// in each proc (mnt_already_visible).
-fn masked(mountinfo: &str) -> Vec<PathBuf> {
-    let points = mountinfo.lines().filter_map(|line| line.split(' ').nth(4));
-    let below = points.filter(|point| point.starts_with("/proc/") && *point != "/proc/sys/fs/binfmt_misc");
-    below.map(PathBuf::from).collect()
-}
-
 fn count(ids: &[IdRange]) -> Option<u64> {
     let count = ids.iter().map(|range| u64::from(range.count)).sum();
     (0 < count && count < u64::from(u32::MAX)).then_some(count)
@@ -94,16 +88,6 @@ fn count(ids: &[IdRange]) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn what_hides_a_part_of_proc_is_found_and_what_hides_nothing_is_not() {
-        let text = "22 1 0:20 / /proc rw - proc proc rw\n\
-                    23 22 0:21 / /proc/sys/fs/binfmt_misc rw - autofs systemd-1 rw\n\
-                    24 22 0:22 / /proc/acpi ro - tmpfs tmpfs ro\n\
-                    25 1 0:23 / /process rw - tmpfs tmpfs rw\n";
-        assert_eq!(masked(text), [Path::new("/proc/acpi")]);
-        assert!(masked("").is_empty());
-    }
 
     #[test]
     fn a_label_confines_unless_it_says_that_it_does_not() {

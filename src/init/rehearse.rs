@@ -83,7 +83,7 @@ pub struct Script<'a> {
 
 /// The child's life: plays everything, and writes the notes.
 pub fn rehearse(script: &Script<'_>, channel: &Channel, notes: &OwnedFd) -> Infallible {
-    let mut stage = Stage { script, channel, notes, holding: Holding::default(), own_network: false };
+    let mut stage = Stage { script, channel, notes, holding: Holding::default(), made: CloneFlags::empty() };
     if let Ok(Some(ToInit::Mapped)) = channel.told() {
         stage.play();
     }
@@ -95,7 +95,8 @@ struct Stage<'a> {
     channel: &'a Channel,
     notes: &'a OwnedFd,
     holding: Holding,
-    own_network: bool,
+    /// The namespaces that are our own.
+    made: CloneFlags,
 }
 
 impl Stage<'_> {
@@ -117,7 +118,7 @@ impl Stage<'_> {
             return;
         }
         for (n, step) in (0u16..).zip(orders.steps) {
-            if matches!(step.op, Op::Loopback) && !self.own_network {
+            if !self.may(&step.op) {
                 continue;
             }
             let done = self.scene(Scene::Step(n), |stage| stage.step(n, step));
@@ -136,7 +137,6 @@ impl Stage<'_> {
     /// Makes each, and says whether mounts are our own.
     fn namespaces(&mut self) -> bool {
         let wanted = self.script.orders.namespaces.map_or(CloneFlags::empty(), |all| all.by_init);
-        let mut own_mounts = false;
         for kind in wanted.iter() {
             let made = self.scene(Scene::Namespace(kind.bits()), |_| {
                 unshare(kind)?;
@@ -146,10 +146,20 @@ impl Stage<'_> {
                 }
                 Ok(Outcome::Done)
             });
-            own_mounts |= made && kind == CloneFlags::CLONE_NEWNS;
-            self.own_network |= made && kind == CloneFlags::CLONE_NEWNET;
+            if made {
+                self.made |= kind;
+            }
         }
-        own_mounts
+        self.made.contains(CloneFlags::CLONE_NEWNS)
+    }
+
+    /// Whether a step changes nothing that is the host's.
+    fn may(&self, op: &Op) -> bool {
+        match op {
+            Op::Loopback => self.made.contains(CloneFlags::CLONE_NEWNET),
+            Op::Hostname(_) => self.made.contains(CloneFlags::CLONE_NEWUTS),
+            _ => true,
+        }
     }
 
     fn step(&mut self, n: u16, step: &Step) -> Result<Outcome, Errno> {

@@ -2,7 +2,6 @@
 
 use crate::plan::idmap::{Idmap, Mapping, Maps, lines};
 use crate::report::{Act, Failure, io_text, one_line};
-use crate::sys;
 use crate::sys::program::Program;
 use std::ffi::OsString;
 use std::fmt::Display;
@@ -32,9 +31,6 @@ pub fn write(idmap: &Idmap, pid: i32, whom: &dyn Display) -> Result<(), Failure>
     }
 }
 
-/// CAP_SETFCAP. Since Linux 5.12 it takes that to map the uid 0 of the user namespace that one is in.
-const SETFCAP: u32 = 31;
-
 fn direct(maps: &Maps, deny_setgroups: bool, pid: i32, whom: &dyn Display) -> Result<(), Failure> {
     let write = |file: &str, text: &str, what: &str| {
         std::fs::write(format!("/proc/{pid}/{file}"), text).act(|| format!("cannot map {what} for {whom}"))
@@ -44,14 +40,7 @@ fn direct(maps: &Maps, deny_setgroups: bool, pid: i32, whom: &dyn Display) -> Re
         write("setgroups", "deny", "gids")?;
     }
     write("gid_map", &lines(&maps.gids), "gids")?;
-    write("uid_map", &lines(&maps.uids), "uids").map_err(|failure| {
-        if !maps.uids.iter().any(|line| line.outside == 0) || sys::caps::effective().is_ok_and(|held| held >> SETFCAP & 1 == 1) {
-            return failure;
-        }
-        failure
-            .code("ID-SETFCAP")
-            .fix("uid 0 may be mapped only with CAP_SETFCAP: keep it (docker, podman: --cap-add SETFCAP), or be another user")
-    })
+    write("uid_map", &lines(&maps.uids), "uids")
 }
 
 /// The arguments of a helper, its name first.

@@ -195,7 +195,7 @@ pub fn meaning<'a>(plan: &'a Plan, scene: Scene, outcome: &Outcome) -> Meaning<'
         }
         Scene::Namespace(kind) => {
             let kind = CloneFlags::from_bits_retain(kind);
-            let seen = host_namespaces::obstacles();
+            let seen = host_namespaces::obstacles_to(kind);
             host_namespaces::explain(format!("cannot make namespace {kind:?}"), errno, &seen)
         }
         Scene::Root => Failure::new(act("become root"), errno_text(errno)),

@@ -3,6 +3,7 @@
 
 use std::fs;
 
+use libseccomp::{ScmpAction, ScmpFilterContext, ScmpSyscall};
 use nix::libc;
 use nix::unistd::{getegid, geteuid};
 use serde_json::{Value, json};
@@ -245,6 +246,66 @@ fn a_host_that_forbids_nearly_everything_is_told_of_and_hangs_nobody() {
             assert!(!ran.stderr.contains("panicked"), "{}", ran.stderr);
         },
     );
+}
+
+/// Run this below a filter that kills whoever makes one of these calls.
+fn below_a_killing_filter(calls: &'static [&'static str], test: fn()) {
+    let filtered = std::thread::spawn(move || {
+        let mut filter = ScmpFilterContext::new(ScmpAction::Allow).unwrap();
+        for call in calls {
+            filter.add_rule(ScmpAction::KillProcess, ScmpSyscall::from_name(call).unwrap()).unwrap();
+        }
+        filter.load().unwrap();
+        test();
+    });
+    if let Err(panic) = filtered.join() {
+        std::panic::resume_unwind(panic);
+    }
+}
+
+#[test]
+fn a_filter_that_kills_ends_one_probe_and_not_the_others() {
+    bryo_only!("runc has no doctor");
+    below_a_killing_filter(&["keyctl", "pivot_root", "capget"], || {
+        let lab = Lab::new();
+        let ran = doctor(&lab, &["--for", "run"]).done();
+        // Both topics that read capabilities are gone; what is looked at without is told.
+        let document = found(doctor(&lab, &["--for", "run", "--json"]).done());
+        assert_eq!(ran.code(), 2, "{}", ran.stdout);
+        assert!(ran.stdout.contains("PROBE: an outer seccomp filter kills"), "{}", ran.stdout);
+        assert!(is_fine(&document, "state directory"), "{document:#}");
+    });
+    below_a_killing_filter(&["keyctl", "pivot_root"], || {
+        let lab = Lab::new();
+        let document = json_of(doctor(&lab, &["--for", "run"]));
+        let killed: Vec<_> = problems(&document)
+            .into_iter()
+            .filter(|finding| finding["evidence"].as_str().unwrap().contains("an outer seccomp filter kills"))
+            .map(|finding| (finding["what"].clone(), finding["status"].clone()))
+            .collect();
+        let blocked = |what| (json!(what), json!("blocked"));
+        assert_eq!(killed, [blocked("session keyring"), blocked("root file system")], "{document:#}");
+        assert!(is_fine(&document, "proc") && is_fine(&document, "seccomp"), "{document:#}");
+    });
+}
+
+#[test]
+fn what_never_answers_is_not_waited_for_and_ends_with_doctor() {
+    bryo_only!("runc has no doctor");
+    let lab = Lab::new();
+    let dir = lab.dir.join("bin");
+    fs::create_dir(&dir).unwrap();
+    fs::rename(lab.script("getsubids", "exec sleep 1000"), dir.join("getsubids")).unwrap();
+    let path = format!("PATH={}:/usr/bin:/bin", dir.display());
+    // Of a user whom nobody knows, who has no ranges in the files.
+    let nobody = ["unshare", "--user", "--map-user", "4242", "--map-group", "4242", "--"];
+    let document = json_of(doctor(&lab, &[]).under(["env", &path]).under(nobody));
+    let unseen = problems(&document).into_iter().filter(|finding| finding["code"] == "PROBE");
+    let unseen: Vec<_> = unseen.map(|finding| finding["what"].clone()).collect();
+    assert_eq!(unseen, ["container", "resources"], "{document:#}");
+    assert!(is_fine(&document, "state directory"));
+    assert_eq!(document["status"], "blocked");
+    // That nothing sleeps on, the lab finds out.
 }
 
 #[test]
