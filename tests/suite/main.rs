@@ -26,6 +26,7 @@ mod doctor;
 mod events;
 mod exec;
 mod faults;
+mod fire;
 mod hooks;
 mod hosts;
 mod idmapped;
