@@ -167,6 +167,7 @@ numbered! {
         Scheduler = 19,
         IoPriority = 20,
         Profile = 21,
+        Home = 22,
     }
 }
 

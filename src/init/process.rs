@@ -18,9 +18,9 @@ use nix::libc;
 use nix::sys::stat::{Mode, fstat, umask};
 use std::ffi::CString;
 use std::fs::File;
-use std::io::Write;
+use std::io::{Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 
 /// What is left to do once the program may run.
 #[derive(Debug)]
@@ -56,7 +56,10 @@ pub fn become_it(orders: &Orders<'_>, channel: &Channel, holding: &mut Holding) 
     }
     schedule(&process.scheduling)?;
     umask(Mode::from_bits_truncate(process.umask.unwrap_or(0o022)));
-    let home = if process.find_home { Some(home_of(process.uid)) } else { None };
+    let home = match process.find_home {
+        true => Some(home_of(process.uid).map_err(|error| failure(Act::Home)(fds::io_errno(error)))?),
+        false => None,
+    };
     // As root first, who may enter what the user may not (runc, issue 2086); as the user otherwise.
     let entered = enter(process);
     caps::drop_bounding(process.capabilities.bounding).map_err(failure(Act::Bounding))?;
@@ -239,21 +242,29 @@ fn inside() -> Result<(), Errno> {
 
 /// The home of a uid by the container's own /etc/passwd, or `/`. The file is the image's: it may be
 /// anything, and is read only if it is a regular file of a sane size.
-fn home_of(uid: u32) -> CString {
-    let read = || -> Option<CString> {
-        let file = File::options().read(true).custom_flags(libc::O_NONBLOCK).open("/etc/passwd").ok()?;
-        let meta = file.metadata().ok()?;
-        if !meta.is_file() || meta.file_type().is_fifo() || meta.size() > 1 << 20 {
-            return None;
-        }
-        let text = std::io::read_to_string(file).ok()?;
-        let home = text.lines().find_map(|line| {
-            let mut fields = line.split(':');
-            (fields.nth(2)?.parse() == Ok(uid)).then(|| fields.nth(2)).flatten()
-        })?;
-        CString::new(home).ok().filter(|home| !home.is_empty())
+fn home_of(uid: u32) -> std::io::Result<CString> {
+    let file = match File::options().read(true).custom_flags(libc::O_NONBLOCK).open("/etc/passwd") {
+        Ok(file) => file,
+        // The image has none, or none for us.
+        Err(error) => match fds::io_errno(error) {
+            Errno::ENOENT | Errno::ENOTDIR | Errno::EACCES | Errno::ELOOP | Errno::ENXIO => {
+                return Ok(c"/".into());
+            }
+            errno => return Err(errno.into()),
+        },
     };
-    read().unwrap_or(c"/".into())
+    let meta = file.metadata()?;
+    let mut text = Vec::new();
+    if meta.is_file() && meta.size() <= 1 << 20 {
+        file.take(1 << 20).read_to_end(&mut text)?;
+    }
+    let home = text.split(|byte| *byte == b'\n').find_map(|line| {
+        let mut fields = line.split(|byte| *byte == b':');
+        let its_uid = std::str::from_utf8(fields.nth(2)?).ok()?;
+        (its_uid.parse() == Ok(uid)).then(|| fields.nth(2)).flatten()
+    });
+    let home = home.and_then(|home| CString::new(home).ok()).filter(|home| !home.is_empty());
+    Ok(home.unwrap_or(c"/".into()))
 }
 
 /// Finds the program as Go's exec.LookPath does, whose words engines wait for.
@@ -264,10 +275,18 @@ fn find(programs: &Programs) -> Result<CString, Failed> {
             Ok(()) => return Ok(path.clone()),
             Err(errno) => (Some(path), errno),
         },
-        Programs::Search(candidates) => match candidates.iter().find(|path| executable(path).is_ok()) {
-            Some(path) => return Ok(path.clone()),
-            None => (candidates.iter().find(|path| executable(path) == Err(Errno::EACCES)), Errno::ENOENT),
-        },
+        Programs::Search(candidates) => {
+            let mut denied = None;
+            for path in candidates {
+                match executable(path) {
+                    Ok(()) => return Ok(path.clone()),
+                    Err(Errno::EACCES) => denied = denied.or(Some(path)),
+                    Err(errno) if PASSED_OVER.contains(&errno) => {}
+                    Err(errno) => return Err(lookup(errno)),
+                }
+            }
+            (denied, Errno::ENOENT)
+        }
     };
     // The kernel says the same for a mode without x and for a mount with noexec.
     if found.is_some_and(|path| is_on_noexec(path)) {
@@ -283,6 +302,10 @@ fn is_on_noexec(path: &std::ffi::CStr) -> bool {
     let flags = nix::sys::statvfs::statvfs(path).map(|mount| mount.flags());
     program && flags.is_ok_and(|flags| flags.contains(nix::sys::statvfs::FsFlags::ST_NOEXEC))
 }
+
+/// What says, beside EACCES, that a directory of the search path has no program for us. After any other error the next
+/// one might have another program of the same name.
+const PASSED_OVER: [Errno; 4] = [Errno::ENOENT, Errno::ENOTDIR, Errno::ELOOP, Errno::ENAMETOOLONG];
 
 fn executable(path: &std::ffi::CStr) -> Result<(), Errno> {
     let stat = nix::sys::stat::stat(path)?;

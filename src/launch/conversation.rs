@@ -145,6 +145,16 @@ impl Conversation {
         Ok(ready > 0)
     }
 
+    /// Why something that we did for the child failed: what the child says of its own end, in the words of `explain`,
+    /// where it has come to one, else what we saw of it.
+    pub fn reason(&self, seen: Failure, explain: impl Fn(&Failed) -> Failure) -> Failure {
+        match self.waited(Duration::ZERO).and_then(|said| if said { self.hear() } else { Ok(None) }) {
+            Ok(Some(FromInit::Failed(failed))) => explain(&failed),
+            Ok(_) => seen,
+            Err(failure) => failure,
+        }
+    }
+
     /// Listens until the child may run its program, and answers it by `host`.
     ///
     /// # Errors

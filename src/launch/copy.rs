@@ -6,7 +6,7 @@
 
 use crate::report::{Failure, errno_text};
 use crate::sys::{self, Errno, fds, stub};
-use nix::sys::signal::SigSet;
+use nix::sys::signal::{SigSet, SigmaskHow, sigprocmask};
 use std::ffi::CString;
 use std::os::unix::ffi::OsStringExt;
 
@@ -40,7 +40,7 @@ fn execute(passed_on: u32, signals: &SigSet) -> sys::Result<std::convert::Infall
     for fd in (3..).take(passed_on as usize) {
         fds::set_cloexec(fd, false)?;
     }
-    signals.thread_set_mask()?;
+    sigprocmask(SigmaskHow::SIG_SETMASK, Some(signals), None)?;
     nix::unistd::fexecve(copy, &args, &env).map_err(|errno: Errno| errno)
 }
 

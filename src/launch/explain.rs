@@ -292,6 +292,7 @@ fn process_failure(what: Act, act: &dyn Fn(&str) -> String, text: &str, cwd: &st
         Act::Descriptors => "pass on descriptors",
         Act::StartSocket => "wait for the start",
         Act::Signals => "restore signals",
+        Act::Home => "look up the home of its user in /etc/passwd",
         Act::Scheduler => "set the scheduler",
         Act::IoPriority => "set the I/O priority",
         Act::Stub => {

@@ -7,10 +7,10 @@
 use super::notify::Notify;
 use crate::report::{Act, Failure};
 use crate::sys::clone::Child;
-use crate::sys::{Errno, pidfd, tty};
+use crate::sys::{self, Errno, pidfd, tty};
 use nix::libc;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::signal::{SigSet, SigmaskHow, Signal};
+use nix::sys::signal::{SigSet, SigmaskHow, Signal, sigprocmask};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::termios::{
     LocalFlags, OutputFlags, SetArg, SpecialCharacterIndices, Termios, cfmakeraw, tcgetattr, tcsetattr,
@@ -47,7 +47,7 @@ impl Signals {
         ] {
             set.remove(fault);
         }
-        let before = set.thread_swap_mask(SigmaskHow::SIG_BLOCK).act(act)?;
+        let before = swap_mask(SigmaskHow::SIG_BLOCK, Some(&set)).act(act)?;
         let fd = SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK).act(act)?;
         Ok(Signals { fd, before })
     }
@@ -58,7 +58,15 @@ impl Signals {
 /// # Errors
 /// None that is known.
 pub fn current_mask() -> Result<SigSet, Failure> {
-    SigSet::thread_get_mask().act(|| "cannot read the signal mask")
+    swap_mask(SigmaskHow::SIG_BLOCK, None).act(|| "cannot read the signal mask")
+}
+
+/// Changes the signal mask and returns what it was. Not by [`SigSet`]'s own, which take pthread_sigmask(3) to return
+/// -1 when it fails.
+fn swap_mask(how: SigmaskHow, set: Option<&SigSet>) -> sys::Result<SigSet> {
+    let mut before = SigSet::empty();
+    sigprocmask(how, set, Some(&mut before))?;
+    Ok(before)
 }
 
 /// Our own terminal in raw mode; dropping puts it back.
@@ -88,7 +96,7 @@ impl Drop for Raw {
     }
 }
 
-/// Stays with the child until its end, and passes on that it is ready. Returns the exit code: the status, or 128+N for signal N.
+/// Stays with the child until its end, which it makes should that fail, and passes on that it is ready. Returns the exit code: the status, or 128+N for signal N.
 ///
 /// # Errors
 /// That of poll(2) and wait(2).
@@ -106,6 +114,11 @@ pub fn attend(
         relay.drain();
     }
     drop(raw);
+    if code.is_err() {
+        // Nobody would be there at its end. It may have come to it by itself (ESRCH, and ECHILD where it is reaped).
+        let _ = pidfd::signal(&child.pidfd, libc::SIGKILL);
+        let _ = sys::retry(|| waitpid(Pid::from_raw(child.pid), None));
+    }
     code
 }
 
@@ -155,7 +168,7 @@ fn attend_until_end(
             relay.turn(input, output);
         }
         if signalled {
-            forward(child, signals, relay.as_deref());
+            forward(child, signals, relay.as_deref())?;
         }
         if reap {
             if let Some(code) = reap_all(child)? {
@@ -195,8 +208,8 @@ fn code(status: WaitStatus) -> Option<i32> {
     }
 }
 
-fn forward(child: &Child, signals: &Signals, relay: Option<&Relay>) {
-    while let Ok(Some(info)) = signals.fd.read_signal() {
+fn forward(child: &Child, signals: &Signals, relay: Option<&Relay>) -> Result<(), Failure> {
+    while let Some(info) = sys::retry(|| signals.fd.read_signal()).act(|| "cannot read signals")? {
         match info.ssi_signo as i32 {
             // Ours to know: the loop reaps.
             libc::SIGCHLD => {}
@@ -212,6 +225,7 @@ fn forward(child: &Child, signals: &Signals, relay: Option<&Relay>) {
             }
         }
     }
+    Ok(())
 }
 
 /// What goes between our terminal and the container's.

@@ -13,7 +13,7 @@ use crate::init::{self, Like};
 use crate::plan::Plan;
 use crate::plan::layers::Changes;
 use crate::plan::step::{Served, Upper};
-use crate::report::{Act, Failure, debug, one_line};
+use crate::report::{Act, Failure, debug, one_line, warn};
 use crate::state::{Record, Service, status};
 use crate::sync::{self, Channel};
 use crate::sys::clone::{self, Child, Join};
@@ -112,7 +112,7 @@ impl Server {
     /// How others find it.
     pub fn service(&self) -> Option<Service> {
         let pid = self.child.as_ref()?.pid;
-        Some(Service { pid, start_time: status::stat(pid)?.start_time })
+        Some(Service { pid, start_time: status::start_time(pid).ok()? })
     }
 
     /// It stays for as long as the container.
@@ -230,12 +230,14 @@ fn argv(
 /// Waits until the server of a container that has ended is gone; it is killed if it does not go.
 pub fn dismiss(record: &Record) {
     let Some(service) = &record.service else { return };
-    let Ok(fd) = pidfd::open(service.pid) else { return };
-    if status::stat(service.pid)
-        .is_none_or(|stat| stat.start_time != service.start_time || stat.state == b'Z')
-    {
-        return;
-    }
+    let fd = match service.process().pidfd() {
+        Ok(Some(fd)) => fd,
+        Ok(None) => return,
+        Err(errno) => {
+            let act = format!("cannot end fuse-overlayfs {} of container {}", service.pid, record.id);
+            return warn(&Failure::errno(act, errno).to_string());
+        }
+    };
     let mut ended = [PollFd::new(fd.as_fd(), PollFlags::POLLIN)];
     if let Ok(0) = sys::retry(|| poll(&mut ended, PollTimeout::from(FAREWELL_MS))) {
         debug(|| format!("killing fuse-overlayfs {} of container {}", service.pid, record.id));
@@ -403,10 +405,9 @@ fn apart(kept: &Path, wanted: Option<&Wanted>) -> Result<(), String> {
 
 impl Holder {
     fn lives(&self) -> bool {
-        // Where the boot is not to be told, the start time has to do.
+        // Where the boot is not to be told, the start time has to do; and where nothing is, it is in use.
         let this_boot = status::boot_id().map_or(true, |id| id == self.boot_id);
-        let stat = status::stat(self.service.pid);
-        this_boot && stat.is_some_and(|stat| stat.start_time == self.service.start_time && stat.state != b'Z')
+        this_boot && self.service.process().alive().unwrap_or(true)
     }
 }
 

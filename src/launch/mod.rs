@@ -222,7 +222,9 @@ impl Launch<Born> {
     /// # Errors
     /// `ID-RANGE` and its kin, with what the helpers said.
     pub fn mapped(self, plan: &Plan) -> Result<Launch<Mapped>, Failure> {
-        idmap::write(&plan.idmap, self.talk.child()?.pid, &format_args!("container {}", plan.id))?;
+        let written =
+            idmap::write(&plan.idmap, self.talk.child()?.pid, &format_args!("container {}", plan.id));
+        written.map_err(|seen| self.talk.reason(seen, |failed| explain::failure(failed, plan)))?;
         self.talk.tell(ToInit::Mapped)?;
         stage(|| format!("child process in init(), with the ids of container {}", plan.id));
         Ok(Launch { talk: self.talk, stage: Mapped })

@@ -124,9 +124,8 @@ impl Starting<'_> {
             ports::publish_by_slirp4netns(self.helper, self.state, self.container)?;
         }
         let watcher = self.watcher.process.pid;
-        let gone = || Failure::new(act(), format!("{name} ended: no such process"));
-        let watcher =
-            Process { pid: watcher, start_time: status::stat(watcher).ok_or_else(gone)?.start_time };
+        let cause = |errno| Failure::new(act(), format!("{name} cannot be found: {}", errno_text(errno)));
+        let watcher = Process { pid: watcher, start_time: status::start_time(watcher).map_err(cause)? };
         drop(self.holder);
         Ok(Connected {
             watcher: self.watcher,

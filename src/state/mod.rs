@@ -81,6 +81,12 @@ pub struct Service {
     pub start_time: u64,
 }
 
+impl Service {
+    pub fn process(self) -> Process {
+        Process { pid: self.pid, start_time: self.start_time }
+    }
+}
+
 /// The cgroup of a container, as far as one has to know it to use and to remove it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RecordedCgroup {

@@ -1,7 +1,7 @@
 //! Whether the process of a record lives, and is still the process that was recorded.
 
 use super::Record;
-use crate::sys::{Errno, pidfd};
+use crate::sys::{Errno, fds, pidfd};
 use serde::{Deserialize, Serialize};
 use std::os::fd::OwnedFd;
 
@@ -48,27 +48,49 @@ pub struct Process {
 
 impl Process {
     /// Whether it lives.
-    pub fn alive(self) -> bool {
-        stat(self.pid).is_some_and(|s| s.start_time == self.start_time && !matches!(s.state, b'Z' | b'X'))
+    ///
+    /// # Errors
+    /// A /proc that does not tell: to take that for a no would be to forget a process that runs.
+    pub fn alive(self) -> Result<bool, Errno> {
+        let stat = stat(self.pid)?;
+        Ok(stat.is_some_and(|s| s.start_time == self.start_time && !matches!(s.state, b'Z' | b'X')))
     }
 
     /// A descriptor of it, `None` once it is gone. The start time is compared after the descriptor is open, so a
     /// reused pid is never taken for it.
     ///
     /// # Errors
-    /// That of pidfd_open(2), but for `ESRCH`.
+    /// That of pidfd_open(2), but for `ESRCH`, and as [`Process::alive`].
     pub fn pidfd(self) -> Result<Option<OwnedFd>, Errno> {
         let fd = match pidfd::open(self.pid) {
-            Err(Errno::ESRCH | Errno::EINVAL) => return Ok(None),
+            Err(Errno::ESRCH) => return Ok(None),
+            // What it is for a thread that has got the pid of a process that is gone, before Linux 6.15 and since.
+            Err(Errno::EINVAL | Errno::ENOENT) if !self.alive()? => return Ok(None),
             other => other?,
         };
-        Ok(self.alive().then_some(fd))
+        Ok(self.alive()?.then_some(fd))
     }
 }
 
 /// Reads it; `None` where there is no such process.
-pub fn stat(pid: i32) -> Option<Stat> {
-    parse(&std::fs::read(format!("/proc/{pid}/stat")).ok()?)
+///
+/// # Errors
+/// That of open(2) and read(2), and `EBADMSG` for what makes no sense.
+pub fn stat(pid: i32) -> Result<Option<Stat>, Errno> {
+    match std::fs::read(format!("/proc/{pid}/stat")).map_err(fds::io_errno) {
+        Ok(text) => parse(&text).ok_or(Errno::EBADMSG).map(Some),
+        // The latter where it goes between the two calls.
+        Err(Errno::ENOENT | Errno::ESRCH) => Ok(None),
+        Err(errno) => Err(errno),
+    }
+}
+
+/// The start time of a process of ours.
+///
+/// # Errors
+/// As [`stat`], and `ESRCH` where it is gone.
+pub fn start_time(pid: i32) -> Result<u64, Errno> {
+    stat(pid)?.map(|stat| stat.start_time).ok_or(Errno::ESRCH)
 }
 
 /// Fields 3 and 22 of proc_pid_stat(5). The name in field 2 may hold anything, parentheses too.
@@ -101,8 +123,14 @@ impl Record {
     }
 
     /// Whether the recorded process lives.
-    pub fn alive(&self) -> bool {
-        self.pid > 0 && self.of_this_boot() && self.process().alive()
+    ///
+    /// # Errors
+    /// As [`Process::alive`].
+    pub fn alive(&self) -> Result<bool, Errno> {
+        if self.pid <= 0 || !self.of_this_boot() {
+            return Ok(false);
+        }
+        self.process().alive()
     }
 
     /// A descriptor of the recorded process, `None` once it is gone.
@@ -137,6 +165,6 @@ mod tests {
     #[test]
     fn our_own_start_time_is_stable() {
         let pid = std::process::id() as i32;
-        assert_eq!(stat(pid).unwrap().start_time, stat(pid).unwrap().start_time);
+        assert_eq!(start_time(pid).unwrap(), start_time(pid).unwrap());
     }
 }

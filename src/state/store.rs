@@ -304,11 +304,13 @@ impl Store {
     /// # Errors
     /// A root that cannot be read; one that does not exist is empty.
     pub fn ids(&self) -> Result<Vec<String>, Failure> {
+        let act = || format!("cannot read state directory {}", self.root.display());
         let entries = match std::fs::read_dir(&self.root) {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
-            other => other.act(|| format!("cannot read state directory {}", self.root.display()))?,
+            other => other.act(act)?,
         };
-        let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+        let entries: Vec<_> = entries.collect::<std::io::Result<_>>().act(act)?;
+        let names = entries.into_iter().filter_map(|entry| entry.file_name().into_string().ok());
         let mut ids: Vec<_> = names.filter(|name| check_id(name).is_ok()).collect();
         ids.sort();
         Ok(ids)
@@ -413,6 +415,14 @@ impl Entry {
         }
     }
 
+    /// Whether there is a record that can be understood.
+    ///
+    /// # Errors
+    /// One that cannot be read.
+    pub fn has_whole_record(&self) -> Result<bool, Failure> {
+        Ok(self.read(STATE)?.is_some_and(|text| serde_json::from_slice::<Record>(&text).is_ok()))
+    }
+
     /// The record; `None` where there is none (yet).
     ///
     /// # Errors
@@ -514,25 +524,35 @@ impl Entry {
     }
 
     /// Whether init still waits for `start`.
-    fn init_waits(&self) -> bool {
+    fn init_waits(&self) -> Result<bool, Errno> {
         let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
-        match openat(&self.dir, INIT_LOCK, flags, Mode::empty()) {
-            Ok(file) => fds::lock(&file, Lock::TryShared) == Err(Errno::EAGAIN),
-            Err(_) => false,
+        let file = match openat(&self.dir, INIT_LOCK, flags, Mode::empty()) {
+            // Its start has removed it.
+            Err(Errno::ENOENT) => return Ok(false),
+            other => other?,
+        };
+        match fds::lock(&file, Lock::TryShared) {
+            Ok(()) => Ok(false),
+            Err(Errno::EAGAIN) => Ok(true),
+            Err(errno) => Err(errno),
         }
     }
 
     /// The status of the container.
-    pub fn status(&self, record: &Record) -> Status {
-        if !record.alive() {
+    ///
+    /// # Errors
+    /// Where it cannot be told: a guess would have others forget a container that runs.
+    pub fn status(&self, record: &Record) -> Result<Status, Failure> {
+        let act = || format!("cannot tell the status of container {}", self.id);
+        Ok(if !record.alive().act(act)? {
             Status::Stopped
         } else if record.cgroup.as_ref().is_some_and(|cgroup| cgroup.open().is_ok_and(|it| it.is_paused())) {
             Status::Paused
-        } else if self.init_waits() {
+        } else if self.init_waits().act(act)? {
             Status::Created
         } else {
             Status::Running
-        }
+        })
     }
 
     /// Removes what `start` needed, once it has.

@@ -59,10 +59,14 @@ impl Program {
         command.env_clear().envs(env.iter().map(|(k, v)| (k, v)));
         command.stdin(if input.is_empty() { Stdio::null() } else { whole(input)?.into() });
         command.stdout(writer.try_clone()?).stderr(writer);
-        let child = command.spawn()?;
+        let mut child = command.spawn()?;
         let pidfd = match pidfd::open(child.id() as i32) {
+            Ok(pidfd) => Some(pidfd),
             Err(Errno::EPERM | Errno::ENOSYS | Errno::EACCES) => None,
-            other => Some(other?),
+            Err(errno) => {
+                end(&mut child)?;
+                return Err(errno.into());
+            }
         };
         let deadline = timeout.map(|t| Instant::now() + t);
         Ok(Program { child, pidfd, output: output.into(), deadline })
@@ -73,6 +77,11 @@ impl Program {
     /// # Errors
     /// `TimedOut` once the deadline has passed.
     pub fn finish(mut self) -> std::io::Result<Outcome> {
+        // Nobody would wait for it any more.
+        self.attend().or_else(|error| end(&mut self.child).and(Err(error)))
+    }
+
+    fn attend(&mut self) -> std::io::Result<Outcome> {
         let mut kept = Vec::new();
         // Only the end of the program matters once it has closed its output.
         let mut open = true;
@@ -82,8 +91,6 @@ impl Program {
                 Some(deadline) => {
                     let left = deadline.saturating_duration_since(Instant::now());
                     if left.is_zero() {
-                        self.child.kill()?;
-                        self.child.wait()?;
                         return Err(ErrorKind::TimedOut.into());
                     }
                     PollTimeout::try_from(left + Duration::from_millis(1)).unwrap_or(PollTimeout::MAX)
@@ -123,6 +130,12 @@ impl Program {
         kept.extend(buffer[..len].iter().take(room));
         Ok(())
     }
+}
+
+/// Makes an end of it.
+fn end(child: &mut Child) -> std::io::Result<()> {
+    child.kill()?;
+    child.wait().map(drop)
 }
 
 /// A file that holds the input whole. A pipe holds some of it, and would keep us, whatever the deadline, from a

@@ -17,7 +17,7 @@ pub fn checkpoint(store: &Store, flags: &Checkpoint, criu: Option<&Path>) -> Res
     let act = format!("cannot checkpoint container {id}");
     fds::cloexec_from(3).act(|| act.as_str())?;
     let (entry, record) = store.open_locked("checkpoint", id)?;
-    let status = entry.status(&record);
+    let status = entry.status(&record)?;
     if !matches!(status, Status::Running | Status::Paused) {
         return Err(Failure::new(
             act,

@@ -347,9 +347,8 @@ fn bring_up(
     record.cgroup = home.record().cloned();
     record.rdt = launch.found().rdt.as_ref().and_then(|placed| placed.recorded().cloned());
     record.network = launch.found().network.as_ref().map(|network| network.recorded);
-    let gone =
-        || Failure::new(format!("cannot start container {}", plan.id), "init died before it was recorded");
-    record.start_time = status::stat(record.pid).ok_or_else(gone)?.start_time;
+    record.start_time = status::start_time(record.pid)
+        .act(|| format!("cannot find init of container {} in /proc", plan.id))?;
     if let Some(kept) = kept {
         kept.hold(record)?;
     }

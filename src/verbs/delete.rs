@@ -19,10 +19,10 @@ const PATIENCE_MS: u16 = 10_000;
 pub fn delete(store: &Store, id: &str, force: bool) -> Result<u8, Failure> {
     let (entry, record) = match store.open_locked("delete", id) {
         Ok(found) => found,
-        Err(_) if force => return forget(store, id),
+        Err(failure) if force => return forget(store, id, failure),
         Err(failure) => return Err(failure),
     };
-    match entry.status(&record) {
+    match entry.status(&record)? {
         Status::Stopped => {}
         Status::Created => end(&record)?,
         _ if force => end(&record)?,
@@ -39,9 +39,12 @@ pub fn delete(store: &Store, id: &str, force: bool) -> Result<u8, Failure> {
 }
 
 /// With --force, a container that does not exist is as good as deleted, and one whose record is damaged or
-/// was never written is removed.
-fn forget(store: &Store, id: &str) -> Result<u8, Failure> {
+/// was never written is removed. One whose record only could not be read this time may run: `failure` said why.
+fn forget(store: &Store, id: &str, failure: Failure) -> Result<u8, Failure> {
     if let Some(mut entry) = store.entry(id)? {
+        if entry.has_whole_record()? {
+            return Err(failure);
+        }
         if !entry.lock_abandoned()? {
             return Err(Failure::new(
                 format!("cannot delete container {id}"),
@@ -62,8 +65,8 @@ fn forget(store: &Store, id: &str) -> Result<u8, Failure> {
 /// One that does not die.
 pub fn end(record: &Record) -> Result<(), Failure> {
     let act = || format!("cannot delete container {}", record.id);
-    let Some(pidfd) = record.pidfd().map_err(|errno| Failure::errno(act(), errno))? else { return Ok(()) };
-    kill::sweep(record);
+    let Some(pidfd) = record.pidfd().act(act)? else { return Ok(()) };
+    kill::sweep(record).act(act)?;
     match pidfd::signal(&pidfd, libc::SIGKILL) {
         Ok(()) | Err(Errno::ESRCH) => {}
         Err(errno) => return Err(Failure::errno(act(), errno)),

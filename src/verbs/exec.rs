@@ -30,7 +30,7 @@ pub fn exec(store: &Store, flags: &Exec, degrade: &Policy) -> Result<u8, Failure
     guard_fds(flags.preserve_fds, id)?;
     let (entry, record) = store.open("exec in", id)?;
     let act = || format!("cannot exec in container {id}");
-    let status = entry.status(&record);
+    let status = entry.status(&record)?;
     if status == Status::Stopped {
         return Err(Failure::new(act(), "container not running"));
     }

@@ -3,7 +3,7 @@
 use crate::report::Failure;
 use crate::state::Record;
 use crate::state::store::Store;
-use crate::sys::{Errno, pidfd};
+use crate::sys::{Errno, fds, pidfd};
 use nix::libc;
 use std::fs::File;
 use std::os::unix::fs::MetadataExt;
@@ -60,35 +60,53 @@ fn mark(record: &Record) -> &'static str {
 
 /// That namespace. None where it is our own as well, since then it says nothing: a configuration may join the
 /// host's.
-fn home(record: &Record) -> Option<u64> {
+///
+/// # Errors
+/// A /proc that does not tell whether init lives.
+fn home(record: &Record) -> Result<Option<u64>, Errno> {
     let kind = mark(record);
     let wanted = namespace(&record.pid.to_string(), kind)?;
-    (record.alive() && namespace("self", kind) != Some(wanted)).then_some(wanted)
+    let known = record.alive()? && namespace("self", kind)? != wanted;
+    Ok(wanted.filter(|_| known))
 }
 
 /// The pids, in our pid namespace, of all processes of a container. Init's among them, if it lives.
-pub fn pids(record: &Record) -> Vec<i32> {
+///
+/// # Errors
+/// A /proc that does not list them.
+pub fn pids(record: &Record) -> Result<Vec<i32>, Errno> {
     if let Some(Ok(pids)) = record.open_cgroup().map(|cgroup| cgroup.processes()) {
-        return pids;
+        return Ok(pids);
     }
-    if !record.alive() {
-        return Vec::new();
+    if !record.alive()? {
+        return Ok(Vec::new());
     }
-    let Some(wanted) = home(record) else { return vec![record.pid] };
-    let mut pids = sharing(mark(record), wanted);
+    let Some(wanted) = home(record)? else { return Ok(vec![record.pid]) };
+    let mut pids = sharing(mark(record), wanted)?;
     pids.sort_unstable();
-    pids
+    Ok(pids)
 }
 
 /// The pids of all processes in a namespace.
-fn sharing(kind: &str, number: u64) -> Vec<i32> {
-    let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
-    let all = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
-    all.filter(|pid| namespace(&pid.to_string(), kind) == Some(number)).collect()
+fn sharing(kind: &str, number: u64) -> Result<Vec<i32>, Errno> {
+    let entries = std::fs::read_dir("/proc").and_then(Iterator::collect::<std::io::Result<Vec<_>>>);
+    let entries = entries.map_err(fds::io_errno)?.into_iter();
+    let mut pids = Vec::new();
+    for pid in entries.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok()) {
+        if namespace(&pid.to_string(), kind)? == Some(number) {
+            pids.push(pid);
+        }
+    }
+    Ok(pids)
 }
 
-fn namespace(pid: &str, kind: &str) -> Option<u64> {
-    std::fs::metadata(format!("/proc/{pid}/ns/{kind}")).ok().map(|meta| meta.ino())
+/// None for a process that has gone, and for one that is not ours to look at: it is none of a container of ours.
+fn namespace(pid: &str, kind: &str) -> Result<Option<u64>, Errno> {
+    match std::fs::metadata(format!("/proc/{pid}/ns/{kind}")).map_err(fds::io_errno) {
+        Ok(meta) => Ok(Some(meta.ino())),
+        Err(Errno::ENOENT | Errno::ESRCH | Errno::EACCES | Errno::EPERM) => Ok(None),
+        Err(errno) => Err(errno),
+    }
 }
 
 /// Signals every process of a container: those of its cgroup, of which its init may be dead already, or else init
@@ -103,7 +121,7 @@ pub fn all(record: &Record, signal: i32) -> Result<(), Errno> {
         }
         return if signal == libc::SIGKILL { cgroup.kill() } else { cgroup.signal(signal) };
     }
-    others(record, signal);
+    others(record, signal)?;
     init(record, signal)
 }
 
@@ -114,28 +132,33 @@ fn init(record: &Record, signal: i32) -> Result<(), Errno> {
 /// Signals every process of a container but its init, which has to be there still: they are known by what they
 /// share with it. Each is looked at again once its descriptor is open, so a pid that was reused in between is
 /// left alone.
-fn others(record: &Record, signal: i32) {
-    let Some(wanted) = home(record) else { return };
-    let others = pids(record).into_iter().filter(|pid| *pid != record.pid);
-    signal_those(others, mark(record), wanted, signal);
+fn others(record: &Record, signal: i32) -> Result<(), Errno> {
+    let Some(wanted) = home(record)? else { return Ok(()) };
+    let others = pids(record)?.into_iter().filter(|pid| *pid != record.pid);
+    signal_those(others, mark(record), wanted, signal)
 }
 
-fn signal_those(pids: impl Iterator<Item = i32>, kind: &str, number: u64, signal: i32) {
+fn signal_those(pids: impl Iterator<Item = i32>, kind: &str, number: u64, signal: i32) -> Result<(), Errno> {
     for pid in pids {
         let Ok(fd) = pidfd::open(pid) else { continue };
-        if namespace(&pid.to_string(), kind) == Some(number) {
+        if namespace(&pid.to_string(), kind)? == Some(number) {
             // It may have ended by itself.
             let _ = pidfd::signal(&fd, signal);
         }
     }
+    Ok(())
 }
 
 /// Kills what would be left of a container after its init, which is to be killed next: with a pid namespace of
 /// its own that is nothing, the kernel sees to it; with a cgroup, that goes with it.
-pub fn sweep(record: &Record) {
-    if !record.owns_pids && record.cgroup.is_none() {
-        others(record, libc::SIGKILL);
+///
+/// # Errors
+/// As [`pids`].
+pub fn sweep(record: &Record) -> Result<(), Errno> {
+    if record.owns_pids || record.cgroup.is_some() {
+        return Ok(());
     }
+    others(record, libc::SIGKILL)
 }
 
 /// What may be left of a container after its init: whoever shares its mount namespace.
@@ -155,19 +178,23 @@ impl Rest {
         }
         let file = File::open(format!("/proc/{}/ns/mnt", record.pid)).ok()?;
         let number = file.metadata().ok()?.ino();
-        (namespace("self", "mnt") != Some(number)).then_some(Rest { _namespace: file, number })
+        (namespace("self", "mnt").ok()? != Some(number)).then_some(Rest { _namespace: file, number })
     }
 
     /// Kills it, once init has ended.
-    pub fn end(self) {
+    ///
+    /// # Errors
+    /// A /proc that does not list it.
+    pub fn end(self) -> Result<(), Errno> {
         // What is killed may have had a child just before.
         for _ in 0..ROUNDS {
-            let left = sharing("mnt", self.number);
+            let left = sharing("mnt", self.number)?;
             if left.is_empty() {
-                return;
+                break;
             }
-            signal_those(left.into_iter(), "mnt", self.number, libc::SIGKILL);
+            signal_those(left.into_iter(), "mnt", self.number, libc::SIGKILL)?;
         }
+        Ok(())
     }
 }
 
@@ -186,7 +213,7 @@ mod tests {
             "ociVersion": "1.3.0",
             "id": "x",
             "pid": pid,
-            "startTime": status::stat(pid).unwrap().start_time,
+            "startTime": status::start_time(pid).unwrap(),
             "bootId": status::boot_id().unwrap(),
             "bundle": "/",
             "rootfs": "/",
@@ -201,8 +228,8 @@ mod tests {
     fn a_container_in_the_namespaces_of_the_host_is_init_alone() {
         for owns_pids in [false, true] {
             let record = Record { owns_pids, ..of_the_host() };
-            assert_eq!(home(&record), None);
-            assert_eq!(pids(&record), [record.pid]);
+            assert_eq!(home(&record), Ok(None));
+            assert_eq!(pids(&record), Ok(vec![record.pid]));
         }
     }
 

@@ -29,13 +29,14 @@ pub fn list(store: &Store, named: bool, quiet: bool, json: bool) -> Result<u8, F
             &rows.iter().flat_map(|(_, record)| [record.id.as_str(), "\n"]).collect::<String>(),
         ));
     }
-    let views: Vec<View<'_>> = rows
-        .iter()
-        .map(|(entry, record)| View {
-            owner: Some(user_name(record.owner).unwrap_or_else(|| format!("#{}", record.owner))),
-            ..View::new(entry, record)
-        })
-        .collect();
+    let mut views = Vec::new();
+    for (entry, record) in &rows {
+        let owner = Some(user_name(record.owner).unwrap_or_else(|| format!("#{}", record.owner)));
+        match View::new(entry, record) {
+            Ok(view) => views.push(View { owner, ..view }),
+            Err(failure) => warn(&failure.to_string()),
+        }
+    }
     if json {
         let text = serde_json::to_string(&views)
             .map_err(|e| Failure::new("cannot list containers", e.to_string()))?;

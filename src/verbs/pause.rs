@@ -28,7 +28,7 @@ fn freezable(
 ) -> Result<(crate::state::store::Entry, Cgroup), Failure> {
     let (entry, record) = store.open_locked(act, id)?;
     let act = || format!("cannot {act} container {id}");
-    let status = entry.status(&record);
+    let status = entry.status(&record)?;
     if !from.contains(&status) {
         let cause = match status {
             Status::Paused => "container not running, but paused already",

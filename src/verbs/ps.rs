@@ -2,7 +2,7 @@
 
 use super::{kill, print};
 use crate::host::idmap::find_program;
-use crate::report::{Failure, io_text, one_line};
+use crate::report::{Act, Failure, io_text, one_line};
 use crate::state::store::Store;
 use std::process::Command;
 
@@ -11,7 +11,7 @@ pub fn ps(store: &Store, id: &str, json: bool, args: &[String]) -> Result<u8, Fa
     let (_, record) = store.open("list processes of", id)?;
     let act = || format!("cannot list processes of container {id}");
     // Of one that has stopped there are none, unless some are left in its cgroup.
-    let pids = kill::pids(&record);
+    let pids = kill::pids(&record).act(act)?;
     if json {
         return Ok(print(&format!("{}\n", serde_json::json!(pids))));
     }

@@ -103,8 +103,7 @@ pub fn restore(
                 master = console::hand_over(terminal, &console, id)?;
             }
             record.pid = pid;
-            let gone = || Failure::new(act.as_str(), "its first process is gone: no such process");
-            record.start_time = status::stat(pid).ok_or_else(gone)?.start_time;
+            record.start_time = status::start_time(pid).act(|| act.as_str())?;
             let namespaces = criu::namespaces(pid).act(|| act.as_str())?;
             plan::check_namespaces(&planned, namespaces, &act)?;
             record.namespaces |= (namespaces & time_namespace()).bits();

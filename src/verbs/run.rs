@@ -57,7 +57,9 @@ pub fn run(store: &Store, flags: &Run, degrade: Policy, cgroups: Option<Manager>
     };
     let rest = Rest::of(&record);
     let code = foreground::attend(&child, &signals, console, notify, reap);
-    rest.into_iter().for_each(Rest::end);
+    if let Some(Err(errno)) = rest.map(Rest::end) {
+        warn(&Failure::errno(format!("cannot end what is left of container {id}"), errno).to_string());
+    }
     end(entry, &record, flags.keep);
     // 128+N stays below 256: signals end at 64.
     Ok(u8::try_from(code?).unwrap_or(1))

@@ -13,7 +13,7 @@ use crate::sys::fds;
 pub fn start(store: &Store, id: &str) -> Result<u8, Failure> {
     let (mut entry, record) = store.open_locked("start", id)?;
     let act = || format!("cannot start container {id}");
-    match entry.status(&record) {
+    match entry.status(&record)? {
         Status::Created => {}
         Status::Stopped => return Err(Failure::new(act(), "cannot start a container that has stopped")),
         _ => return Err(Failure::new(act(), "cannot start an already running container")),

@@ -30,9 +30,12 @@ pub struct View<'a> {
 
 impl<'a> View<'a> {
     /// Looks at a container.
-    pub fn new(entry: &Entry, record: &'a Record) -> View<'a> {
-        let status = entry.status(record);
-        View {
+    ///
+    /// # Errors
+    /// A status that cannot be told.
+    pub fn new(entry: &Entry, record: &'a Record) -> Result<View<'a>, Failure> {
+        let status = entry.status(record)?;
+        Ok(View {
             oci_version: &record.oci_version,
             id: &record.id,
             pid: if status == Status::Stopped { 0 } else { record.pid },
@@ -43,14 +46,14 @@ impl<'a> View<'a> {
             annotations: &record.annotations,
             owner: None,
             degraded: &record.degraded,
-        }
+        })
     }
 }
 
 /// `bryo state`.
 pub fn state(store: &Store, id: &str) -> Result<u8, Failure> {
     let (entry, record) = store.open("read state of", id)?;
-    let text = serde_json::to_string_pretty(&View::new(&entry, &record))
+    let text = serde_json::to_string_pretty(&View::new(&entry, &record)?)
         .map_err(|e| Failure::new(format!("cannot print state of container {id}"), e.to_string()))?;
     Ok(print(&format!("{text}\n")))
 }

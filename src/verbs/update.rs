@@ -26,7 +26,7 @@ pub fn update(store: &Store, flags: &Update) -> Result<u8, Failure> {
     let act = || format!("cannot update container {id}");
     let resources = wanted(flags).map_err(|cause| Failure::new(act(), cause))?;
     let (entry, record) = store.open_locked("update", id)?;
-    if entry.status(&record) == Status::Stopped {
+    if entry.status(&record)? == Status::Stopped {
         return Err(Failure::new(act(), "container not running"));
     }
     share_out(flags, &record, id)?;

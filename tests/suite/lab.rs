@@ -607,6 +607,12 @@ impl Running<'_> {
             .unwrap_or_else(|| panic!("{what} did not end within {PATIENCE:?}: {}", lossy(&err)))
     }
 
+    /// What it said, when somebody else has waited for it.
+    pub fn ended(mut self, status: ExitStatus) -> Ran {
+        self.reaped = true;
+        Ran { what: format!("{:?}", self.argv), status, stdout: self.stdout(), stderr: self.stderr() }
+    }
+
     pub fn wait_within(mut self, patience: Duration) -> Option<Ran> {
         let mut status = None;
         let end = Instant::now() + patience;

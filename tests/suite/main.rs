@@ -27,6 +27,7 @@ mod events;
 mod exec;
 mod explain;
 mod faults;
+mod fire;
 mod hooks;
 mod hosts;
 mod idmapped;

@@ -179,7 +179,7 @@ impl Watch<'_> {
             let seen = self.look(ready, Some(deadline))?;
             let more = seen.said && self.listen();
             if seen.ready || ready.is_none() && said_pid(&self.said) {
-                let start_time = status::stat(pid).ok_or(Errno::ESRCH)?.start_time;
+                let start_time = status::start_time(pid)?;
                 return self.report(&Report::Ready { pid, start_time });
             }
             let ending = if seen.over {
