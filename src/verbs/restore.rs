@@ -132,7 +132,9 @@ pub fn restore(
         }
     })?;
     create::warn_of(&record);
-    network.into_iter().for_each(|network| drop(network.keep()));
+    network.into_iter().for_each(|network| {
+        network.keep();
+    });
     home.keep();
     pid_file.into_iter().for_each(PidFile::keep);
     let mut entry = claim.keep();

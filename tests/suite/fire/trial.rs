@@ -7,7 +7,7 @@ use std::time::Duration;
 use nix::errno::Errno;
 
 use super::tracer::{Fault, Site, Traced, trace};
-use crate::lab::{Call, Lab, eventually};
+use crate::lab::{Call, Lab, eventually, note};
 
 /// The errors, with what the runtime calls them.
 const ERRORS: [(Errno, &str); 4] = [
@@ -155,7 +155,7 @@ impl Trial<'_, '_> {
             }
             self.lab.forget_ids();
         }
-        println!("{}", render(&table));
+        note(&render(&table));
         assert!(wrong.is_empty(), "{} are wrong:\n{}", wrong.len(), wrong.join("\n"));
         let refused = table
             .values()
