@@ -47,9 +47,9 @@ fn a_label_without_selinux_is_weaker_and_a_profile_without_apparmor_may_go_by_na
     let lab = Lab::new();
     let label = "system_u:system_r:container_t:s0:c1,c2";
     let labelled = lab.bundle().sh("echo alive").with(|c| c["process"]["selinuxLabel"] = label.into());
-    weakens(&labelled, as_it_is, "alive\n", "LSM-SELINUX");
+    weakens(&labelled.with(map_to_root), &host, "alive\n", "LSM-SELINUX");
     let confined = lab.bundle().sh("echo alive").with(|c| c["process"]["apparmorProfile"] = "moss".into());
-    may_go(&confined, as_it_is, "apparmor", "alive\n", "LSM-APPARMOR");
+    may_go(&confined.with(map_to_root), host, "apparmor", "alive\n", "LSM-APPARMOR");
 }
 
 #[test]
