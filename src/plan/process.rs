@@ -295,12 +295,15 @@ fn capabilities(wanted: Option<&oci::LinuxCapabilities>, degradations: &mut Vec<
     if sets.ambient & !possible != 0 {
         // To be told, and no reason to fail (config.md, "Linux Process"). The words are runc's.
         let names = names(sets.ambient & !possible);
-        degradations.push(Degradation::weaker(
-            "CAP-AMBIENT",
-            format!("ambient {names}"),
-            "only what is permitted and inheritable",
-            format!("can't raise ambient capability {names}: operation not permitted (capabilities(7))"),
-        ));
+        degradations.push(
+            Degradation::weaker(
+                "CAP-AMBIENT",
+                format!("ambient {names}"),
+                "only what is permitted and inheritable",
+                format!("can't raise ambient capability {names}: operation not permitted (capabilities(7))"),
+            )
+            .fix("list it in permitted and inheritable, too, or not in ambient"),
+        );
         sets.ambient &= possible;
     }
     sets
