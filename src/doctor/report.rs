@@ -98,7 +98,7 @@ fn merged(findings: &[Finding]) -> Vec<Row<'_>> {
             && a.kind == b.kind
             && a.evidence == b.evidence
     };
-    findings.chunk_by(alike).filter_map(|alike| Row::of(alike)).collect()
+    findings.chunk_by(alike).filter_map(Row::of).collect()
 }
 
 impl<'a> Row<'a> {
