@@ -80,7 +80,7 @@ const HELPER: &str = "refuses; loopback alone where the network was auto, or wit
 #[rustfmt::skip]
 pub const TABLE: &[Code] = &[
     code("ID-NOHELPER", &[B, C], "newuidmap or newgidmap", SINGLE, "install uidmap (Debian, Ubuntu) or shadow-utils (Fedora)").row(1).by_root(),
-    code("ID-HELPERCAP", &[B, C], "the setuid bit or the capabilities of newuidmap or newgidmap", SINGLE, "sudo chmod u+s on both").row(2).by_root(),
+    code("ID-HELPERCAP", &[B, C], "the setuid bit or the capabilities of newuidmap or newgidmap", SINGLE, "sudo chown root and sudo chmod u+s on both").row(2).by_root(),
     code("ID-NNP", &[B, C], "the privilege of newuidmap: no_new_privs is set, or it is on a nosuid mount", SINGLE, "start bryo without no_new_privs (Kubernetes: allowPrivilegeEscalation: true)").row(3).by_root(),
     code("ID-NOSUBID", &[B, C], "subordinate ids of the caller", SINGLE, "sudo usermod --add-subuids 100000-165535 --add-subgids 100000-165535 USER").row(4).by_root(),
     code("ID-NONE", &[C], "any id: the user namespace has no maps yet, or /proc is not there to say so", "refuses", "mount proc on /proc, and have the maps of the user namespace written first").by_root(),

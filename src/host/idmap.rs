@@ -184,12 +184,16 @@ fn parse_map(text: &str) -> Vec<IdRange> {
     text.lines().filter_map(range).collect()
 }
 
+/// Whom a file of an owner without an id here is shown to belong to (user_namespaces(7)).
+const OVERFLOW_UID: u32 = 65534;
+
 fn helper(name: &str) -> Helper {
-    use std::os::unix::fs::PermissionsExt;
+    use std::os::unix::fs::{MetadataExt, PermissionsExt};
     let Some(path) = find_program(name) else { return Helper::Missing };
     let Ok(meta) = std::fs::metadata(&path) else { return Helper::Missing };
     let setuid = meta.permissions().mode() & 0o4000 != 0;
-    if !setuid && !has_file_capabilities(&path) {
+    let capable = has_file_capabilities(&path);
+    if !setuid && !capable {
         return Helper::Powerless(path);
     }
     let nosuid = std::fs::File::open(path.parent().unwrap_or(Path::new("/"))).is_ok_and(|dir| {
@@ -198,6 +202,10 @@ fn helper(name: &str) -> Helper {
     });
     if nosuid {
         return Helper::NoSuid(path);
+    }
+    // A copy keeps the bit and changes its owner. One that our user namespace does not have may be root.
+    if !capable && ![0, OVERFLOW_UID].contains(&meta.uid()) {
+        return Helper::Powerless(path);
     }
     Helper::Usable(path)
 }

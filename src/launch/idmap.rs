@@ -76,9 +76,14 @@ fn finish(what: &str, helper: Program, whom: &dyn Display) -> Result<(), Failure
         Ok(outcome) => {
             let said = one_line(&String::from_utf8_lossy(&outcome.output));
             let cause = if said.is_empty() { outcome.status.to_string() } else { said };
-            Err(Failure::new(act, format!("{cause}: operation not permitted"))
-                .code("ID-RANGE")
-                .fix("map only ids that /etc/subuid and /etc/subgid give you"))
+            // It says so of what the kernel refuses it; the rest is what it refuses itself.
+            let powerless = cause.contains("write to ");
+            let failure = Failure::new(act, format!("{cause}: operation not permitted"));
+            Err(if powerless {
+                failure.code("ID-HELPERCAP").fix("see that newuidmap and newgidmap are setuid root, or have CAP_SETUID and CAP_SETGID, and that these are not taken away around us")
+            } else {
+                failure.code("ID-RANGE").fix("map only ids that /etc/subuid and /etc/subgid give you")
+            })
         }
         Err(error) if error.kind() == ErrorKind::TimedOut => {
             Err(Failure::new(act, "the helper did not end in 30 seconds: connection timed out")

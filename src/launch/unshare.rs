@@ -101,7 +101,9 @@ fn own_mounts(whom: &str, policy: &Policy) -> Result<(), Failure> {
         Err(Errno::EPERM) => {
             let because = "CAP_SYS_ADMIN is missing: operation not permitted";
             let wanted = "a mount namespace of its own";
-            accept(whom, policy, &[Degradation::weaker("MNT-DENIED", wanted, "the caller's mounts", because)])
+            let shared = Degradation::weaker("MNT-DENIED", wanted, "the caller's mounts", because)
+                .fix("keep CAP_SYS_ADMIN (docker, podman: --cap-add SYS_ADMIN)");
+            accept(whom, policy, &[shared])
         }
         Err(errno) => Err(Failure::errno(format!("cannot make a mount namespace for {whom}"), errno)),
     }

@@ -448,8 +448,8 @@ fn usable(subids: &Subids) -> Result<(PathBuf, PathBuf), Obstacle> {
             Helper::Powerless(path) => {
                 return Err((
                     "ID-HELPERCAP",
-                    format!("{} has neither the setuid bit nor capabilities", path.display()),
-                    format!("sudo chmod u+s {}", path.display()),
+                    format!("{} is not setuid root and has no capabilities", path.display()),
+                    format!("sudo chown root {0} && sudo chmod u+s {0}", path.display()),
                 ));
             }
             Helper::NoSuid(path) => {

@@ -727,13 +727,13 @@ impl Ran {
     }
 }
 
-/// It worked, and said on stderr in one warning that it was by other means.
+/// It worked, and said on stderr in one warning that it was by other means, and the way to those that were wanted.
 #[track_caller]
 pub fn warns(ran: Ran, stdout: &str, code: &str) {
     let ran = ran.prints(stdout);
     let lines: Vec<_> = ran.stderr.lines().filter(|l| l.contains(code)).collect();
     assert_eq!(lines.len(), 1, "one line with {code}: {}", ran.stderr);
-    assert!(lines[0].contains("warning"), "{}", ran.stderr);
+    assert!(lines[0].contains("warning") && lines[0].contains("; fix: "), "{}", ran.stderr);
 }
 
 // ---------------------------------------------------------------------------------------------------------

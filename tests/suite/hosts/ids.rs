@@ -1,7 +1,9 @@
 //! Ids that are not to be had.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 
+use nix::sys::statvfs::{FsFlags, statvfs};
 use nix::unistd::geteuid;
 use serde_json::json;
 
@@ -25,11 +27,13 @@ fn path<'lab>(call: Call<'lab>, path: &str) -> Call<'lab> {
 }
 
 /// The helpers that the lab has copies of, which lose the privilege that they are about.
-fn copied_helpers(lab: &Lab) -> String {
-    let dir = lab.dir.join("bin");
+fn copied_helpers(lab: &Lab, mode: u32) -> String {
+    let dir = lab.dir.join(format!("bin-{mode:o}"));
     fs::create_dir(&dir).unwrap();
     for name in ["newuidmap", "newgidmap"] {
-        fs::copy(format!("/usr/bin/{name}"), dir.join(name)).unwrap();
+        let copy = dir.join(name);
+        fs::copy(format!("/usr/bin/{name}"), &copy).unwrap();
+        fs::set_permissions(copy, fs::Permissions::from_mode(mode)).unwrap();
     }
     format!("{}:/usr/bin:/bin", dir.display())
 }
@@ -49,10 +53,14 @@ fn an_id_helper_without_its_privilege_is_named() {
     bryo_only!("runc fails");
     plain_user_only!("root needs no helper");
     let lab = Lab::new();
-    let copies = copied_helpers(&lab);
-    let powerless = |call| path(call, &copies);
-    weakens(&ranged(&lab), powerless, "1\n0\n", "ID-HELPERCAP");
-    refused(&lab, powerless(demanding(&lab).call("run", NONE)).done(), "ID-HELPERCAP", &["chmod u+s"]);
+    let nosuid = statvfs(&lab.dir).unwrap().flags().contains(FsFlags::ST_NOSUID);
+    // Without the bit, and with it for an owner who is not root: unless the mount makes it mean nothing anyway.
+    for (mode, code) in [(0o755, "ID-HELPERCAP"), (0o4755, if nosuid { "ID-NNP" } else { "ID-HELPERCAP" })] {
+        let copies = copied_helpers(&lab, mode);
+        let powerless = |call| path(call, &copies);
+        weakens(&ranged(&lab), powerless, "1\n0\n", code);
+        refused(&lab, powerless(demanding(&lab).call("run", NONE)).done(), code, &["more than one id"]);
+    }
 }
 
 #[test]
