@@ -422,7 +422,8 @@ fn a_file_as_standard_output_is_written_on() {
     let log = lab.file("log", "");
     let bundle =
         rootful(&lab).named(&lab.id()).sh("i=0; while :; do i=$((i+1)); echo line $i; sleep 0.1; done");
-    let append = format!("exec >> {}", log.display());
+    // criu wants a file that is not appended to to be as long as it was.
+    let append = format!("exec >> {} 2>> {}", log.display(), lab.dir.join("errors").display());
     bundle.call("run", ["--detach"]).after_shell(&append).done().ok();
     let subject = Subject {
         lab: &lab,
@@ -692,45 +693,6 @@ fn a_page_server_takes_the_memory() {
     }
     other.restore(&[]).ok();
     assert!(other.count() >= 3);
-    other.remove();
-}
-
-#[test]
-#[ignore = "needs root and criu; scripts/test runs it"]
-fn pages_come_when_they_are_needed() {
-    let lab = Lab::new();
-    let (container, subject) = counting(&lab);
-    let ready = lab.dir.join("ready");
-    let port = "27102";
-    let dump = subject
-        .call(
-            "checkpoint",
-            &["--lazy-pages", "--page-server", "127.0.0.1:27102", "--status-fd", "7"],
-            &subject.id,
-        )
-        .after_shell(&format!("exec 7> {}", ready.display()))
-        .spawn();
-    let written = eventually(PATIENCE, || fs::read(&ready).is_ok_and(|text| text == [0]));
-    assert!(written, "{}", dump.stderr());
-    let work = lab.dir.join("work");
-    fs::create_dir(&work).unwrap();
-    let daemon = lab
-        .program(criu())
-        .args(["lazy-pages", "--page-server", "--address", "127.0.0.1", "--port", port, "--images-dir"])
-        .args([&subject.images])
-        .args(["--work-dir"])
-        .args([&work])
-        .spawn();
-    assert!(eventually(PATIENCE, || work.join("lazy-pages.socket").exists()), "{}", daemon.stderr());
-    let id = lab.id();
-    let other = Subject { id, ..Subject::of_parts(&subject) };
-    other.restore(&["--lazy-pages", "--work-path", work.to_str().unwrap()]).ok();
-    assert!(other.count() >= 3);
-    dump.wait().ok();
-    daemon.wait().ok();
-    let count = other.count();
-    wait_for_count(&other, count + 2);
-    assert_ne!(container.call("state", NONE).done().code(), 0);
     other.remove();
 }
 
