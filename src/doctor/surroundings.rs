@@ -2,11 +2,12 @@
 
 use super::check::{Check, Scopes};
 use super::children::Tell;
-use crate::host::idmap::find_program;
+use crate::host::criu;
 use crate::host::outer::Outer;
 use crate::host::process::lsm;
 use crate::host::{self};
 use crate::image::store::default_root;
+use crate::plan::checkpoint::allowed;
 use crate::report::{Failure, errno_text, io_text};
 use crate::state::store::{Home, Whereabouts, check_private};
 use crate::sys::{Errno, mount};
@@ -99,25 +100,16 @@ fn security_modules() -> Check {
 }
 
 fn checkpoint() -> Check {
-    const CHECKPOINT_RESTORE: u32 = 40;
     let what = "checkpoint";
-    let nobody = |check: Check| check.serving(Scopes::NONE);
-    let Some(criu) = find_program("criu") else {
-        return nobody(Check::lacking(
-            what,
-            "CRIU",
-            "criu is not installed: no checkpoint, no restore",
-            Some("install criu"),
-        ));
+    let refused = match criu::read(None) {
+        Ok(facts) => match allowed(&facts, "cannot checkpoint") {
+            Ok(program) => {
+                let evidence = format!("by {}", program.display());
+                return Check::fine(what, evidence).serving(Scopes::NONE);
+            }
+            Err(failure) => failure,
+        },
+        Err(errno) => Failure::errno("cannot checkpoint", errno),
     };
-    let capable = crate::sys::caps::effective().is_ok_and(|held| held & (1 << CHECKPOINT_RESTORE) != 0);
-    if capable {
-        return nobody(Check::fine(what, format!("by {}", criu.display())));
-    }
-    nobody(Check::lacking(
-        what,
-        "CRIU",
-        "CAP_CHECKPOINT_RESTORE is missing: operation not permitted",
-        Some("run as root"),
-    ))
+    Check::lacking(what, "CRIU", refused.cause(), refused.way_out()).serving(Scopes::NONE)
 }

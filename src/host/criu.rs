@@ -118,6 +118,8 @@ pub struct Inside {
     pub mounts: Vec<Mount>,
     /// The file systems that we see.
     pub ours: BTreeSet<String>,
+    /// Where init is in the hierarchy of v2.
+    pub cgroup: PathBuf,
     /// Standard input, output and error of init.
     pub streams: Vec<Stream>,
     /// The numbers of its namespaces, where one was joined.
@@ -150,6 +152,10 @@ pub fn inside(pid: i32) -> sys::Result<Inside> {
     Ok(Inside {
         mounts,
         ours: ours.into_iter().map(|mount| mount.device).collect(),
+        cgroup: cgroups(pid)?
+            .into_iter()
+            .find(|(v1, _)| v1.is_empty())
+            .map_or("/".into(), |(_, path)| path.into()),
         // One that is closed is none.
         streams: (0..3).filter_map(|fd| stream(pid, fd).transpose()).collect::<sys::Result<_>>()?,
         network: inode(&of("ns/net"))?,

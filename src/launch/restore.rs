@@ -6,8 +6,9 @@
 
 use super::{hooks, network};
 use crate::criu::{Listener, Moment};
+use crate::plan::Plan;
+use crate::plan::checkpoint::{self, Source};
 use crate::plan::step::Op;
-use crate::plan::{Plan, checkpoint};
 use crate::report::{Act, Failure};
 use crate::sys::clone::{self, Join};
 use crate::sys::path::{self, Kind, Resolve};
@@ -97,7 +98,7 @@ fn bring_up_loopback(namespace: &File) -> sys::Result<()> {
 ///
 /// # Errors
 /// A root file system that cannot be changed.
-pub fn make_places(plan: &Plan) -> Result<Vec<(PathBuf, PathBuf)>, Failure> {
+pub fn make_places(plan: &Plan) -> Result<Vec<Source>, Failure> {
     let act = |at: &Path| format!("cannot make {} in {}", at.display(), plan.rootfs.display());
     let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
     let root = open(&plan.rootfs, flags, Mode::empty()).act(|| act(Path::new("/")))?;
@@ -111,7 +112,7 @@ pub fn make_places(plan: &Plan) -> Result<Vec<(PathBuf, PathBuf)>, Failure> {
         let place = path::create(root.as_fd(), &name, kind, Resolve::InRoot).act(|| act(at))?;
         let end = resolved(&place).act(|| act(at))?;
         if let (Some(source), Ok(end)) = (source, end.strip_prefix(&top)) {
-            ends.push((Path::new("/").join(end), source.to_path_buf()));
+            ends.push(Source::at(Path::new("/").join(end), source));
         }
     }
     Ok(ends)

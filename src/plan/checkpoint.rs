@@ -133,7 +133,7 @@ pub fn dump(
         root: Some(record.rootfs.clone()),
         freeze_cgroup: cgroup.map(|cgroup| crate::cgroup::place(&cgroup.path)),
         log_file: "dump.log".into(),
-        ext_mnt: outside(&inside.mounts, &inside.ours),
+        ext_mnt: outside(inside),
         ..common(facts, flags, record.annotations.get(CONFIG_ANNOTATION))
     };
     let joined = CloneFlags::from_bits_retain(record.joined);
@@ -172,27 +172,43 @@ fn root(mounts: &[Mount]) -> Option<&Mount> {
     mounts.iter().rev().find(|mount| mount.at == Path::new("/"))
 }
 
-/// File systems that criu mounts anew whatever is in them.
-const MADE_ANEW: [&str; 6] = ["proc", "sysfs", "mqueue", "devpts", "cgroup", "cgroup2"];
+/// File systems that criu mounts anew, by the new namespaces or by those that are shared: they are the same then.
+const MADE_ANEW: [&str; 3] = ["proc", "mqueue", "devpts"];
+
+/// Whether criu is to mount a file system anew, with all that is bound from it elsewhere.
+fn is_made_anew(mount: &Mount, inside: &Inside) -> bool {
+    let whole = mount.root == Path::new("/");
+    match mount.fstype.as_str() {
+        // What is bound from the machine's is another one than criu would make.
+        "sysfs" => whole && !inside.ours.contains(&mount.device),
+        // All of it is the machine's, too. What the container's cgroup namespace shows is not; criu mounts it from there.
+        "cgroup" | "cgroup2" => !whole && inside.cgroup.starts_with(&mount.root),
+        fstype => whole && MADE_ANEW.contains(&fstype),
+    }
+}
 
 /// The mounts that show something from outside, each with its name in the images.
-fn outside(mounts: &[Mount], ours: &BTreeSet<String>) -> Vec<(PathBuf, PathBuf)> {
-    let root = root(mounts);
-    let whole = |mount: &&Mount| mount.root == Path::new("/") && MADE_ANEW.contains(&mount.fstype.as_str());
-    let anew: BTreeSet<&str> = mounts.iter().filter(whole).map(|mount| mount.device.as_str()).collect();
+fn outside(inside: &Inside) -> Vec<(PathBuf, PathBuf)> {
+    let root = root(&inside.mounts);
+    let anew = inside.mounts.iter().filter(|mount| is_made_anew(mount, inside));
+    let anew: BTreeSet<&str> = anew.map(|mount| mount.device.as_str()).collect();
     let is_outside = |mount: &&Mount| {
         let below_root =
             root.is_some_and(|root| root.device == mount.device && mount.root.starts_with(&root.root));
-        mount.at != Path::new("/")
-            && ours.contains(&mount.device)
-            && !anew.contains(mount.device.as_str())
-            && !below_root
+        // All cgroup namespaces show the same file system.
+        let anew =
+            if is_cgroup(mount) { is_made_anew(mount, inside) } else { anew.contains(mount.device.as_str()) };
+        mount.at != Path::new("/") && inside.ours.contains(&mount.device) && !anew && !below_root
     };
     let named = |mount: &Mount| {
         let null = mount.fstype == "devtmpfs" && mount.root == Path::new("/null");
         (mount.at.clone(), if null { "/dev/null".into() } else { mount.at.clone() })
     };
-    mounts.iter().filter(is_outside).map(named).collect()
+    inside.mounts.iter().filter(is_outside).map(named).collect()
+}
+
+fn is_cgroup(mount: &Mount) -> bool {
+    matches!(mount.fstype.as_str(), "cgroup" | "cgroup2")
 }
 
 /// What criu is told to restore a container as it was planned; what takes descriptors is added by who has them.
@@ -270,7 +286,7 @@ pub fn check_namespaces(plan: &Plan, found: CloneFlags, act: &str) -> Result<(),
     };
     Err(Failure::new(act, format!("{cause}: invalid argument"))
         .code("CRIU")
-        .fix("take the images and the bundle of one container, and checkpoint it without --manage-cgroups-mode ignore"))
+        .fix("take the images and the bundle of the same container, and restore it without --manage-cgroups-mode ignore"))
 }
 
 /// The joined namespaces that criu takes by a descriptor, and the names it knows them by.
@@ -293,38 +309,56 @@ pub fn root_attributes(plan: &Plan) -> Attr {
     Attr { set, ..Attr::default() }
 }
 
-/// What a name in the images stands for: where things of outside are found now, with the restored tasks in this cgroup.
-/// Of several for one name the first counts: what was wanted comes before what may have been had in its place, and both
-/// before what came along with a recursive bind.
-pub fn sources(plan: &Plan, ours: &[Mount], cgroup: &Path) -> Vec<(PathBuf, PathBuf)> {
+/// What a name in the images stands for now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Source {
+    pub name: PathBuf,
+    pub path: PathBuf,
+    /// Should that be a link, its end is meant.
+    pub follow: bool,
+}
+
+impl Source {
+    /// Where something of outside is found.
+    pub fn at(name: impl Into<PathBuf>, path: impl Into<PathBuf>) -> Source {
+        Source { name: name.into(), path: path.into(), follow: true }
+    }
+}
+
+/// Where things of outside are found now. Of several for one name the first counts: what was wanted comes before what may
+/// have been had in its place, and both before what came along with a recursive bind.
+pub fn sources(plan: &Plan, ours: &[Mount]) -> Vec<Source> {
     let wanted = plan.steps.iter().map(|step| &step.op);
     let instead = plan.steps.iter().flat_map(|step| step.or.iter().map(|other| &other.op));
     let ops: Vec<&Op> = wanted.chain(instead).collect();
     let source = |op: &&Op| match op {
-        Op::Bind(bind) => Some((path(&bind.at), path(&bind.source))),
-        Op::Device { source, at, .. } => Some((path(at), path(source))),
-        // criu would mount it from where it is itself, outside of the container's cgroup namespace, and show every
-        // cgroup of the machine.
-        Op::Filesystem(fs) if fs.fstype.as_c_str() == c"cgroup2" => {
-            Some((path(&fs.at), crate::cgroup::place(cgroup)))
+        Op::Bind(bind) => {
+            Some(Source { follow: !bind.nofollow, ..Source::at(path(&bind.at), path(&bind.source)) })
         }
+        Op::Device { source, at, .. } => Some(Source::at(path(at), path(source))),
+        // Of a container in our own network namespace it is ours.
+        Op::Filesystem(fs) if fs.fstype.as_c_str() == c"sysfs" => Some(Source::at(path(&fs.at), "/sys")),
         _ => None,
     };
     let came_along = ops.iter().flat_map(|op| match op {
-        Op::Bind(bind) => beneath(bind, ours).collect(),
+        Op::Bind(bind) => beneath(bind, ours),
         _ => Vec::new(),
     });
-    let null = (PathBuf::from("/dev/null"), PathBuf::from("/dev/null"));
+    let null = Source::at("/dev/null", "/dev/null");
     std::iter::once(null).chain(ops.iter().filter_map(source)).chain(came_along).collect()
 }
 
 /// The mounts beneath the source of a recursive one.
-fn beneath<'a>(bind: &'a Bind, ours: &'a [Mount]) -> impl Iterator<Item = (PathBuf, PathBuf)> + 'a {
+fn beneath(bind: &Bind, ours: &[Mount]) -> Vec<Source> {
+    if !bind.recursive {
+        return Vec::new();
+    }
     let (source, at) = (path(&bind.source), path(&bind.at));
-    ours.iter().filter(move |mount| bind.recursive && mount.at != source).filter_map(move |mount| {
-        let below = mount.at.strip_prefix(path(&bind.source)).ok()?;
-        Some((at.join(below), mount.at.clone()))
-    })
+    let below = |mount: &Mount| {
+        let below = mount.at.strip_prefix(&source).ok().filter(|below| !below.as_os_str().is_empty())?;
+        Some(Source::at(at.join(below), &mount.at))
+    };
+    ours.iter().filter_map(below).collect()
 }
 
 /// What has to be there to be mounted on, and whether it is a directory; none beneath another mount, which comes with all
@@ -360,15 +394,18 @@ mod tests {
     /// As in a container of root's with a volume of the same disk as its root file system.
     #[test]
     fn what_is_outside_is_what_shows_a_file_system_of_ours() {
-        let mounts = [
+        let mounts = vec![
             mount("254:0", "/c/rootfs", "/", "ext4"),
             mount("0:50", "/", "/proc", "proc"),
             mount("0:51", "/", "/dev", "tmpfs"),
             mount("0:52", "/", "/dev/pts", "devpts"),
             mount("0:52", "/0", "/dev/console", "devpts"),
-            mount("0:21", "/", "/sys", "sysfs"),
-            mount("0:22", "/", "/sys/fs/cgroup", "cgroup2"),
-            mount("0:21", "/firmware", "/sys/fs/again", "sysfs"),
+            mount("0:53", "/", "/sys", "sysfs"),
+            mount("0:22", "/c", "/sys/fs/cgroup", "cgroup2"),
+            mount("0:22", "/other", "/cgroup", "cgroup2"),
+            mount("0:22", "/", "/all", "cgroup2"),
+            mount("0:21", "/", "/host/sys", "sysfs"),
+            mount("0:53", "/firmware", "/sys/fs/again", "sysfs"),
             mount("254:0", "/srv", "/data", "ext4"),
             mount("254:0", "/c/rootfs/etc", "/etc", "ext4"),
             mount("0:60", "/", "/volume", "tmpfs"),
@@ -378,14 +415,20 @@ mod tests {
             mount("0:61", "/", "/proc/acpi", "tmpfs"),
         ];
         let ours = ["254:0", "0:21", "0:22", "0:60", "0:5"].map(String::from).into();
-        let pair = |at: &str, name: &str| (PathBuf::from(at), PathBuf::from(name));
+        let inside = Inside { mounts, ours, cgroup: "/c/init.scope".into(), ..Inside::default() };
+        let found: Vec<_> =
+            outside(&inside).into_iter().map(|(at, name)| (at, name.display().to_string())).collect();
+        let same = |at: &str| (PathBuf::from(at), at.to_string());
         assert_eq!(
-            outside(&mounts, &ours),
+            found,
             [
-                pair("/data", "/data"),
-                pair("/volume", "/volume"),
-                pair("/proc/kcore", "/dev/null"),
-                pair("/dev/fuse", "/dev/fuse"),
+                same("/cgroup"),
+                same("/all"),
+                same("/host/sys"),
+                same("/data"),
+                same("/volume"),
+                (PathBuf::from("/proc/kcore"), "/dev/null".to_string()),
+                same("/dev/fuse"),
             ]
         );
     }

@@ -89,7 +89,7 @@ pub fn restore(
     create::note_cgroup(&home, entry)?;
     options.inherit_fd = passed.names();
     options.cg_root = criu::cgroups(worker.process().pid).act(|| act.as_str())?;
-    options.ext_mnt = outside(&planned, entry, &options.cg_root)?;
+    options.ext_mnt = outside(&planned, entry)?;
 
     record.cgroup = home.record().cloned();
     let creating = {
@@ -174,20 +174,19 @@ fn options(
 }
 
 /// Where what lies outside of the container is found, by the names that it has in the images.
-fn outside(
-    planned: &Plan,
-    entry: &Entry,
-    cgroups: &[(String, String)],
-) -> Result<Vec<(PathBuf, PathBuf)>, Failure> {
-    let v2 = cgroups.iter().find(|(controllers, _)| controllers.is_empty());
-    let cgroup = v2.map_or(Path::new("/"), |(_, path)| Path::new(path));
-    let mut sources = plan::sources(planned, &criu::our_mounts(), cgroup);
+fn outside(planned: &Plan, entry: &Entry) -> Result<Vec<(PathBuf, PathBuf)>, Failure> {
+    let mut sources = plan::sources(planned, &criu::our_mounts());
     sources.extend(make_places(planned)?);
-    sources.push((crate::launch::notify::INSIDE.into(), entry.path().join(Entry::NOTIFY)));
+    sources.push(plan::Source::at(crate::launch::notify::INSIDE, entry.path().join(Entry::NOTIFY)));
     // Sorting is stable: the first of a name stays the first.
-    sources.sort_by(|(a, _), (b, _)| a.cmp(b));
-    sources.dedup_by(|(a, _), (b, _)| a == b);
-    Ok(sources)
+    sources.sort_by(|a, b| a.name.cmp(&b.name));
+    sources.dedup_by(|a, b| a.name == b.name);
+    let found = |source: plan::Source| {
+        // criu follows no link. What is not there may not be needed, and if it is, criu says so.
+        let end = std::fs::canonicalize(&source.path).ok().filter(|_| source.follow);
+        (source.name, end.unwrap_or(source.path))
+    };
+    Ok(sources.into_iter().map(found).collect())
 }
 
 /// Descriptors for criu, and the names in the images that they stand for.

@@ -412,18 +412,6 @@ fn options_take_their_values_with_a_space_or_an_equals_sign() {
 }
 
 #[test]
-fn what_is_not_there_yet_is_refused_by_name() {
-    bryo_only!("it is about bryo's own gaps: what is taken and ignored is a defect");
-    let lab = Lab::new();
-    let c = lab.bundle().sleeps().detach();
-    for verb in ["checkpoint", "restore"] {
-        c.call(verb, NONE).done().refuses(1, &[verb]);
-    }
-    assert_eq!(c.status(), "running");
-    c.remove();
-}
-
-#[test]
 fn an_output_that_cannot_be_written_is_an_error_and_no_panic() {
     let lab = Lab::new();
     let c = lab.bundle().create();
