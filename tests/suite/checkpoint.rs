@@ -41,7 +41,7 @@ fn a_plain_users_container_goes_on_and_its_user_is_told_what_is_missing() {
     let images = lab.dir.join("images");
     let uid = format!("uid {} has neither: operation not permitted; fix: ", geteuid());
     let words = ["cannot checkpoint container", ": CRIU: criu needs CAP_CHECKPOINT_RESTORE", &uid];
-    let ran = container.call("checkpoint", ["--image-path"]).args([&images]).done();
+    let ran = lab.call(["checkpoint", "--image-path"]).args([&images]).args([&container.id]).done();
     ran.refuses(1, &words);
     assert_eq!(container.status(), "running");
     assert!(!images.exists(), "nothing is made for who may not");

@@ -28,6 +28,7 @@ fn list_shows_every_container_in_a_table() {
 #[test]
 fn list_of_nothing_is_a_header_or_null() {
     let lab = Lab::new();
+    fs::create_dir(lab.root()).unwrap();
     let table = lab.call(["list"]).done().ok().stdout;
     assert_eq!(table.split_whitespace().collect::<Vec<_>>().join(" "), "ID PID STATUS BUNDLE CREATED OWNER");
     lab.call(["list", "-q"]).done().prints("");

@@ -339,8 +339,8 @@ fn the_keys_are_those_that_are_documented() {
     let lab = Lab::new();
     let told = explained(&lab.bundle());
     let keys: Vec<_> = told.as_object().unwrap().keys().map(String::as_str).collect();
-    let wanted = "bundle cgroup degradations hooks id ids namespaces network outcome process refusals remarks \
-                  rootfs seccomp steps";
+    let wanted = "bundle cgroup degradations hooks id ids namespaces network outcome process rdt refusals \
+                  remarks rootfs seccomp steps";
     assert_eq!(keys, wanted.split_whitespace().collect::<Vec<_>>());
     assert_eq!(told["refusals"], json!([]));
     let places = |at: &str| steps_at(&told, at)[0].as_object().unwrap().keys().cloned().collect::<Vec<_>>();

@@ -58,7 +58,7 @@ fn rich(lab: &Lab) -> Bundle<'_> {
         .namespace("time", None)
         .add_mount(json!({ "destination": "/tmp", "type": "tmpfs", "source": "tmpfs",
             "options": ["nosuid", "nodev", "noexec", "mode=1777", "size=1m"] }))
-        .add_mount(json!({ "destination": "/report", "type": "bind", "source": report,
+        .add_mount(json!({ "destination": "/mnt", "type": "bind", "source": report,
             "options": ["bind", "rw", "nosuid", "nodev"] }))
         .add_mount(json!({ "destination": "/mnt", "type": "bind", "source": lab.dir.join("run"),
             "options": ["rbind", "ro", "nosuid", "rprivate"] }))
@@ -126,7 +126,7 @@ fn cleaned(lab: &Lab, id: &str) -> Result<(), String> {
 
 /// The same container, which shows it in the report.
 fn reporting(lab: &Lab) -> Bundle<'_> {
-    rich(lab).sh(&format!("exec >/report/shown\n{SHOW}"))
+    rich(lab).sh(&format!("exec >/mnt/shown\n{SHOW}"))
 }
 
 fn try_run(lab: &Lab, bundle: &Bundle<'_>, options: &[&str]) {
@@ -259,7 +259,7 @@ fn a_question_whose_calls_fail_is_refused_and_never_answered_wrongly() {
 fn a_kill_whose_calls_fail_is_refused_or_sends_the_signal() {
     bryo_only!("runc's threads make its calls uncountable");
     let lab = Lab::new();
-    let script = "trap 'echo got > /report/got' USR1; echo ready; sleep 1000 & while :; do wait; done";
+    let script = "trap 'echo got > /mnt/got' USR1; echo ready; sleep 1000 & while :; do wait; done";
     let c = rich(&lab).sh(script).detach();
     c.wait_for_output("ready");
     let got = lab.dir.join("report/got");

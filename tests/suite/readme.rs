@@ -145,7 +145,7 @@ fn the_words_of_degrade_are_those_of_the_readme() {
 fn a_code_of_the_readme_is_explained() {
     bryo_only!("runc has no codes");
     let lab = Lab::new();
-    let ran = lab.call(["help", "codes", "ID-RANGE"]).done().ok();
+    let ran = lab.bare_call(["help", "codes", "ID-RANGE"]).done().ok();
     assert!(ran.stdout.starts_with("ID-RANGE") && ran.stdout.contains("fix: "), "{ran:?}");
 }
 
