@@ -260,7 +260,7 @@ fn perform(
         Op::Domainname(name) => sys::process::set_domainname(name)?,
         Op::RootReadOnly => rootfs::root_read_only(holding.root()?)?,
         Op::Pivot => rootfs::pivot(holding.root()?)?,
-        Op::MoveRoot => rootfs::move_root(holding.root()?)?,
+        Op::MoveRoot => rootfs::move_root(holding.root()?, orders.proc)?,
         Op::RootPropagation { flags } => sys::mount::mount(None, c"/", None, *flags, None)?,
     }
     Ok(())
