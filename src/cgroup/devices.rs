@@ -103,6 +103,8 @@ impl Rule {
                 'r' => READ,
                 'w' => WRITE,
                 'm' => MKNOD,
+                // The letter of a type, which runc passes over; configurations have it.
+                'a' => 0,
                 other => return Err(format!("access {other:?} is none of r, w and m")),
             };
         }

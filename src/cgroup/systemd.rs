@@ -297,6 +297,15 @@ impl Systemd {
         self.call("AttachProcessesToUnit", &body, &[], Instant::now() + DOING).map(drop)
     }
 
+    /// Waits until systemd has written what it was told of a unit: it does so after it has answered, and before it
+    /// answers again. Where a file can hold more than a property (a period without a quota), the last word is ours.
+    ///
+    /// # Errors
+    /// Those of [`Trouble`].
+    pub fn settle(&mut self, unit: &str) -> Result<()> {
+        self.is_over(unit).map(drop)
+    }
+
     /// Whether a unit that exists has ended, well or not.
     fn is_over(&mut self, unit: &str) -> Result<bool> {
         let state = self.property(unit, "org.freedesktop.systemd1.Unit", "ActiveState")?;

@@ -31,7 +31,8 @@ use crate::sys::clone::Join;
 use crate::sys::program::Program;
 use crate::sys::{self, Errno, fds};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::signal::SigSet;
+use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
 use std::convert::Infallible;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 
@@ -260,7 +261,7 @@ fn perform(
         Op::Domainname(name) => sys::process::set_domainname(name)?,
         Op::RootReadOnly => rootfs::root_read_only(holding.root()?)?,
         Op::Pivot => rootfs::pivot(holding.root()?)?,
-        Op::MoveRoot => rootfs::move_root(holding.root()?)?,
+        Op::MoveRoot => rootfs::move_root(holding.root()?, orders.proc)?,
         Op::RootPropagation { flags } => sys::mount::mount(None, c"/", None, *flags, None)?,
     }
     Ok(())
@@ -332,6 +333,14 @@ fn keep_what_is_needed(orders: &Orders<'_>, channel: &Channel, socket: &OwnedFd)
     }
 }
 
+/// The signals by which one asks a process to end, until the mask of the program is restored.
+fn terminating() -> Result<SignalFd, Errno> {
+    let set: SigSet =
+        [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP, Signal::SIGQUIT].into_iter().collect();
+    set.thread_block()?;
+    SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC)
+}
+
 /// Waits until the program is to be run. Returns who has to be told of a failure: the connection of
 /// `start`, or `None` for launch.
 fn await_start(orders: &Orders<'_>, channel: &Channel) -> Result<Option<Channel>, Failed> {
@@ -342,11 +351,17 @@ fn await_start(orders: &Orders<'_>, channel: &Channel) -> Result<Option<Channel>
     keep_what_is_needed(orders, channel, socket)?;
     // Until the state is recorded, launch's death is ours; after it, launch may go.
     expect(channel, ToInit::Recorded)?;
+    // The first process of a pid namespace is not ended by a signal that it has no handler for (pid_namespaces(7)), and
+    // who asks a container to end that has not started yet shall not be ignored.
+    let asked = terminating().map_err(process_failure(Act::Signals))?;
     loop {
-        let mut ready = [PollFd::new(socket.as_fd(), PollFlags::POLLIN)];
+        let mut ready = [socket.as_fd(), asked.as_fd()].map(|fd| PollFd::new(fd, PollFlags::POLLIN));
         match poll(&mut ready, PollTimeout::NONE) {
             Ok(_) | Err(Errno::EINTR) => {}
             Err(errno) => return Err(process_failure(Act::StartSocket)(errno)),
+        }
+        if ready[1].any() == Some(true) {
+            sys::process::exit_now(1);
         }
         let connection = match fds::accept(socket.as_fd()) {
             Ok(connection) => Channel::from(connection),

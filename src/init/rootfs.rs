@@ -9,10 +9,12 @@ use crate::sys::{Errno, tty};
 use nix::fcntl::OFlag;
 use nix::libc;
 use nix::sys::stat::{FileStat, fstat};
-use std::ffi::{CStr, CString};
+use std::ffi::{CStr, CString, OsStr};
 use std::fs::File;
 use std::io::Write;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 
 /// Clones the root file system onto itself: pivot_root wants a mount, and what is done to the clone is
 /// not done to the original.
@@ -228,9 +230,83 @@ pub fn pivot(root: &OwnedFd) -> Result<(), Errno> {
 }
 
 /// Enters the root where the old one is a ramdisk that cannot be pivoted away.
-pub fn move_root(root: &OwnedFd) -> Result<(), Errno> {
+pub fn move_root(root: &OwnedFd, proc: &OwnedFd) -> Result<(), Errno> {
+    hide_bare(root, proc)?;
     nix::unistd::fchdir(root)?;
     mount::mount(Some(c"."), c"/", None, libc::MS_MOVE, None)?;
     nix::unistd::chroot(c".")?;
     nix::unistd::chdir(c"/")
+}
+
+/// Takes the host's proc and sysfs away, which chroot(2) alone leaves in our mount namespace: as long as one without
+/// masks is there, the kernel lets who is root of a user namespace in the container mount another
+/// (mount_too_revealing).
+fn hide_bare(root: &OwnedFd, proc: &OwnedFd) -> Result<(), Errno> {
+    let place = nix::fcntl::readlinkat(proc, format!("self/fd/{}", root.as_raw_fd()).as_str())?;
+    let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC;
+    let file = nix::fcntl::openat(proc, c"self/mountinfo", flags, nix::sys::stat::Mode::empty())?;
+    let text = std::io::read_to_string(File::from(file)).map_err(crate::sys::fds::io_errno)?;
+    for at in bare(&text).filter(|at| !Path::new(OsStr::from_bytes(at)).starts_with(&place)) {
+        let at = CString::new(at).map_err(|_| Errno::EINVAL)?;
+        // The host shall not lose it.
+        match mount::mount(None, &at, None, libc::MS_SLAVE | libc::MS_REC, None) {
+            // It went with the one that it was in.
+            Err(Errno::ENOENT | Errno::EINVAL) => continue,
+            other => other?,
+        }
+        match mount::detach(&at) {
+            // It is locked: covered, it is not bare any more.
+            Err(Errno::EINVAL | Errno::EPERM) => {
+                mount::mount(Some(c"tmpfs"), &at, Some(c"tmpfs"), libc::MS_RDONLY, None)?;
+            }
+            other => other?,
+        }
+    }
+    Ok(())
+}
+
+/// Where whole proc and sysfs file systems are mounted, of the lines of mountinfo (proc_pid_mountinfo(5)).
+fn bare(mountinfo: &str) -> impl Iterator<Item = Vec<u8>> + '_ {
+    mountinfo.lines().filter_map(|line| {
+        let (mount, source) = line.split_once(" - ")?;
+        let kind = source.split(' ').next()?;
+        let mut fields = mount.split(' ').skip(3);
+        let (top, at) = (fields.next()?, fields.next()?);
+        (matches!(kind, "proc" | "sysfs") && top == "/").then(|| unescape(at))
+    })
+}
+
+/// Blanks and backslashes of a path are written as three octal digits.
+fn unescape(text: &str) -> Vec<u8> {
+    let mut out = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let [first, others @ ..] = rest {
+        let digits = others.get(..3).and_then(|digits| std::str::from_utf8(digits).ok());
+        match digits.and_then(|digits| u8::from_str_radix(digits, 8).ok()).filter(|_| *first == b'\\') {
+            Some(byte) => {
+                out.push(byte);
+                rest = &others[3..];
+            }
+            None => {
+                out.push(*first);
+                rest = others;
+            }
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whole_proc_and_sysfs_are_bare_and_parts_of_them_are_not() {
+        let text = "\
+            22 1 0:20 / /sys rw - sysfs sysfs rw\n\
+            23 1 0:21 / /my\\040proc rw shared:5 master:1 - proc proc rw\n\
+            24 1 0:21 /irq /irq rw - proc proc rw\n\
+            25 1 0:22 / /tmp rw - tmpfs tmpfs rw\n";
+        assert_eq!(bare(text).collect::<Vec<_>>(), [b"/sys".to_vec(), b"/my proc".to_vec()]);
+    }
 }

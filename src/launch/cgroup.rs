@@ -15,6 +15,7 @@ use crate::cgroup::systemd::{self, Systemd};
 use crate::cgroup::{self, Cgroup, devices};
 use crate::plan::Plan;
 use crate::plan::cgroup::{self as plan, Directory, Owner, Place, Scope};
+use crate::plan::limits::Setting;
 use crate::report::{Act, Failure, debug, errno_text};
 use crate::state::{RecordedCgroup, Unit};
 use crate::sync::{self, ToInit};
@@ -150,6 +151,9 @@ impl Home {
             Ok(below)
         });
         let lowest = lowest.map_err(failed)?;
+        if plan.cgroup.as_ref().is_some_and(|wanted| wanted.settings.iter().any(Setting::is_bandwidth)) {
+            systemd.settle(&scope.unit).map_err(|trouble| told(act(), &trouble, scope.user))?;
+        }
         self.note(lowest.path().to_path_buf(), None)?;
         let top = Cgroup::open(&path).map_err(failed)?;
         furnish(&lowest, &top, plan)

@@ -37,6 +37,13 @@ pub struct Setting {
     pub absent: Absent,
 }
 
+impl Setting {
+    /// Whether it is of cpu.max, which systemd writes whenever it is told of a quota or its period, and in its own way.
+    pub fn is_bandwidth(&self) -> bool {
+        self.file.starts_with("cpu.max")
+    }
+}
+
 /// What it means that there is no such file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Absent {

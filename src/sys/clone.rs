@@ -218,10 +218,23 @@ extern "C" fn join_and_clone(arg: *mut libc::c_void) -> libc::c_int {
         // SAFETY: the shared page outlives us and has no other writer now.
         unsafe { joiner.outcome.write(Outcome { pid, errno, join }) };
     };
-    for (i, join) in joiner.joins.iter().enumerate() {
-        if let Err(errno) = nix::sched::setns(join.fd, join.kinds) {
-            report(0, errno as i32, i as i32);
-            return 1;
+    // What our rights of now do for is entered before the user namespace, in which they may be none: of the others not
+    // all need belong to it. The rest is entered with the rights that one has inside.
+    let user = joiner.joins.iter().position(|join| join.kinds == CloneFlags::CLONE_NEWUSER);
+    let mut entered = 0_u64;
+    for inside in [false, true] {
+        for (i, join) in joiner.joins.iter().enumerate() {
+            if entered & (1 << i) != 0 || (!inside && user.is_none_or(|user| user == i)) {
+                continue;
+            }
+            match nix::sched::setns(join.fd, join.kinds) {
+                Ok(()) => entered |= 1 << i,
+                Err(Errno::EPERM) if !inside => {}
+                Err(errno) => {
+                    report(0, errno as i32, i as i32);
+                    return 1;
+                }
+            }
         }
     }
     let mut args = CloneArgs {

@@ -11,7 +11,7 @@ use crate::cli::Update;
 use crate::launch::cgroup::limits as files;
 use crate::launch::rdt;
 use crate::plan::cgroup::property;
-use crate::plan::limits::{self, Current, Limits, convert};
+use crate::plan::limits::{self, Current, Limits, Setting, convert};
 use crate::report::{Act, Failure, io_text};
 use crate::state::store::Store;
 use crate::state::{Record, RecordedCgroup, Status};
@@ -171,8 +171,11 @@ fn say(recorded: &RecordedCgroup, limits: &Limits, id: &str) -> Result<(), Failu
     let Some(unit) = recorded.unit.as_ref().filter(|_| !limits.properties.is_empty()) else { return Ok(()) };
     let properties: Vec<_> =
         limits.properties.iter().map(|(name, value)| ((*name).to_string(), property(value))).collect();
-    let systemd = Systemd::connect(&unit.bus);
-    systemd.and_then(|mut systemd| systemd.set_properties(&unit.name, &properties)).map_err(|trouble| {
+    let told = Systemd::connect(&unit.bus).and_then(|mut systemd| {
+        systemd.set_properties(&unit.name, &properties)?;
+        if limits.settings.iter().any(Setting::is_bandwidth) { systemd.settle(&unit.name) } else { Ok(()) }
+    });
+    told.map_err(|trouble| {
         Failure::new(format!("cannot limit unit {} of container {id}", unit.name), trouble.to_string())
     })
 }

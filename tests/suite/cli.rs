@@ -144,6 +144,26 @@ fn ps_lists_the_processes_of_the_container() {
 }
 
 #[test]
+fn ps_of_a_container_that_has_stopped_lists_nobody() {
+    bryo_only!("runc needs a cgroup of the container's own for it");
+    let lab = Lab::new();
+    let c = lab.bundle().args(["true"]).detach();
+    c.wait_until_stopped();
+    assert_eq!(c.call("ps", NONE).done().ok().stdout.lines().count(), 1);
+    assert_eq!(c.call("ps", ["-f", "json"]).done().ok().json(), serde_json::json!([]));
+    c.delete().ok();
+}
+
+#[test]
+fn list_of_a_directory_that_is_not_there_is_refused() {
+    let lab = Lab::new();
+    let nowhere = lab.dir.join("nowhere");
+    lab.bare_call(["--root", nowhere.to_str().unwrap(), "list"])
+        .done()
+        .refuses(1, &["no such file or directory"]);
+}
+
+#[test]
 fn ps_lists_the_processes_of_an_exec_too() {
     bryo_only!("runc needs a cgroup of the container's own for it");
     let lab = Lab::new();
@@ -286,7 +306,8 @@ fn debug_changes_nothing_but_the_log() {
     let log = lab.dir.join("log");
     let options = ["--debug", "--log", log.to_str().unwrap(), "run", "--bundle"];
     let ran = lab.call(options).args([&bundle.dir]).args(["debugged"]).done().exits(5);
-    assert_eq!(ran.stdout, "hello\n");
+    assert_eq!((ran.stdout.as_str(), ran.stderr.as_str()), ("hello\n", ""));
+    assert!(fs::read_to_string(&log).unwrap().lines().any(|line| line.contains("level=debug")));
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::lab::{Lab, NONE, PATIENCE, alive, bryo_only, eventually};
+use crate::lab::{Lab, NONE, PATIENCE, alive, bryo_only, eventually, push};
 
 const KINDS: [&str; 6] =
     ["prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop"];
@@ -176,6 +176,49 @@ fn start_container_hooks_run_in_the_root_of_the_container_before_the_process() {
     let state: Value = serde_json::from_str(&fs::read_to_string(rootfs.join("state")).unwrap()).unwrap();
     assert_eq!(state["id"], c.id);
     c.delete().ok();
+}
+
+#[test]
+fn a_start_container_hook_without_an_environment_has_that_of_the_process() {
+    let lab = Lab::new();
+    let hook = |extra: Value| {
+        let mut hook = json!({ "path": "/bin/sh", "args": ["sh", "-c", "echo \"${MOSS-none}\" > /said"] });
+        hook.as_object_mut().unwrap().extend(extra.as_object().unwrap().clone());
+        hook
+    };
+    for (extra, wanted) in [(json!({}), "green\n"), (json!({ "env": ["PATH=/bin"] }), "none\n")] {
+        let bundle = lab.bundle().own_rootfs().hook("startContainer", hook(extra));
+        bundle
+            .with(|c| push(&mut c["process"]["env"], json!("MOSS=green")))
+            .sh("cat /said")
+            .run()
+            .prints(wanted);
+    }
+}
+
+#[test]
+fn a_start_container_hook_runs_behind_the_filter() {
+    let lab = Lab::new();
+    let rules = json!([{ "names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_ERRNO" }]);
+    let filter = json!({ "defaultAction": "SCMP_ACT_ALLOW", "syscalls": rules });
+    let hook =
+        json!({ "path": "/bin/sh", "args": ["sh", "-c", "mkdir /dev/shm/moss"], "env": ["PATH=/bin"] });
+    for no_new_privileges in [true, false] {
+        let bundle = lab.bundle().hook("startContainer", hook.clone()).with(|c| {
+            c["linux"]["seccomp"] = filter.clone();
+            c["process"]["noNewPrivileges"] = no_new_privileges.into();
+        });
+        let ran = bundle.sh("echo never").run().refuses(1, &["startContainer"]);
+        assert!(ran.in_bryos_words(&["Operation not permitted"]).stdout.is_empty());
+    }
+}
+
+#[test]
+fn a_create_container_hook_begins_in_the_root_file_system() {
+    let lab = Lab::new();
+    let bundle = lab.bundle().own_rootfs();
+    let script = lab.script("hook", "cat > /dev/null; echo here > ./made");
+    bundle.hook("createContainer", json!({ "path": script })).sh("cat /made").run().prints("here\n");
 }
 
 #[test]

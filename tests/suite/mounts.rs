@@ -1,6 +1,7 @@
 //! Mounts: kinds, options, propagation, and where their targets may be.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 
 use serde_json::{Value, json};
 
@@ -227,6 +228,35 @@ fn a_tmpfs_has_the_mode_that_was_asked_for_also_on_a_directory_with_another() {
     bryo_only!("runc 1.1 gives it the mode of the directory that was there");
     let lab = Lab::new();
     lab.bundle().add_mount(tmpfs(&["mode=0711"])).sh("stat -c %a /mnt").run().prints("711\n");
+}
+
+#[test]
+fn a_tmpfs_that_was_not_told_a_mode_has_that_of_the_directory_beneath() {
+    let lab = Lab::new();
+    let bundle = lab.bundle().own_rootfs();
+    fs::set_permissions(bundle.rootfs().join("mnt"), fs::Permissions::from_mode(0o710)).unwrap();
+    bundle.add_mount(tmpfs(&[])).sh("stat -c %a /mnt").run().prints("710\n");
+}
+
+#[test]
+fn a_destination_may_begin_with_the_path_of_the_root_file_system() {
+    let lab = Lab::new();
+    let mut mount = tmpfs(&[]);
+    mount["destination"] = json!(crate::lab::busybox().join("mnt"));
+    let info = mountinfo(lab.bundle().add_mount(mount));
+    assert_eq!(mount_at(&info, "/mnt").fstype, "tmpfs");
+}
+
+#[test]
+fn a_path_that_is_masked_twice_is_masked_once() {
+    bryo_only!("runc 1.1 mounts twice");
+    let lab = Lab::new();
+    let paths = json!(["/mnt", "/etc/passwd", "/mnt", "/etc/passwd"]);
+    let info = mountinfo(lab.bundle().with(|c| c["linux"]["maskedPaths"] = paths));
+    for path in ["/mnt", "/etc/passwd"] {
+        let at = |line: &&str| line.split(' ').nth(4) == Some(path);
+        assert_eq!(info.lines().filter(at).count(), 1, "{path}: {info}");
+    }
 }
 
 #[test]

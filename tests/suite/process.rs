@@ -84,6 +84,9 @@ fn home_comes_from_passwd_unless_it_is_given() {
     lab.bundle().sh("echo $HOME").run().prints("/root\n");
     let as_moss = lab.bundle().subids().with(|c| c["process"]["user"] = json!({ "uid": 1000, "gid": 1000 }));
     as_moss.sh("echo $HOME").run().prints("/home\n");
+    // An empty one is none.
+    let empty = lab.bundle().with(|c| push(&mut c["process"]["env"], json!("HOME=")));
+    empty.sh("echo $HOME").run().prints("/root\n");
     let given = lab.bundle().with(|c| push(&mut c["process"]["env"], json!("HOME=/moss")));
     given.sh("echo $HOME").run().prints("/moss\n");
     let unknown = lab.bundle().subids().with(|c| c["process"]["user"] = json!({ "uid": 4711, "gid": 0 }));
@@ -522,4 +525,21 @@ fn arguments_beyond_what_the_kernel_takes_are_refused_with_its_reason() {
     let bundle = lab.bundle().args(["echo", &"y".repeat(200_000)]);
     bundle.run().refuses(1, &["argument list too long"]);
     assert!(lab.state_entries().is_empty());
+}
+
+#[test]
+fn the_processors_of_the_caller_are_none_of_the_containers_business() {
+    bryo_only!("runc resets them since 1.3");
+    let lab = Lab::new();
+    let all = |text: &str| field(text, "Cpus_allowed_list").to_string();
+    let wanted = all(&std::fs::read_to_string("/proc/self/status").unwrap());
+    let first: String = wanted.chars().take_while(char::is_ascii_digit).collect();
+    let status = |call: crate::lab::Call<'_>| all(&call.under(["taskset", "-c", &first]).done().ok().stdout);
+    let bundle = lab.bundle().sh("cat /proc/self/status");
+    let id = lab.id();
+    assert_eq!(status(bundle.named_call("run", &id)), wanted);
+    let container = lab.bundle().sleeps().detach();
+    let exec = lab.call(["exec", &container.id, "cat", "/proc/self/status"]);
+    assert_eq!(status(exec), wanted);
+    container.remove();
 }
