@@ -69,13 +69,12 @@ pub fn exec(store: &Store, flags: &Exec, degrade: &Policy) -> Result<u8, Failure
         steps: &plan.steps,
         filter: filter.as_ref(),
         guard_binary: plan.guard == Guard::Stub,
-        agent: agent.as_ref(),
         signals: before,
         oom_score_adj: plan.oom_score_adj,
         processors: plan.processors.as_deref(),
         cgroup: entrance.as_ref(),
     };
-    let mut joined = join::join(&joining)?;
+    let mut joined = join::join(&joining, agent)?;
     degrade.check(&format_args!("container {id}"), &joined.found.degradations)?;
     let master = match joined.found.console.take() {
         Some(master) => {
