@@ -282,6 +282,7 @@ pub fn survey(bundle: &Bundle, facts: &Facts, request: &Request) -> Result<Surve
         listen_names: request.listen_names.as_deref(),
         keep_groups: process::keeps_groups(annotation),
         init: namespaces.is_new(nix::sched::CloneFlags::CLONE_NEWPID),
+        grantable: facts.grantable(namespaces.all()),
     };
     let process = process::decide(spec_process, &idmap, facts, process_request, &mut degradations);
     let process = refused.unless(Topic::Process, process, process::Process::default);

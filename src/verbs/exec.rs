@@ -21,6 +21,7 @@ use crate::report::{Act, Failure, io_text};
 use crate::seccomp::Filter;
 use crate::state::store::{EXEC, Entry, FILTER, Store};
 use crate::state::{Record, Status};
+use nix::sched::CloneFlags;
 use oci_spec::runtime as oci;
 use std::path::{Component, Path, PathBuf};
 
@@ -308,6 +309,7 @@ fn decide(
         listen_names: listen_names.as_deref(),
         keep_groups: process::keeps_groups(|name| record.annotations.get(name).cloned()),
         init: false,
+        grantable: facts.grantable(CloneFlags::from_bits_retain(record.namespaces)),
         degrade,
     };
     let before = joining::Before {
