@@ -56,7 +56,8 @@ pub fn exec(store: &Store, flags: &Exec, degrade: &Policy) -> Result<u8, Failure
         console::choose(plan.process.terminal, flags.detach, flags.console_socket.as_deref(), &act())?;
     let receiver = Receiver::connect(flags.pidfd_socket.as_deref(), &act())?;
     let filter = filter(&entry, &template)?;
-    let agent = template.listener.as_ref().map(|listener| connect(listener, &record)).transpose()?;
+    let agent = template.listener.as_ref().map(|listener| connect(listener, &record, status, record.pid));
+    let agent = agent.transpose()?;
 
     let signals = if flags.detach { None } else { Some(Signals::block()?) };
     let before = match &signals {
