@@ -9,9 +9,12 @@
 //! - a list of processors may be empty, which is as good as absent;
 //! - `SCHED_FLAG_RESET_ON_FORK` and `SCHED_FLAG_DL_OVERRUN` have other spellings in the crate;
 //! - `pids` without a limit is no limit; the crate makes it 0, which means one process.
+//!
+//! What the crate fills in of its own is never what runs: its `Default`s and builders list namespaces, masks,
+//! capabilities and limits that nobody asked for. Its deserialisation adds nothing, and is all that is used.
 
 use crate::report::{Failure, io_text};
-use oci_spec::runtime::{LinuxResources, Spec};
+use oci_spec::runtime::{Linux, LinuxResources, Spec};
 use serde_json::Value;
 use std::collections::HashSet;
 use std::path::{Component, Path, PathBuf};
@@ -123,6 +126,14 @@ fn check_memory_policy(config: &Value) -> Result<(), String> {
         Some(flag) => Err(format!("linux: invalid memory policy flag {flag}: invalid argument")),
         None => Ok(()),
     }
+}
+
+/// The `linux` of a configuration that has none: nothing.
+///
+/// # Errors
+/// None that is known.
+pub fn no_linux() -> Result<Linux, String> {
+    serde_json::from_str("{}").map_err(|e| e.to_string())
 }
 
 /// Whether the number of processes is limited to none: that was asked for, or nothing was.
@@ -386,6 +397,12 @@ fn check(spec: &Spec) -> Result<(), String> {
                 return Err(format!("path of the {} namespace is not absolute", namespace.typ()));
             }
         }
+        for (list, name) in [(linux.masked_paths(), "maskedPaths"), (linux.readonly_paths(), "readonlyPaths")]
+        {
+            if let Some(path) = list.iter().flatten().find(|path| !path.starts_with('/')) {
+                return Err(format!("linux.{name}: {path:?} is not an absolute path"));
+            }
+        }
     }
     Ok(())
 }
@@ -482,6 +499,8 @@ mod tests {
         assert_eq!(remarks, ["ignoring unknown capability \"CAP_FLY\" in bounding"]);
         let process = spec.process().clone().unwrap();
         assert_eq!(process.capabilities().clone().unwrap().bounding().clone().unwrap().len(), 1);
+        let (_, remarks) = parse_process(config["process"].to_string().as_bytes()).unwrap();
+        assert_eq!(remarks, ["ignoring unknown capability \"CAP_FLY\" in bounding"]);
     }
 
     #[test]
@@ -542,10 +561,45 @@ mod tests {
 
     #[test]
     fn scheduler_flags_are_read_as_the_specification_spells_them() {
-        let mut config = minimal();
-        config["process"]["scheduler"] = serde_json::json!({"policy": "SCHED_DEADLINE",
+        use oci_spec::runtime::LinuxSchedulerFlag as Flag;
+        let scheduler = serde_json::json!({"policy": "SCHED_DEADLINE",
             "flags": ["SCHED_FLAG_RESET_ON_FORK", "SCHED_FLAG_DL_OVERRUN", "SCHED_FLAG_RECLAIM"]});
-        assert_eq!(verdict(&config), Ok(vec![]));
+        let wanted = [Flag::SchedResetOnFork, Flag::SchedFlagDLOverrun, Flag::SchedFlagReclaim];
+        let flags = |process: &oci_spec::runtime::Process| {
+            process.scheduler().clone().unwrap().flags().clone().unwrap()
+        };
+        let mut config = minimal();
+        config["process"]["scheduler"] = scheduler;
+        let (spec, remarks) = parse(config.to_string().as_bytes()).unwrap();
+        assert_eq!(flags(spec.process().as_ref().unwrap()), wanted);
+        assert!(remarks.is_empty());
+        // And those of a process that joins.
+        let (process, _) = parse_process(config["process"].to_string().as_bytes()).unwrap();
+        assert_eq!(flags(&process), wanted);
+    }
+
+    #[test]
+    fn what_nobody_asked_for_is_not_there() {
+        let mut config = minimal();
+        config["linux"] =
+            serde_json::json!({"resources": {}, "seccomp": {"defaultAction": "SCMP_ACT_ALLOW"}});
+        config["process"]["capabilities"] = serde_json::json!({});
+        config["process"]["user"] = serde_json::json!({"uid": 0, "gid": 0});
+        config["mounts"] = serde_json::json!([{"destination": "/proc"}]);
+        let (spec, _) = parse(config.to_string().as_bytes()).unwrap();
+        assert_eq!(serde_json::to_value(&spec).unwrap(), config);
+        assert_eq!(serde_json::to_value(no_linux().unwrap()).unwrap(), serde_json::json!({}));
+    }
+
+    #[test]
+    fn paths_to_mask_and_to_protect_are_absolute() {
+        for list in ["maskedPaths", "readonlyPaths"] {
+            let mut config = minimal();
+            for (path, good) in [("/proc/kcore", true), ("proc/kcore", false), ("", false)] {
+                config["linux"] = serde_json::json!({ list: [path] });
+                assert_eq!(verdict(&config).is_ok(), good, "{list} {path:?}");
+            }
+        }
     }
 
     #[test]

@@ -142,6 +142,7 @@ pub const TABLE: &[Code] = &[
     code("KEYRING", &[B], "a key for a session keyring", "keeps the caller's", "sudo sysctl -w kernel.keys.maxkeys=20000, or --no-new-keyring").row(34).by_root(),
     code("LSM-SELINUX", &[B, C], "SELinux, or the label that is asked for", "gives no label where there is no SELinux; refuses one that its policy does not know", "remove process.selinuxLabel and linux.mountLabel, or enable SELinux").row(26).by_root(),
     code("LSM-APPARMOR", &[B, C], "AppArmor, or the profile that is asked for", "refuses; where there is no AppArmor, goes without by --degrade=apparmor", "remove process.apparmorProfile, or load the profile").row(26).by_root(),
+    code("CAP-DENY", &[B], "a capability that is asked for and that the caller does not have", "grants the others", "have the outer container grant it (docker, podman: --cap-add)").by_root(),
     code("CAP-AMBIENT", &[B], "ambient capabilities that are permitted and inheritable", "takes those that are", "list them in permitted and inheritable, too"),
     code("SCHED", &[C], "a scheduler as is asked for", "refuses", "see sched(7) for what process.scheduler may be"),
     code("IOPRIO", &[C], "an I/O priority as is asked for", "refuses", "see ioprio_set(2) for what process.ioPriority may be"),

@@ -17,6 +17,7 @@ pub mod rootfs;
 
 use crate::sys;
 use idmap::{IdRange, Subids};
+use nix::sched::CloneFlags;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
@@ -74,6 +75,11 @@ pub const CAP_SETFCAP: u32 = 31;
 pub const CAP_CHECKPOINT_RESTORE: u32 = 40;
 
 impl Facts {
+    /// The capabilities that a process can have whose namespaces differ from ours in these kinds.
+    pub fn grantable(&self, others: CloneFlags) -> u64 {
+        if others.contains(CloneFlags::CLONE_NEWUSER) { u64::MAX } else { self.capabilities }
+    }
+
     /// Whether a capability is effective.
     pub fn capable(&self, cap: u32) -> bool {
         (self.capabilities >> cap) & 1 == 1

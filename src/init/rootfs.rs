@@ -59,7 +59,16 @@ pub fn device(root: &OwnedFd, source: &CStr, at: &CStr, device: Device) -> Resul
         return Err(Errno::ENODEV);
     }
     let target = path::create(root.as_fd(), at, Kind::File, Resolve::InRoot)?;
+    let there = fstat(&target)?;
+    if !is_device(&there, device) && !is_place(&there) {
+        return Err(Errno::EEXIST);
+    }
     mount::attach(tree.as_fd(), target.as_fd())
+}
+
+/// An empty file is where a device is shown, or what one becomes in an image that a plain user unpacks.
+fn is_place(stat: &FileStat) -> bool {
+    stat.st_mode & libc::S_IFMT == libc::S_IFREG && stat.st_size == 0
 }
 
 fn is_device(stat: &FileStat, device: Device) -> bool {

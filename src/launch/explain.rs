@@ -145,6 +145,9 @@ pub fn step(failed: &Failed, op: &Op, container: &str, rootfs: &Path) -> Failure
         (Op::Device { .. }, Errno::ENOENT | Errno::ENODEV) => {
             failure.code("DEV").fix(Allowance::Devices.or_without(DEVICE_FIX))
         }
+        (Op::Device { .. } | Op::Node { .. }, Errno::EEXIST) => {
+            failure.code("DEV").fix("remove what the image or a mount has at its path, or show the device elsewhere")
+        }
         (Op::Filesystem(fs), Errno::ELOOP) if fs.exact => failure.fix("the image has a symbolic link there: replace it by a directory"),
         (Op::Affinity(_), Errno::EINVAL) => {
             failure.fix("name processors that are there and in the cpuset of the container")

@@ -59,7 +59,6 @@ pub struct Joining<'a> {
     pub steps: &'a [Step],
     pub filter: Option<&'a Filter>,
     pub guard_binary: bool,
-    pub agent: Option<&'a Agent>,
     pub signals: SigSet,
     pub oom_score_adj: Option<i32>,
     /// The processors to start it on.
@@ -76,11 +75,12 @@ pub struct Joined<'a> {
     pub found: Ready,
 }
 
-/// Enters.
+/// Enters. The agent gets the descriptor of a notifying filter, and sees the end of the connection as soon as the
+/// child is through with it: one that reads to there would wait for the process otherwise, which waits for it.
 ///
 /// # Errors
 /// A namespace that does not let us in, or what the child reports.
-pub fn join<'a>(joining: &'a Joining<'a>) -> Result<Joined<'a>, Failure> {
+pub fn join<'a>(joining: &'a Joining<'a>, agent: Option<Agent>) -> Result<Joined<'a>, Failure> {
     let id = joining.container;
     let act = || format!("cannot exec in container {id}");
     let proc = open_proc()?;
@@ -106,7 +106,7 @@ pub fn join<'a>(joining: &'a Joining<'a>) -> Result<Joined<'a>, Failure> {
         signals: joining.signals,
         guard_binary: joining.guard_binary,
         launch_reaches_more: false,
-        agent: joining.agent.map(|agent| (&agent.socket, &agent.greeting)),
+        agent: agent.as_ref().map(|agent| (&agent.socket, &agent.greeting)),
         proc: &proc,
     };
     limits::raise(&joining.process.rlimits, id)?;
@@ -124,7 +124,7 @@ pub fn join<'a>(joining: &'a Joining<'a>) -> Result<Joined<'a>, Failure> {
     let pid = child.pid;
     stage(|| format!("nsexec container setup: process {pid} joins container {id}"));
     let talk = Conversation::begin(child, ours, format!("the process in container {id}"));
-    drop((theirs, score, processors));
+    drop((theirs, score, processors, agent));
     if let Some(cgroup) = joining.cgroup.filter(|_| !in_cgroup) {
         cgroup.admit(pid, id)?;
     }

@@ -181,10 +181,9 @@ pub fn survey(bundle: &Bundle, facts: &Facts, request: &Request) -> Result<Surve
     let act = || format!("cannot plan container {id}");
     let mut refused = Refused::default();
     let spec = &bundle.spec;
-    let empty = oci_spec::runtime::LinuxBuilder::default();
     let mut linux = match spec.linux() {
         Some(linux) => linux.clone(),
-        None => empty.namespaces(Vec::new()).build().map_err(|e| Failure::new(act(), e.to_string()))?,
+        None => crate::bundle::no_linux().map_err(|cause| Failure::new(act(), cause))?,
     };
     let spec_process =
         spec.process().as_ref().ok_or_else(|| Failure::new(act(), "config.json: process is missing"))?;
@@ -282,6 +281,7 @@ pub fn survey(bundle: &Bundle, facts: &Facts, request: &Request) -> Result<Surve
         listen_names: request.listen_names.as_deref(),
         keep_groups: process::keeps_groups(annotation),
         init: namespaces.is_new(nix::sched::CloneFlags::CLONE_NEWPID),
+        grantable: facts.grantable(namespaces.all()),
     };
     let process = process::decide(spec_process, &idmap, facts, process_request, &mut degradations);
     let process = refused.unless(Topic::Process, process, process::Process::default);

@@ -118,6 +118,8 @@ pub struct Request<'a> {
     pub keep_groups: bool,
     /// Whether the process gets pid 1, which LISTEN_PID has to name.
     pub init: bool,
+    /// The capabilities that can be granted: all in a user namespace that is not ours, in ours what we have.
+    pub grantable: u64,
 }
 
 /// crun's annotation: the process keeps the additional groups of our caller, which cannot be set in a user namespace
@@ -169,7 +171,7 @@ pub fn decide(
         groups: groups(user, idmap, facts, request, degradations)?,
         umask: user.umask(),
         cwd: c(process.cwd(), act)?,
-        capabilities: capabilities(process.capabilities().as_ref(), degradations),
+        capabilities: capabilities(process.capabilities().as_ref(), request.grantable, degradations),
         rlimits: rlimits(process.rlimits().as_deref().unwrap_or_default(), facts, container, degradations)?,
         no_new_privileges: process.no_new_privileges() == Some(true),
         label: label(process, facts, request, degradations)?,
@@ -281,6 +283,7 @@ pub fn mask(set: Option<&Capabilities>) -> u64 {
         .fold(0, |mask, cap| mask | cap.bitmask())
 }
 
+/// The names of what is in a mask.
 fn names(mask: u64) -> String {
     let names = caps::all().into_iter().filter(|cap| mask & cap.bitmask() != 0).map(|cap| cap.to_string());
     let mut names: Vec<String> = names.collect();
@@ -288,7 +291,11 @@ fn names(mask: u64) -> String {
     names.join(", ")
 }
 
-fn capabilities(wanted: Option<&oci::LinuxCapabilities>, degradations: &mut Vec<Degradation>) -> Sets {
+fn capabilities(
+    wanted: Option<&oci::LinuxCapabilities>,
+    grantable: u64,
+    degradations: &mut Vec<Degradation>,
+) -> Sets {
     let Some(wanted) = wanted else { return Sets::default() };
     let mut sets = Sets {
         bounding: mask(wanted.bounding().as_ref()),
@@ -297,6 +304,21 @@ fn capabilities(wanted: Option<&oci::LinuxCapabilities>, degradations: &mut Vec<
         inheritable: mask(wanted.inheritable().as_ref()),
         ambient: mask(wanted.ambient().as_ref()),
     };
+    let denied = (sets.bounding | sets.effective | sets.permitted | sets.inheritable) & !grantable;
+    if denied != 0 {
+        // config.md wants a warning here, and no failure.
+        let degradation =
+            Degradation::weaker("CAP-DENY", names(denied), "the others", "our caller does not have them");
+        degradations
+            .push(degradation.fix("docker, podman: --cap-add, or remove them from process.capabilities"));
+        sets = Sets {
+            bounding: sets.bounding & grantable,
+            effective: sets.effective & grantable,
+            permitted: sets.permitted & grantable,
+            inheritable: sets.inheritable & grantable,
+            ambient: sets.ambient & !denied,
+        };
+    }
     let possible = sets.permitted & sets.inheritable;
     if sets.ambient & !possible != 0 {
         // To be told, and no reason to fail (config.md, "Linux Process"). The words are runc's.

@@ -232,6 +232,12 @@ pub fn normalise(seccomp: &LinuxSeccomp) -> Result<Profile> {
     let mut rules = Vec::new();
     for syscall in seccomp.syscalls().iter().flatten() {
         let action = action(syscall.action(), syscall.errno_ret(), "errnoRet")?;
+        if syscall.names().is_empty() {
+            bail!(
+                "linux.seccomp: a rule with {} has no names; fix: name a syscall, or remove it",
+                syscall.action()
+            );
+        }
         for name in syscall.names() {
             if name.is_empty() {
                 bail!("linux.seccomp: empty string is not a valid syscall");
@@ -360,18 +366,21 @@ fn test(arg: &LinuxSeccompArg) -> Test {
 }
 
 fn listener(seccomp: &LinuxSeccomp, rules: &[Rule]) -> Result<Option<Listener>> {
-    let notifies = |rule: &Rule| rule.action == RET_USER_NOTIF && !rule.names.is_empty();
-    if !rules.iter().any(notifies) {
-        return Ok(None);
-    }
-    match seccomp.listener_path() {
-        Some(path) if !path.as_os_str().is_empty() => {
+    let path = seccomp.listener_path().as_ref().filter(|path| !path.as_os_str().is_empty());
+    let unread = seccomp.listener_metadata().as_ref().is_some_and(|text| !text.is_empty());
+    match (path, rules.iter().any(|rule| rule.action == RET_USER_NOTIF)) {
+        (Some(path), true) => {
             Ok(Some(Listener { path: path.clone(), metadata: seccomp.listener_metadata().clone() }))
         }
-        _ => bail!(
+        (None, true) => bail!(
             "linux.seccomp: SCMP_ACT_NOTIFY is used and listenerPath is not set: \
              nobody would answer; fix: set listenerPath to the socket of a seccomp agent"
         ),
+        (None, false) if unread => bail!(
+            "linux.seccomp: listenerMetadata is set and listenerPath is not: nobody would read it; \
+             fix: set listenerPath to the socket of a seccomp agent, or remove listenerMetadata"
+        ),
+        _ => Ok(None),
     }
 }
 

@@ -511,8 +511,17 @@ fn notify_needs_a_listener_and_leaves_the_syscalls_that_hand_it_over() {
         nobody["listenerPath"] = path;
         assert!(refusal(&nobody).contains("listenerPath is not set"));
     }
+    let unheard = json!({"defaultAction": "SCMP_ACT_ALLOW", "listenerMetadata": "blue"});
+    assert!(refusal(&unheard).contains("listenerMetadata is set and listenerPath is not"));
     let default = json!({"defaultAction": "SCMP_ACT_NOTIFY", "listenerPath": "/run/agent.sock"});
     assert!(refusal(&default).contains("cannot be used as default action"));
+}
+
+#[test]
+fn a_rule_names_a_syscall() {
+    let nameless =
+        json!({"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{"names": [], "action": "SCMP_ACT_KILL"}]});
+    assert!(refusal(&nameless).contains("has no names"));
 }
 
 #[test]

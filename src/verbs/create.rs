@@ -527,7 +527,9 @@ fn supplies(
     };
     Ok(Supplies {
         filter,
-        agent: listener(plan).map(|listener| connect(&listener, record)).transpose()?,
+        agent: listener(plan)
+            .map(|listener| connect(&listener, record, Status::Created, StateText::MARK))
+            .transpose()?,
         creating: text(record, Status::Creating),
         created: text(record, Status::Created),
         start_socket,
@@ -539,13 +541,13 @@ fn supplies(
 }
 
 /// Connects to the agent of a notifying filter, with what it is told (config-linux.md, "Container process
-/// state").
-pub fn connect(listener: &Listener, record: &Record) -> Result<Agent, Failure> {
+/// state"): the process that has the filter, and the container with the pid of its first one.
+pub fn connect(listener: &Listener, record: &Record, status: Status, first: i32) -> Result<Agent, Failure> {
     let mut state = serde_json::json!({
         "ociVersion": record.oci_version,
         "fds": ["seccompFd"],
         "pid": StateText::MARK,
-        "state": record.oci(Status::Created, StateText::MARK),
+        "state": record.oci(status, first),
     });
     if let Some(metadata) = &listener.metadata {
         state["metadata"] = metadata.as_str().into();

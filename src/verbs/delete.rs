@@ -96,7 +96,9 @@ pub fn finish(entry: Entry, record: &Record) -> Result<(), Failure> {
             rdt::remove(rdt).act(|| format!("cannot delete container {}", record.id))?;
         }
     }
+    // The hooks come after the deletion (config.md, "Poststop"): who asks in one finds nothing, and the id free.
+    entry.remove()?;
     let state = record.oci(Status::Stopped, 0).to_string();
     hooks::run_poststop(&record.hooks.poststop, &state, &record.id, warn);
-    entry.remove()
+    Ok(())
 }

@@ -21,6 +21,7 @@ use crate::report::{Act, Failure, io_text};
 use crate::seccomp::Filter;
 use crate::state::store::{EXEC, Entry, FILTER, Store};
 use crate::state::{Record, Status};
+use nix::sched::CloneFlags;
 use oci_spec::runtime as oci;
 use std::path::{Component, Path, PathBuf};
 
@@ -55,7 +56,8 @@ pub fn exec(store: &Store, flags: &Exec, degrade: &Policy) -> Result<u8, Failure
         console::choose(plan.process.terminal, flags.detach, flags.console_socket.as_deref(), &act())?;
     let receiver = Receiver::connect(flags.pidfd_socket.as_deref(), &act())?;
     let filter = filter(&entry, &template)?;
-    let agent = template.listener.as_ref().map(|listener| connect(listener, &record)).transpose()?;
+    let agent = template.listener.as_ref().map(|listener| connect(listener, &record, status, record.pid));
+    let agent = agent.transpose()?;
 
     let signals = if flags.detach { None } else { Some(Signals::block()?) };
     let before = match &signals {
@@ -69,13 +71,12 @@ pub fn exec(store: &Store, flags: &Exec, degrade: &Policy) -> Result<u8, Failure
         steps: &plan.steps,
         filter: filter.as_ref(),
         guard_binary: plan.guard == Guard::Stub,
-        agent: agent.as_ref(),
         signals: before,
         oom_score_adj: plan.oom_score_adj,
         processors: plan.processors.as_deref(),
         cgroup: entrance.as_ref(),
     };
-    let mut joined = join::join(&joining)?;
+    let mut joined = join::join(&joining, agent)?;
     degrade.check(&format_args!("container {id}"), &joined.found.degradations)?;
     let master = match joined.found.console.take() {
         Some(master) => {
@@ -309,6 +310,7 @@ fn decide(
         listen_names: listen_names.as_deref(),
         keep_groups: process::keeps_groups(|name| record.annotations.get(name).cloned()),
         init: false,
+        grantable: facts.grantable(CloneFlags::from_bits_retain(record.namespaces)),
         degrade,
     };
     let before = joining::Before {

@@ -75,15 +75,15 @@ pub fn end(entry: Option<Entry>, record: &Record, keep: bool) {
         Err(failure) => return warn(&failure.to_string()),
     }
     dismiss(record);
-    let state = record.oci(Status::Stopped, 0).to_string();
     if let Some(Err(failure)) = record.network.as_ref().map(|network| network::stop(network, &record.id)) {
         warn(&failure.to_string());
     }
     if let Some(Err(failure)) = record.cgroup.as_ref().map(|cgroup| dissolve(cgroup, &record.id)) {
         warn(&failure.to_string());
     }
-    hooks::run_poststop(&record.hooks.poststop, &state, &record.id, warn);
     if let Err(failure) = entry.remove() {
         warn(&failure.to_string());
     }
+    let state = record.oci(Status::Stopped, 0).to_string();
+    hooks::run_poststop(&record.hooks.poststop, &state, &record.id, warn);
 }

@@ -18,6 +18,7 @@ mod bundle;
 mod cgroup;
 mod checkpoint;
 mod cli;
+mod conformance;
 mod console;
 mod criu;
 mod debian;

@@ -7,6 +7,7 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::pty::{Winsize, openpty};
 use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
@@ -119,15 +120,31 @@ impl ConsoleSocket {
     }
 
     /// Take the one descriptor out of the message, whatever it is.
+    #[track_caller]
     pub fn receive_fd(&self) -> OwnedFd {
+        let mut fds = receive_fds(&self.accept()).0;
+        assert_eq!(fds.len(), 1, "the message holds just one");
+        fds.remove(0)
+    }
+
+    /// Take the descriptors of the first message, and all text until whoever connected has closed the
+    /// connection.
+    #[track_caller]
+    pub fn receive_all(&self) -> (Vec<OwnedFd>, String) {
+        let mut stream = self.accept();
+        let (fds, mut bytes) = receive_fds(&stream);
+        stream.read_to_end(&mut bytes).expect("the connection is closed after the message");
+        (fds, String::from_utf8(bytes).unwrap())
+    }
+
+    #[track_caller]
+    fn accept(&self) -> UnixStream {
         let mut fds = [PollFd::new(self.listener.as_fd(), PollFlags::POLLIN)];
         let called = poll(&mut fds, PollTimeout::try_from(PATIENCE).unwrap()).unwrap();
         assert_eq!(called, 1, "nobody connected to the socket");
         let (stream, _) = self.listener.accept().unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        let mut fds = receive_fds(&stream);
-        assert_eq!(fds.len(), 1, "the message holds just one");
-        fds.remove(0)
+        stream
     }
 }
 
@@ -137,7 +154,14 @@ impl Drop for ConsoleSocket {
     }
 }
 
-fn receive_fds(stream: &UnixStream) -> Vec<OwnedFd> {
+/// The descriptors of a message, and what else was in it.
+#[track_caller]
+fn receive_fds(stream: &UnixStream) -> (Vec<OwnedFd>, Vec<u8>) {
+    // A call with a timeout may be interrupted (signal(7)); one for what is there already is not.
+    let mut readable = [PollFd::new(stream.as_fd(), PollFlags::POLLIN)];
+    let patience = PollTimeout::try_from(PATIENCE).unwrap();
+    let there = std::iter::repeat_with(|| poll(&mut readable, patience)).find(|r| *r != Err(Errno::EINTR));
+    assert_eq!(there, Some(Ok(1)), "no message on the socket");
     let mut bytes = [0; 4096];
     let mut parts = [IoSliceMut::new(&mut bytes)];
     let mut space = nix::cmsg_space!([std::os::fd::RawFd; 4]);
@@ -149,7 +173,8 @@ fn receive_fds(stream: &UnixStream) -> Vec<OwnedFd> {
             received.extend(fds.into_iter().map(own));
         }
     }
-    received
+    let read = message.bytes;
+    (received, bytes[..read].to_vec())
 }
 
 /// nix hands descriptors of a message over as numbers.

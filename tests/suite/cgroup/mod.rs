@@ -19,6 +19,7 @@ use serde_json::{Value, json};
 
 use crate::lab::{Bundle, Container, Lab, PATIENCE, eventually};
 
+mod conformance;
 mod exec;
 mod freezer;
 mod leftovers;
