@@ -32,7 +32,7 @@ fn a_path_that_leads_to_a_namespace_of_another_type_is_refused_for_every_type() 
             lab.bundle().namespace(kind, Some(&path)).run().refuses(1, &[]);
         }
     }
-    assert_eq!(lab.state_entries(), [other.id.clone()]);
+    assert_eq!(lab.state_entries(), std::slice::from_ref(&other.id));
     other.remove();
 }
 

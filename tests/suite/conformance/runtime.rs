@@ -103,7 +103,7 @@ fn an_operation_without_a_container_is_an_error() {
         assert!(!ran.stderr.is_empty(), "{verb}");
     }
     assert_eq!(c.status(), "running");
-    assert_eq!(lab.state_entries(), [c.id.clone()]);
+    assert_eq!(lab.state_entries(), std::slice::from_ref(&c.id));
     c.remove();
 }
 
