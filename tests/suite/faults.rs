@@ -84,6 +84,7 @@ fn a_kill_and_a_delete_at_once_leave_nothing() {
 fn list_and_state_work_while_containers_come_and_go() {
     bryo_only!("runc's list fails for a container that goes while it reads");
     let lab = Lab::new();
+    fs::create_dir(lab.root()).unwrap();
     let mut running = Vec::new();
     for _ in 0..10 {
         running.push(lab.bundle().call("run", NONE).spawn());
