@@ -47,9 +47,11 @@ pub fn close_all_but(keep: &[RawFd]) -> Result<()> {
 }
 
 fn close_by_proc(first: u32, end: u32) -> Result<()> {
-    let entries: Vec<_> = std::fs::read_dir("/proc/self/fd").map_err(io_errno)?.collect();
-    let numbers = entries.into_iter().flatten().filter_map(|e| e.file_name().to_str()?.parse::<u32>().ok());
-    for fd in numbers.filter(|fd| (first..end).contains(fd)) {
+    let entries = std::fs::read_dir("/proc/self/fd").map_err(io_errno)?.flatten();
+    // All of them before the first is closed: the directory is open for as long as one of its entries is there, and has
+    // a descriptor among them, which would be closed twice.
+    let numbers: Vec<u32> = entries.filter_map(|e| e.file_name().to_str()?.parse().ok()).collect();
+    for fd in numbers.into_iter().filter(|fd| (first..end).contains(fd)) {
         // SAFETY: as above. That of the directory is closed already (EBADF).
         unsafe { libc::close(fd as i32) };
     }

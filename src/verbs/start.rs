@@ -19,6 +19,8 @@ pub fn start(store: &Store, id: &str) -> Result<u8, Failure> {
         _ => return Err(Failure::new(act(), "cannot start an already running container")),
     }
     let notify = Notify::listen(&entry, id)?;
+    // Before its program runs, since after that nothing is refused any more.
+    let init = notify.is_some().then(|| record.pidfd()).transpose().act(act)?.flatten();
     let channel = reach_init(&entry, id)?;
     channel.tell(ToInit::Start).act(act)?;
     until_exec(&channel, &format!("init of container {id}"), |failed| {
@@ -37,7 +39,7 @@ pub fn start(store: &Store, id: &str) -> Result<u8, Failure> {
         return Err(failure);
     }
     // Without a process it has ended already.
-    if let (Some(notify), Some(init)) = (notify, record.pidfd().act(act)?) {
+    if let (Some(notify), Some(init)) = (notify, init) {
         notify.until_ready(&init, record.pid)?;
     }
     Ok(0)
