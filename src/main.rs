@@ -10,6 +10,7 @@
 //!               +- state           what happened       (the record and its degradations)
 //! image = what a bundle is made from: images, archives, directories; and the store of their layers
 //! cgroup = what is done to a cgroup that exists, and systemd, which makes some; dbus = how systemd is spoken to
+//! doctor = what this host lets the caller do, found by rehearsing it
 //! codes = what a warning or a refusal is called; report = how it reads
 //! criu = how the program is spoken to that dumps and restores processes
 //! sys = the system calls, and the only `unsafe`, below everything
