@@ -187,6 +187,10 @@ impl Drop for Home {
 /// Writes the limits and the device filter, and gives the delegation away.
 fn furnish(cgroup: &Cgroup, top: &Cgroup, plan: &Plan) -> Result<(), Failure> {
     let Some(wanted) = &plan.cgroup else { return Ok(()) };
+    if top.path() != cgroup.path() {
+        // Who named the unit looks for them there, and what is protected counts as far as it is protected above.
+        limits::apply(top, &wanted.settings, &plan.id)?;
+    }
     limits::apply(cgroup, &wanted.settings, &plan.id)?;
     if let Some(rules) = &wanted.devices {
         devices::attach(top, rules, &plan.id)?;

@@ -42,7 +42,12 @@ pub fn update(store: &Store, flags: &Update) -> Result<u8, Failure> {
     }
     limits.remarks.iter().for_each(|remark| warn(remark));
     let undo = limits.undo(read);
-    set(&cgroup, recorded, &limits, &undo, id)?;
+    let mut cgroups = vec![cgroup];
+    if recorded.path != recorded.own() {
+        // The unit's own has them as well, as at the start.
+        cgroups.insert(0, recorded.open_own().act(act)?);
+    }
+    set(&cgroups, recorded, &limits, &undo, id)?;
     Ok(0)
 }
 
@@ -66,20 +71,23 @@ fn share_out(flags: &Update, record: &Record, id: &str) -> Result<(), Failure> {
 
 /// Sets the limits, or none of them.
 fn set(
-    cgroup: &Cgroup,
+    cgroups: &[Cgroup],
     recorded: &RecordedCgroup,
     limits: &Limits,
     undo: &Limits,
     id: &str,
 ) -> Result<(), Failure> {
     say(recorded, limits, id)?;
-    files::apply(cgroup, &limits.settings, id).map_err(|failure| {
-        if cgroup.read("cgroup.controllers").is_err() {
+    let applied = cgroups.iter().try_for_each(|cgroup| files::apply(cgroup, &limits.settings, id));
+    applied.map_err(|failure| {
+        if cgroups.iter().any(|cgroup| cgroup.read("cgroup.controllers").is_err()) {
             // The new limits were too much for it: nobody is left to have the old ones.
             return failure;
         }
         let said = say(recorded, undo, id);
-        let stay = files::restore(cgroup, &undo.settings);
+        let mut stay: Vec<_> =
+            cgroups.iter().flat_map(|cgroup| files::restore(cgroup, &undo.settings)).collect();
+        stay.dedup();
         match said {
             Ok(()) if stay.is_empty() => failure.aside("the limits are what they were"),
             Ok(()) => failure.aside(&format!("{} could not be set back", stay.join(", "))),

@@ -136,16 +136,20 @@ fn a_subgroup_holds_the_container_below_its_scope(ground: &Ground) {
 
 fn a_container_that_may_be_killed_for_memory_is_one_below_the_scope_that_its_caller_names(ground: &Ground) {
     bryo_only!("the cgroup below is crun's");
-    let container = ground.limited(json!({ "memory": { "limit": 67_108_864 } })).detach();
+    let limits = json!({ "memory": { "limit": 67_108_864 }, "cpu": { "period": 50_000 } });
+    let container = ground.limited(limits).detach();
     let leaf = Cgroup::of_container(&container);
     let scope = format!("{}/bryo-{}.scope", slice("user.slice"), container.id);
     assert_eq!(leaf.path.to_str().unwrap(), format!("{scope}/container"));
-    let limit_of_scope = || fs::read_to_string(format!("/sys/fs/cgroup{scope}/memory.max")).unwrap();
-    assert_eq!(limit_of_scope(), "67108864\n");
-    leaf.holds(&[("memory.max", "67108864")]);
-    container.call("update", NONE).args(["--memory", "96m"]).done().ok();
-    assert_eq!(limit_of_scope(), "100663296\n");
-    leaf.holds(&[("memory.max", "100663296")]);
+    // What no property of the scope can hold, as a period without a quota, is in its files all the same.
+    let both = |memory: &str, cpu: &str| {
+        let of_scope = |file| fs::read_to_string(format!("/sys/fs/cgroup{scope}/{file}")).unwrap();
+        assert_eq!((of_scope("memory.max").trim(), of_scope("cpu.max").trim()), (memory, cpu));
+        leaf.holds(&[("memory.max", memory), ("cpu.max", cpu)]);
+    };
+    both("67108864", "max 50000");
+    container.call("update", NONE).args(["--memory", "96m", "--cpu-period", "80000"]).done().ok();
+    both("100663296", "max 80000");
     let shown = container.exec(["cat", "/proc/self/cgroup"]).ok();
     assert!(shown.stdout.trim_end().ends_with("/container") || shown.stdout == "0::/\n", "{shown:?}");
     container.remove();
