@@ -293,6 +293,11 @@ impl Systemd {
     /// # Errors
     /// Those of [`Trouble`].
     pub fn attach(&mut self, unit: &str, subcgroup: &str, pids: &[i32]) -> Result<()> {
+        // There is no form of this call with pidfds, and a stranger may have that pid where systemd is.
+        if !self.connection.shares_pids() {
+            let why = "systemd is in another pid namespace, and cannot be told whom to move";
+            return Err(Trouble::Unreachable(format!("{why}: {}", errno_text(Errno::EPERM))));
+        }
         let body = [unit.into(), subcgroup.into(), pids_value(pids.iter().copied())];
         self.call("AttachProcessesToUnit", &body, &[], Instant::now() + DOING).map(drop)
     }

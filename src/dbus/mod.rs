@@ -23,8 +23,8 @@ pub use wire::Message;
 use crate::sys::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{
-    AddressFamily, ControlMessage, MsgFlags, Shutdown, SockFlag, SockType, UnixAddr, connect, recv, sendmsg,
-    setsockopt, shutdown, socket, sockopt,
+    AddressFamily, ControlMessage, MsgFlags, Shutdown, SockFlag, SockType, UnixAddr, connect, getsockopt,
+    recv, sendmsg, setsockopt, shutdown, socket, sockopt,
 };
 use nix::sys::time::TimeVal;
 use serde::{Deserialize, Serialize};
@@ -154,6 +154,12 @@ impl Connection {
             connection.call_bus("Hello", &[], deadline)?;
         }
         Ok(connection)
+    }
+
+    /// Whether who listens there is in our pid namespace, or in one below: only then a pid means the same to both.
+    pub fn shares_pids(&self) -> bool {
+        // A process that we have no pid of is 0 to us (unix(7), SO_PEERCRED).
+        getsockopt(&self.socket, sockopt::PeerCredentials).is_ok_and(|peer| peer.pid() != 0)
     }
 
     /// Hears what is said to our greeting.

@@ -8,7 +8,6 @@ use std::path::Path;
 use nix::unistd::{getegid, geteuid};
 use serde_json::{Value, json};
 
-use crate::cgroup::{Ground, both_managers};
 use crate::lab::{Bundle, Lab, NONE, Ran, bryo_only, busybox, plain_user_only};
 
 /// What explain says of a bundle, which it finds nothing wrong with.
@@ -360,31 +359,6 @@ fn a_container_that_nobody_names_is_called_like_its_bundle() {
     let told = lab.call(["explain", "--json"]).cwd(&dir).done().ok().json();
     assert_eq!(told["id"], dir.file_name().unwrap().to_str().unwrap());
     assert_eq!(told["bundle"], dir.to_str().unwrap());
-}
-
-both_managers!(the_cgroup_and_its_limits_are_those_that_it_tells);
-
-fn the_cgroup_and_its_limits_are_those_that_it_tells(ground: &Ground) {
-    bryo_only!("runc has no such verb");
-    let id = ground.lab.id();
-    let bundle = ground.bundle().named(&id).sleeps().with(|c| {
-        c["linux"]["resources"] = json!({"pids": {"limit": 42}, "memory": {"limit": 67_108_864}});
-    });
-    let told = bundle.named_call("explain", &id).args(["--json"]).done().ok().json();
-    let container = bundle.detach();
-    let cgroup = fs::read_to_string(format!("/proc/{}/cgroup", container.pid())).unwrap();
-    let found = cgroup.trim().strip_prefix("0::").unwrap();
-    assert_eq!(told["cgroup"]["path"], found);
-    let settings = told["cgroup"]["settings"].as_array().unwrap();
-    assert!(settings.len() >= 2, "{settings:?}");
-    for setting in settings {
-        let path = format!("/sys/fs/cgroup{found}/{}", setting["file"].as_str().unwrap());
-        // Swap may not be counted here.
-        if Path::new(&path).exists() {
-            assert_eq!(fs::read_to_string(&path).unwrap().trim(), setting["value"], "{path}");
-        }
-    }
-    container.remove();
 }
 
 // ---- spec --from-config ---------------------------------------------------------------------------------

@@ -139,7 +139,8 @@ pub fn kill_at_every_step<'lab>(
 ) {
     let calls = traced(lab, call(0), false);
     check(0);
-    assert!(calls.len() > 50, "{calls:?}");
+    // Else they are not what was traced.
+    assert!(calls.len() > 30, "{calls:?}");
     for n in (1..calls.len()).step_by(step) {
         let inject = format!("inject={}:signal=KILL:when={}", calls[n].name, calls[n].nth);
         let ran = call(n).under(["strace", "-qq", "-o", "/dev/null", "-e", &inject]).done();

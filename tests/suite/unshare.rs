@@ -56,9 +56,11 @@ fn it_ends_as_the_command_does_or_as_a_shell_that_cannot_run_it() {
     unshare(&lab, &["no-such-program"]).done().refuses(127, &["EXEC-NOTFOUND", "$PATH", "fix: "]);
     unshare(&lab, &[missing.to_str().unwrap()]).done().refuses(127, &["EXEC-NOTFOUND", "fix: "]);
     unshare(&lab, &[not_executable.to_str().unwrap()]).done().refuses(126, &["EXEC-DENIED", "fix: "]);
-    let running =
-        unshare(&lab, &["sh", "-c", "trap 'echo told; kill $!; exit 3' TERM; sleep 60 & echo ready; wait"])
-            .spawn();
+    let running = unshare(
+        &lab,
+        &["sh", "-c", "trap 'echo told; kill -KILL $!; exit 3' TERM; sleep 60 & echo ready; wait"],
+    )
+    .spawn();
     running.wait_for_output("ready");
     running.signal(Signal::SIGTERM);
     assert_eq!(running.wait().exits(3).stdout, "ready\ntold\n");

@@ -21,6 +21,7 @@ use crate::lab::{Bundle, Container, Lab, PATIENCE, eventually};
 
 mod conformance;
 mod exec;
+mod explain;
 mod freezer;
 mod leftovers;
 mod limits;
