@@ -208,8 +208,8 @@ fn a_start_container_hook_runs_behind_the_filter() {
             c["linux"]["seccomp"] = filter.clone();
             c["process"]["noNewPrivileges"] = no_new_privileges.into();
         });
-        let ran = bundle.sh("echo never").run().refuses(1, &["startContainer"]);
-        assert!(ran.in_bryos_words(&["Operation not permitted"]).stdout.is_empty());
+        let ran = bundle.sh("echo never").run().refuses(1, &["Operation not permitted"]);
+        assert!(ran.in_bryos_words(&["startContainer"]).stdout.is_empty());
     }
 }
 

@@ -91,6 +91,7 @@ const LOCKED: [(&str, &str); 5] =
 
 #[test]
 fn flags_that_are_locked_are_kept_where_nobody_clears_them() {
+    bryo_only!("runc 1.1 keeps some of them, and fails by the others");
     let lab = Lab::new();
     let source = directory(&lab, "source");
     let host =
