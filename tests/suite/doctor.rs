@@ -129,6 +129,7 @@ fn the_exit_code_is_that_of_the_worst() {
 #[test]
 fn a_limit_on_user_namespaces_blocks_both() {
     bryo_only!("runc has no doctor");
+    plain_user_only!("root needs no user namespace, and is told that much");
     let lab = Lab::new();
     let bundle = lab.bundle();
     both_refuse(&lab, &bundle, no_user_namespaces, "NS-LIMIT");

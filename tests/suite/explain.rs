@@ -270,15 +270,13 @@ fn what_run_refuses_it_refuses_with_the_same_line_and_code() {
     ];
     let mut compared = 0;
     for (what, change) in changes {
-        let bundle = lab.bundle().with(change);
-        let run = bundle.run();
         // AppArmor, where there is one, is asked only by the exec.
-        if run.status.success() {
-            bundle.call("explain", NONE).done().ok();
+        let enabled = fs::read_to_string("/sys/module/apparmor/parameters/enabled");
+        if what == "a profile" && enabled.is_ok_and(|text| text.starts_with('Y')) {
             continue;
         }
-        run.exits(1);
-        let run = bundle.run();
+        let bundle = lab.bundle().with(change);
+        let run = bundle.run().exits(1);
         for told in [bundle.call("explain", NONE).done(), bundle.call("run", ["--dry-run"]).done()] {
             let told = told.exits(1);
             // Each call has an id of its own.
