@@ -402,7 +402,7 @@ fn engines_config() -> Value {
                 "devices": [{"allow": false, "access": "rwm"}],
                 "memory": {"limit": 67_108_864, "disableOOMKiller": false},
                 "cpu": {"shares": 0},
-                "pids": {"limit": 0},
+                "pids": {"limit": 2048},
                 "blockIO": {"weight": 0},
             },
             "cgroupsPath": "/docker/9f2c7d1b0a4e",
@@ -480,9 +480,10 @@ fn a_rewritten_configuration_runs_here_and_under_runc() {
         lab.runtime = runtime.to_owned();
         let bundle = lab.bundle().with(|c| {
             *c = config;
-            // It has no additional groups for a plain user, mapped or not.
+            // It has no additional groups for a plain user, mapped or not, and does not look for a systemd by itself.
             if runtime == Path::new("runc") {
                 c["process"]["user"] = json!({"uid": 0, "gid": 0});
+                c["linux"]["resources"] = json!({});
             }
         });
         let ran = bundle.run().ok();
