@@ -276,7 +276,13 @@ fn what_run_refuses_it_refuses_with_the_same_line_and_code() {
             continue;
         }
         let bundle = lab.bundle().with(change);
-        let run = bundle.run().exits(1);
+        let run = bundle.run();
+        // Of some, root is not refused.
+        if run.status.success() {
+            bundle.call("explain", NONE).done().ok();
+            continue;
+        }
+        let run = run.exits(1);
         for told in [bundle.call("explain", NONE).done(), bundle.call("run", ["--dry-run"]).done()] {
             let told = told.exits(1);
             // Each call has an id of its own.
@@ -289,7 +295,7 @@ fn what_run_refuses_it_refuses_with_the_same_line_and_code() {
         }
         compared += 1;
     }
-    assert!(compared >= 11, "{compared}");
+    assert!(compared >= if geteuid().is_root() { 8 } else { 11 }, "{compared}");
     assert!(lab.state_entries().is_empty());
 }
 
