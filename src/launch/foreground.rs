@@ -25,7 +25,7 @@ use std::os::fd::{AsFd, OwnedFd};
 pub struct Signals {
     fd: SignalFd,
     /// What the mask was: the container gets that.
-    pub before: SigSet,
+    before: SigSet,
 }
 
 impl Signals {
@@ -33,7 +33,7 @@ impl Signals {
     ///
     /// # Errors
     /// That of signalfd(2).
-    pub fn block() -> Result<Signals, Failure> {
+    fn block() -> Result<Signals, Failure> {
         let act = || "cannot take over signals";
         let mut set = SigSet::all();
         for fault in [
@@ -59,6 +59,21 @@ impl Signals {
 /// None that is known.
 pub fn current_mask() -> Result<SigSet, Failure> {
     swap_mask(SigmaskHow::SIG_BLOCK, None).act(|| "cannot read the signal mask")
+}
+
+/// Takes the signals over, unless the process is to go on without us, and says what the mask was. Before anything is
+/// made that a signal could be for.
+///
+/// # Errors
+/// That of signalfd(2).
+pub fn signals(detached: bool) -> Result<(Option<Signals>, SigSet), Failure> {
+    if detached {
+        return current_mask().map(|before| (None, before));
+    }
+    Signals::block().map(|signals| {
+        let before = signals.before;
+        (Some(signals), before)
+    })
 }
 
 /// Changes the signal mask and returns what it was. Not by [`SigSet`]'s own, which take pthread_sigmask(3) to return

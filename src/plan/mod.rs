@@ -225,8 +225,6 @@ pub fn survey(bundle: &Bundle, facts: &Facts, request: &Request) -> Result<Surve
         idmap.check_user(spec_process.user(), id).map(|()| idmap)
     };
     let idmap = refused.unless(Topic::Ids, idmap, Idmap::unknown);
-    let no_annotations = HashMap::new();
-    let annotations = spec.annotations().as_ref().unwrap_or(&no_annotations);
     let annotation = |name: &str| annotations.get(name).cloned();
     let mount_label = linux.mount_label().as_deref();
     let mount_label = mount_label::decide(mount_label, annotation, facts, id, &mut degradations);

@@ -8,7 +8,7 @@ use crate::host;
 use crate::launch::cgroup::Entrance;
 use crate::launch::console::{self, Console};
 use crate::launch::copy;
-use crate::launch::foreground::{self, Signals};
+use crate::launch::foreground;
 use crate::launch::join::{self, Doors};
 use crate::launch::pidfd::Receiver;
 use crate::launch::rdt;
@@ -59,11 +59,7 @@ pub fn exec(store: &Store, flags: &Exec, degrade: &Policy) -> Result<u8, Failure
     let agent = template.listener.as_ref().map(|listener| connect(listener, &record, status, record.pid));
     let agent = agent.transpose()?;
 
-    let signals = if flags.detach { None } else { Some(Signals::block()?) };
-    let before = match &signals {
-        Some(signals) => signals.before,
-        None => foreground::current_mask()?,
-    };
+    let (signals, before) = foreground::signals(flags.detach)?;
     let joining = join::Joining {
         container: id,
         doors: &doors,

@@ -12,7 +12,7 @@ use crate::criu::{Images, Options, Task, Worker};
 use crate::host::criu::{self, Criu};
 use crate::launch::cgroup::Home;
 use crate::launch::console;
-use crate::launch::foreground::{self, Signals};
+use crate::launch::foreground;
 use crate::launch::notify::Notify;
 use crate::launch::restore::{Side, make_places};
 use crate::plan::Plan;
@@ -23,7 +23,7 @@ use crate::report::{Act, Failure};
 use crate::state::store::{Entry, Store};
 use crate::state::{Status, status};
 use crate::sys::clone::{Child, time_namespace};
-use crate::sys::{self, fds, pidfd};
+use crate::sys::{fds, pidfd};
 use std::fs::File;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::path::{Path, PathBuf};
@@ -47,15 +47,8 @@ pub fn restore(
             .code("CRIU")
             .fix("drop --no-pivot, and restore it on a disk or a tmpfs"));
     }
-    let signals = if flags.detach { None } else { Some(Signals::block()?) };
-    let before = match &signals {
-        Some(signals) => signals.before,
-        None => foreground::current_mask()?,
-    };
-    let reap = signals.is_some() && !flags.no_subreaper;
-    if reap {
-        sys::process::set_subreaper().act(|| act.as_str())?;
-    }
+    let (signals, before) = foreground::signals(flags.detach)?;
+    let reap = run::reaps(signals.is_some(), flags.no_subreaper, &act)?;
     let manner = Manner { by_start: false, detached: flags.detach, signals: before, degrade, cgroups };
     let (bundle, planned) = create::survey(store, &flags.create, &manner)?.granted()?;
     create::tell(&bundle, &planned);

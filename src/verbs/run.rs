@@ -5,7 +5,7 @@ use super::kill::Rest;
 use super::{start, warn};
 use crate::cli::Run;
 use crate::launch::cgroup::dissolve;
-use crate::launch::foreground::{self, Signals};
+use crate::launch::foreground;
 use crate::launch::layers::{Kept, dismiss};
 use crate::launch::notify::Notify;
 use crate::launch::{hooks, network};
@@ -20,16 +20,8 @@ use crate::sys;
 pub fn run(store: &Store, flags: &Run, degrade: Policy, cgroups: Option<Manager>) -> Result<u8, Failure> {
     let id = flags.create.id.as_str();
     create::guard_fds(flags.create.preserve_fds, id)?;
-    // Before there is anything that a signal could be for.
-    let signals = if flags.detach { None } else { Some(Signals::block()?) };
-    let before = match &signals {
-        Some(signals) => signals.before,
-        None => foreground::current_mask()?,
-    };
-    let reap = signals.is_some() && !flags.no_subreaper;
-    if reap {
-        sys::process::set_subreaper().act(|| format!("cannot run container {id}"))?;
-    }
+    let (signals, before) = foreground::signals(flags.detach)?;
+    let reap = reaps(signals.is_some(), flags.no_subreaper, &format!("cannot run container {id}"))?;
     let manner = Manner { by_start: false, detached: flags.detach, signals: before, degrade, cgroups };
     let made = create::make(store, &flags.create, &manner)?;
     let Made { claim, home, launch, plan, record, console, pid_file, kept } = made;
@@ -63,6 +55,18 @@ pub fn run(store: &Store, flags: &Run, degrade: Policy, cgroups: Option<Manager>
     end(entry, &record, flags.keep);
     // 128+N stays below 256: signals end at 64.
     Ok(u8::try_from(code?).unwrap_or(1))
+}
+
+/// Has who loses its parent in the container be ours to wait for, if we stay and nobody objects; says whether.
+///
+/// # Errors
+/// That of prctl(2).
+pub fn reaps(stays: bool, no_subreaper: bool, act: &str) -> Result<bool, Failure> {
+    let reap = stays && !no_subreaper;
+    if reap {
+        sys::process::set_subreaper().act(|| act)?;
+    }
+    Ok(reap)
 }
 
 /// The container has ended: its hooks run, and unless it is kept it is forgotten. Who deleted it from elsewhere
