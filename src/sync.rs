@@ -343,11 +343,13 @@ impl Channel {
     /// `EBADMSG` for what is no message, `EMSGSIZE` for one over [`CAPACITY`].
     pub fn reported(&self) -> sys::Result<Option<FromInit>> {
         let mut buffer = [0; CAPACITY];
-        let (len, fd) = match fds::receive(self.as_fd(), &mut buffer) {
-            // A peer that died with unread messages resets the connection.
-            Err(Errno::ECONNRESET) => return Ok(None),
-            other => other?,
-        };
+        let mut received = fds::receive(self.as_fd(), &mut buffer);
+        if matches!(received, Err(Errno::ECONNRESET)) {
+            // A peer that dies with messages unread resets the connection, which is told once, and before what it said
+            // last (__skb_try_recv_datagram in net/core/datagram.c).
+            received = fds::receive(self.as_fd(), &mut buffer);
+        }
+        let (len, fd) = received?;
         if len == 0 {
             return Ok(None);
         }
@@ -462,6 +464,20 @@ mod tests {
         assert!(init.lent().is_ok());
         launch.tell(ToInit::Start).unwrap();
         assert_eq!(init.lent().unwrap_err(), Errno::EBADMSG);
+    }
+
+    #[test]
+    fn the_last_words_of_a_peer_that_did_not_listen_any_more_are_heard() {
+        let (launch, init) = pair().unwrap();
+        launch.tell(ToInit::Mapped).unwrap();
+        let sent = Failed { place: Place::Sync, errno: Errno::EINVAL, detail: Vec::new() };
+        init.report(&FromInit::Failed(sent.clone())).unwrap();
+        drop(init);
+        match launch.reported().unwrap() {
+            Some(FromInit::Failed(got)) => assert_eq!(got, sent),
+            other => panic!("{other:?}"),
+        }
+        assert!(launch.reported().unwrap().is_none());
     }
 
     #[test]

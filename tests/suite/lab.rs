@@ -248,7 +248,7 @@ impl Lab {
         };
         all_pids()
             .into_iter()
-            .filter(|&pid| pid != me && !is_zombie(pid))
+            .filter(|&pid| pid != me && alive(pid))
             .filter(|&pid| marked(pid, "cmdline") || marked(pid, "environ"))
             .map(|pid| (pid, cmdline(pid)))
             .collect()
@@ -423,13 +423,10 @@ pub fn cmdline(pid: i32) -> String {
     String::from_utf8_lossy(&bytes).replace('\0', " ").trim().to_owned()
 }
 
-fn is_zombie(pid: i32) -> bool {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('Z'))
-}
-
+/// By one look: between two of them it may be reaped.
 pub fn alive(pid: i32) -> bool {
-    Path::new(&format!("/proc/{pid}")).exists() && !is_zombie(pid)
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with(['Z', 'X']))
 }
 
 /// The value of a line `Name:\tvalue` in a text of the form of /proc/PID/status.
