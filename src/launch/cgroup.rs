@@ -131,13 +131,20 @@ impl Home {
         systemd
             .start_scope(&wanted, &[systemd::Process { pid: child.pid, pidfd: child.pidfd.as_fd() }])
             .map_err(|trouble| {
-                // A unit of that name is another's then.
-                self.record = None;
+                // A unit of that name is another's then. After any other trouble it may be ours, or become it.
+                if matches!(trouble, systemd::Trouble::Refused { .. }) {
+                    self.record = None;
+                }
                 told(act(), &trouble, scope.user)
             })?;
         let failed = |errno| Failure::errno(act(), errno);
         let path = cgroup::of_process(child.pid).map_err(failed)?;
         debug(|| format!("cgroup of {}: {}", plan.id, path.display()));
+        // One that has ended stays where it was, and systemd does not mind. What is there, the caller's session say, is
+        // not ours to limit, and still less to kill.
+        if !is_of(&path, &scope.unit) {
+            return Err(Failure::new(act(), format!("init is in {} still: no such process", path.display())));
+        }
         let top = Cgroup::open(&path).map_err(failed)?;
         self.note(path.clone(), Some(path.clone()))?;
         // Init would be waited for in vain.
@@ -182,6 +189,13 @@ impl Drop for Home {
             eprintln!("bryo: warning: {failure}");
         }
     }
+}
+
+/// Whether a cgroup is that of a unit. systemd writes an underscore before a name that the kernel could take for one of
+/// its own files (`cg_escape`).
+fn is_of(cgroup: &Path, unit: &str) -> bool {
+    let name = cgroup.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    name == unit || name.strip_prefix('_') == Some(unit)
 }
 
 /// Writes the limits and the device filter, and gives the delegation away.
@@ -531,5 +545,20 @@ impl<'a> Entrance<'a> {
                 Err(Failure::new(act(), format!("adding pid {pid} to cgroups: {}", errno_text(errno))))
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cgroup_is_a_units_by_its_last_name() {
+        let is_of = |path: &str, unit| is_of(Path::new(path), unit);
+        assert!(is_of("/user.slice/bryo-web.scope", "bryo-web.scope"));
+        assert!(is_of("/user.slice/_memory.scope", "memory.scope"));
+        assert!(!is_of("/user.slice/user-1000.slice/session-1.scope", "bryo-web.scope"));
+        assert!(!is_of("/bryo-web.scope/container", "bryo-web.scope"));
+        assert!(!is_of("/", "bryo-web.scope"));
     }
 }

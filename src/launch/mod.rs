@@ -212,7 +212,8 @@ impl Launch<Born> {
     /// # Errors
     /// As [`cgroup::Home::settle`].
     pub fn settled(self, plan: &Plan, home: &mut cgroup::Home) -> Result<Launch<Born>, Failure> {
-        home.settle(plan, self.talk.child()?, self.stage.in_cgroup)?;
+        let settled = home.settle(plan, self.talk.child()?, self.stage.in_cgroup);
+        settled.map_err(|seen| self.talk.reason(seen, |failed| explain::failure(failed, plan)))?;
         affinity::reset(self.talk.child()?.pid, &plan.id);
         Ok(self)
     }
