@@ -10,7 +10,7 @@ use crate::plan::checkpoint;
 use crate::plan::network::{self, Mode, Publish};
 use clap::{Arg, ArgAction, ArgMatches, Command};
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// The flags before the verb.
 #[derive(Debug, Clone)]
@@ -306,9 +306,10 @@ fn id() -> Arg {
 ///
 /// Of the verbs only those are defined that `called` says occur: a definition costs more time than most verbs
 /// take.
-fn command(called: impl Fn(&str) -> bool) -> Command {
+fn command(name: &str, called: impl Fn(&str) -> bool) -> Command {
     let command = Command::new("bryo")
-        .about("A rootless-first OCI container runtime")
+        .about("Open Container Initiative runtime, rootless first")
+        .help_template(help(name))
         .disable_version_flag(true)
         .subcommand_required(true)
         .after_help("The codes of warnings and refusals are explained by: bryo help codes")
@@ -370,20 +371,29 @@ fn command(called: impl Fn(&str) -> bool) -> Command {
         ("update", "update container resource constraints", update),
     ];
     let verbs = verbs.into_iter().filter(|(name, ..)| called(name));
-    verbs.fold(command, |command, (name, about, build)| {
-        command.subcommand(Command::new(name).about(about).help_template(HELP).defer(build))
+    verbs.fold(command, |command, (verb, about, build)| {
+        let help = help(&format!("{name} {verb}"));
+        command.subcommand(Command::new(verb).about(about).help_template(help).defer(build))
     })
 }
 
 /// All of it, for the manual and for shells.
 pub fn definition() -> Command {
-    let mut definition = command(|_| true).disable_help_subcommand(true);
+    let mut definition = command("bryo", |_| true).disable_help_subcommand(true);
     definition.build();
     definition
 }
 
-/// The help of a verb begins as a man page does, and as runc's.
-const HELP: &str = "NAME:\n   {bin} - {about}\n\n{usage-heading} {usage}\n\n{all-args}{after-help}";
+/// Help begins as a man page does, and as runc's.
+fn help(name: &str) -> String {
+    format!("NAME:\n   {name} - {{about}}\n\n{{usage-heading}} {{usage}}\n\n{{all-args}}{{after-help}}")
+}
+
+/// What we are called by: who installs bryo as runc reads of runc.
+fn own_name(args: &[OsString]) -> String {
+    let called = args.first().and_then(|path| Path::new(path).file_name());
+    called.map_or_else(|| "bryo".into(), |name| name.to_string_lossy().into_owned())
+}
 
 fn bundle(command: Command) -> Command {
     command
@@ -746,7 +756,7 @@ pub fn parse(args: &[OsString]) -> Result<Call, String> {
     }
     // Whatever else that word may be, the verb is among those that are found like this.
     let called: Vec<&str> = VERBS.into_iter().filter(|name| args.iter().any(|arg| arg == name)).collect();
-    let command = command(|name| called.is_empty() || called.contains(&name));
+    let command = command(&own_name(args), |name| called.is_empty() || called.contains(&name));
     let matches = match command.try_get_matches_from(args) {
         Ok(matches) => matches,
         Err(error) if !error.use_stderr() => return Ok(Call::Print(error.render().to_string())),
@@ -771,10 +781,22 @@ fn line(error: &clap::Error) -> String {
     if let Some(flag) = lacks_value(error) {
         return format!("flag needs an argument: {flag}; fix: see bryo --help, or bryo COMMAND --help");
     }
+    if let Some(word) = no_command(error) {
+        return format!("No help topic for '{word}': there is no such command; fix: see bryo --help");
+    }
     let text = error.render().to_string();
     let first = text.split("\n\n").next().unwrap_or_default();
     let first = crate::report::one_line(first.strip_prefix("error: ").unwrap_or(first));
     format!("{first}; fix: see bryo --help, or bryo COMMAND --help")
+}
+
+/// The word where a verb should be. In runc's words, by which scripts find out whether a runtime has a verb.
+fn no_command(error: &clap::Error) -> Option<&str> {
+    use clap::error::{ContextKind, ContextValue, ErrorKind};
+    match (error.kind(), error.get(ContextKind::InvalidSubcommand)) {
+        (ErrorKind::InvalidSubcommand, Some(ContextValue::String(word))) => Some(word),
+        _ => None,
+    }
 }
 
 /// The flag without its value. In these words Podman finds out whether a runtime knows a flag.

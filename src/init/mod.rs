@@ -51,10 +51,9 @@ pub struct Orders<'a> {
     pub start_container: &'a [Hook],
     pub creating: &'a StateText,
     pub created: &'a StateText,
-    /// Where `start` connects; without it launch itself says when to go on.
+    /// Where `start` connects; without it launch itself says when to go on. Open until our exec: by it others know that
+    /// we wait.
     pub start_socket: Option<&'a OwnedFd>,
-    /// Held as long as we wait for `start`.
-    pub init_lock: Option<&'a OwnedFd>,
     /// The signal mask that the caller of bryo had.
     pub signals: SigSet,
     /// The container's root could write to our binary: keep it out of sight.
@@ -324,8 +323,7 @@ fn keep_what_is_needed(orders: &Orders<'_>, channel: &Channel, socket: &OwnedFd)
     let agent = orders.agent.map(|(agent, _)| agent.as_raw_fd());
     let ours = [channel.as_fd().as_raw_fd(), socket.as_raw_fd(), orders.proc.as_raw_fd()];
     let handed_on = 0..3 + orders.process.preserved_fds as i32;
-    let keep: Vec<RawFd> =
-        handed_on.chain(ours).chain(agent).chain(orders.init_lock.map(AsRawFd::as_raw_fd)).collect();
+    let keep: Vec<RawFd> = handed_on.chain(ours).chain(agent).collect();
     match fds::close_all_but(&keep) {
         // An outer container forbids close_range(2), and ours has no proc: at the exec it all goes.
         Err(Errno::ENOENT | Errno::EACCES) => Ok(()),

@@ -102,7 +102,6 @@ pub fn join<'a>(joining: &'a Joining<'a>, agent: Option<Agent>) -> Result<Joined
         creating: &nothing,
         created: &nothing,
         start_socket: None,
-        init_lock: None,
         signals: joining.signals,
         guard_binary: joining.guard_binary,
         launch_reaches_more: false,

@@ -58,9 +58,8 @@ pub struct Supplies {
     pub filter: Option<Filter>,
     pub creating: StateText,
     pub created: StateText,
-    pub start_socket: Option<OwnedFd>,
     /// Held by init until its exec.
-    pub init_lock: Option<OwnedFd>,
+    pub start_socket: Option<OwnedFd>,
     /// The signal mask that our caller had.
     pub signals: SigSet,
     /// Who gets the descriptor of a notifying filter.
@@ -142,7 +141,6 @@ pub fn spawn(
         creating: &supplies.creating,
         created: &supplies.created,
         start_socket: supplies.start_socket.as_ref(),
-        init_lock: supplies.init_lock.as_ref(),
         signals: supplies.signals,
         guard_binary: plan.guard == Guard::Stub,
         launch_reaches_more: plan.launch_reaches_more,

@@ -74,7 +74,6 @@ pub fn rehearse(
             creating: &nobody,
             created: &nobody,
             start_socket: None,
-            init_lock: None,
             signals: SigSet::empty(),
             guard_binary: false,
             agent: None,

@@ -419,10 +419,18 @@ impl Planner<'_> {
         match limit {
             Some(limit) if !allowed => refused(
                 format!("cannot limit resources of container {}", self.context.container),
-                format!("{} needs a cgroup, and {}: operation not supported", origin(limit), lack.because),
+                // runc's words behind the name of the field: they are what people search for.
+                format!(
+                    "{}: cannot set {} limit: container could not join or create cgroup: {}: operation not supported",
+                    origin(limit),
+                    limit.controller,
+                    lack.because
+                ),
             ),
             None if self.path().is_some() && self.asked != Some(Manager::Disabled) && !allowed => {
-                refused(self.act(), format!("{}: permission denied", lack.because))
+                let cause =
+                    format!("unable to apply cgroup configuration: {}: permission denied", lack.because);
+                refused(self.act(), cause)
             }
             // Nothing is missing that was not asked to be.
             None if self.asked == Some(Manager::Disabled) => Ok(()),

@@ -4,9 +4,8 @@
 //! ROOT/ID/state.json    the record; written to a temporary name and renamed
 //! ROOT/ID/exec.json     what `exec` starts from, so that it need not read the configuration again
 //! ROOT/ID/seccomp.bpf   the compiled filter, likewise
-//! ROOT/ID/start.sock    where `start` reaches init; only while the container is created
+//! ROOT/ID/start.sock    where `start` reaches init, which has it until its exec: created, not yet running
 //! ROOT/ID/cgroup.json   the cgroup and unit that are about to be made: what to remove if nobody gets to the record
-//! ROOT/ID/init.lock     locked by init until its exec: created, not yet running
 //! ```
 //!
 //! The directory itself is the lock (flock(2)) of those who change the container. Making it is the claim on

@@ -39,9 +39,8 @@ pub struct Entry {
 const PATIENCE: std::time::Duration = std::time::Duration::from_secs(10);
 
 const STATE: &str = "state.json";
-const INIT_LOCK: &str = "init.lock";
 /// What an entry may hold, the record first: without it the container does not exist any more.
-const FILES: [&str; 6] = [STATE, EXEC, FILTER, START_SOCKET, INIT_LOCK, CGROUP];
+const FILES: [&str; 5] = [STATE, EXEC, FILTER, START_SOCKET, CGROUP];
 /// What `exec` starts from.
 pub const EXEC: &str = "exec.json";
 /// The cgroup that is about to be made.
@@ -510,32 +509,9 @@ impl Entry {
         PathBuf::from(format!("/proc/self/fd/{}/{name}", self.dir.as_raw_fd()))
     }
 
-    /// Locks `init.lock` in a description that init inherits and its exec closes: while it is locked, the
-    /// container is created and not running.
-    ///
-    /// # Errors
-    /// That of open(2) and flock(2).
-    pub fn hold_init_lock(&self) -> Result<OwnedFd, Failure> {
-        let act = || self.act("lock");
-        let flags = OFlag::O_RDONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_CLOEXEC;
-        let file = openat(&self.dir, INIT_LOCK, flags, Mode::S_IRUSR | Mode::S_IWUSR).act(act)?;
-        fds::lock(&file, Lock::Try).act(act)?;
-        Ok(file)
-    }
-
-    /// Whether init still waits for `start`.
+    /// Whether init still waits for `start`: it has the start socket until its exec closes it.
     fn init_waits(&self) -> Result<bool, Errno> {
-        let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
-        let file = match openat(&self.dir, INIT_LOCK, flags, Mode::empty()) {
-            // Its start has removed it.
-            Err(Errno::ENOENT) => return Ok(false),
-            other => other?,
-        };
-        match fds::lock(&file, Lock::TryShared) {
-            Ok(()) => Ok(false),
-            Err(Errno::EAGAIN) => Ok(true),
-            Err(errno) => Err(errno),
-        }
+        fds::is_listening(&self.short_path(START_SOCKET))
     }
 
     /// The status of the container.
@@ -557,10 +533,8 @@ impl Entry {
 
     /// Removes what `start` needed, once it has.
     pub fn forget_start(&self) {
-        for name in [START_SOCKET, INIT_LOCK] {
-            // Gone already is as good, and neither file means anything after the start.
-            let _ = nix::unistd::unlinkat(&self.dir, name, UnlinkatFlags::NoRemoveDir);
-        }
+        // Gone already is as good, and the socket means nothing after the start.
+        let _ = nix::unistd::unlinkat(&self.dir, START_SOCKET, UnlinkatFlags::NoRemoveDir);
     }
 
     /// Whether the directory is gone: what its path leads to, if anything, is another container's then.

@@ -164,8 +164,6 @@ pub fn abandon(fd: BorrowedFd<'_>) {
 pub enum Lock {
     /// Alone, or not at all.
     Try,
-    /// With others, or not at all.
-    TryShared,
     /// Alone, once everybody else is done.
     Wait,
     /// With others, once nobody has it alone.
@@ -185,7 +183,6 @@ pub fn lock(fd: &OwnedFd, how: Lock) -> Result<()> {
         Lock::Wait => libc::LOCK_EX,
         Lock::WaitShared => libc::LOCK_SH,
         Lock::Release => libc::LOCK_UN,
-        Lock::TryShared => libc::LOCK_SH | libc::LOCK_NB,
     };
     super::retry(|| {
         // SAFETY: integers only.
@@ -224,6 +221,21 @@ pub fn connect(path: &std::path::Path) -> Result<OwnedFd> {
     let socket = socket(AddressFamily::Unix, SockType::SeqPacket, SockFlag::SOCK_CLOEXEC, None)?;
     connect(socket.as_raw_fd(), &UnixAddr::new(path)?)?;
     Ok(socket)
+}
+
+/// Whether anybody has the socket at a path that [`listen`] made, without a connection that they would notice: of a socket
+/// that is alive the kernel tells one of another type that the two do not match (unix(7), `EPROTOTYPE`).
+///
+/// # Errors
+/// What else connect(2) fails with; `ENOENT` is nobody, too.
+pub fn is_listening(path: &std::path::Path) -> Result<bool> {
+    use nix::sys::socket::{AddressFamily, SockFlag, SockType, connect, socket};
+    let socket = socket(AddressFamily::Unix, SockType::Datagram, SockFlag::SOCK_CLOEXEC, None)?;
+    match connect(socket.as_raw_fd(), &UnixAddr::new(path)?) {
+        Ok(()) | Err(Errno::EPROTOTYPE) => Ok(true),
+        Err(Errno::ECONNREFUSED | Errno::ENOENT) => Ok(false),
+        Err(errno) => Err(errno),
+    }
 }
 
 /// Accepts a connection.
@@ -271,4 +283,24 @@ pub fn is_immutable(file: BorrowedFd<'_>) -> bool {
         buf.assume_init()
     };
     buf.stx_attributes & (libc::STATX_ATTR_IMMUTABLE | libc::STATX_ATTR_APPEND) as u64 != 0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+    use std::os::fd::AsFd;
+
+    #[test]
+    fn whether_anybody_listens_is_found_out_unnoticed() {
+        let path = std::env::temp_dir().join(format!("bryo-listens-{}.sock", std::process::id()));
+        assert_eq!(is_listening(&path), Ok(false));
+        let socket = listen(&path).unwrap();
+        assert_eq!(is_listening(&path), Ok(true));
+        let mut ready = [PollFd::new(socket.as_fd(), PollFlags::POLLIN)];
+        assert_eq!(poll(&mut ready, PollTimeout::ZERO), Ok(0));
+        drop(socket);
+        assert_eq!(is_listening(&path), Ok(false));
+        std::fs::remove_file(&path).unwrap();
+    }
 }

@@ -518,12 +518,12 @@ fn supplies(
     filter: Option<Filter>,
     manner: &Manner,
 ) -> Result<Supplies, Failure> {
-    let (start_socket, init_lock) = if manner.by_start {
+    let start_socket = if manner.by_start {
         let act = || format!("cannot make the start socket of container {}", record.id);
         let socket = fds::listen(&entry.short_path(START_SOCKET)).act(act)?;
-        (Some(socket), Some(entry.hold_init_lock()?))
+        Some(socket)
     } else {
-        (None, None)
+        None
     };
     Ok(Supplies {
         filter,
@@ -533,7 +533,6 @@ fn supplies(
         creating: text(record, Status::Creating),
         created: text(record, Status::Created),
         start_socket,
-        init_lock,
         signals: manner.signals,
         proc: launch::open_proc()?,
         state: entry.path().to_path_buf(),

@@ -1,10 +1,11 @@
 //! The command line as engines read it: list, ps, the logs, versions, and wrong usage.
 
 use std::fs;
+use std::os::unix::fs::symlink;
 
 use serde_json::{Value, json};
 
-use crate::lab::{Lab, NONE, PATIENCE, bryo_only, eventually, is_peer, only, plain_user_only};
+use crate::lab::{Lab, NONE, PATIENCE, bryo_only, eventually, is_peer, only, plain_user_only, runtime};
 
 #[test]
 fn list_shows_every_container_in_a_table() {
@@ -393,6 +394,17 @@ fn wrong_usage_is_told_and_changes_nothing() {
 }
 
 #[test]
+fn a_word_that_is_no_verb_is_named_in_words_that_scripts_know() {
+    let lab = Lab::new();
+    for args in [&["moss"][..], &["moss", "-h"], &["moss", "--help"]] {
+        let ran = lab.bare_call(args).done();
+        assert_ne!(ran.code(), 0, "{args:?}: {ran:?}");
+        assert!(ran.stderr.contains("No help topic for 'moss'"), "{args:?}: {ran:?}");
+        assert_eq!((ran.stdout.as_str(), ran.stderr.lines().count()), ("", 1), "{args:?}: {ran:?}");
+    }
+}
+
+#[test]
 fn every_verb_has_a_help() {
     let lab = Lab::new();
     for verb in [
@@ -415,9 +427,20 @@ fn every_verb_has_a_help() {
         "restore",
     ] {
         let ran = lab.bare_call([verb, "--help"]).done().ok();
-        assert!(ran.stdout.contains(verb), "{verb}: {ran:?}");
+        let named = format!("{} {verb} - ", runtime().file_name().unwrap().to_str().unwrap());
+        assert!(ran.stdout.lines().nth(1).is_some_and(|line| line.trim().starts_with(&named)), "{ran:?}");
     }
     assert!(lab.bare_call(["--help"]).done().ok().stdout.contains("create"));
+}
+
+#[test]
+fn help_is_of_the_name_that_the_runtime_is_called_by() {
+    let lab = Lab::new();
+    let runc = lab.dir.join("runc");
+    symlink(runtime(), &runc).unwrap();
+    let help = lab.program(&runc).args(["-h"]).done().ok().stdout;
+    assert!(help.starts_with("NAME:\n   runc - Open Container Initiative runtime"), "{help}");
+    assert!(help.contains("runc [") && !help.contains("bryo ["), "{help}");
 }
 
 #[test]

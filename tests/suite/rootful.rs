@@ -40,6 +40,32 @@ fn the_ids_inside_are_those_of_the_host() {
 
 #[test]
 #[ignore = "needs root; scripts/test runs it"]
+fn who_waits_for_start_holds_no_file_of_the_host() {
+    bryo_only!("runc waits at a file in its state directory");
+    let lab = Lab::new();
+    let container = rootful(&lab).sleeps().create();
+    let open = fs::read_dir(format!("/proc/{}/fd", container.pid())).unwrap();
+    let held: Vec<_> = open
+        .map(|entry| entry.unwrap())
+        .filter(|entry| entry.file_name().to_str().unwrap().parse::<u32>().unwrap() > 2)
+        .map(|entry| fs::read_link(entry.path()).unwrap().display().to_string())
+        .collect();
+    // The channels, the one of `start` among them, the signals, and the container's own /proc.
+    let fine = |name: &&String| {
+        !(name.starts_with("socket:[")
+            || name.starts_with("anon_inode:[")
+            || *name == "/"
+            || *name == "/proc")
+    };
+    assert_eq!(held.iter().filter(fine).collect::<Vec<_>>(), Vec::<&String>::new());
+    assert_eq!(container.status(), "created");
+    container.start().ok();
+    assert_eq!(container.status(), "running");
+    container.remove();
+}
+
+#[test]
+#[ignore = "needs root; scripts/test runs it"]
 fn a_container_goes_through_its_whole_life() {
     let lab = Lab::new();
     let container = rootful(&lab).waits().create();
