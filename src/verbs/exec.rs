@@ -31,15 +31,12 @@ pub fn exec(store: &Store, flags: &Exec, degrade: &Policy) -> Result<u8, Failure
     guard_fds(flags.preserve_fds, id)?;
     let (entry, record) = store.open("exec in", id)?;
     let act = || format!("cannot exec in container {id}");
-    let status = entry.status(&record)?;
-    if status == Status::Stopped {
-        return Err(Failure::new(act(), "container not running"));
-    }
+    let pidfd = record.pidfd().act(act)?.ok_or_else(|| Failure::new(act(), "container not running"))?;
+    let status = entry.status_of_living(&record)?;
     if status == Status::Paused && !flags.ignore_paused {
         return Err(Failure::new(act(), "cannot exec in a paused container")
             .fix(format!("bryo resume {id}, or --ignore-paused")));
     }
-    let pidfd = record.pidfd().act(act)?.ok_or_else(|| Failure::new(act(), "container not running"))?;
     let doors = match status {
         Status::Created => Doors::lent(&start::reach_init(&entry, id)?, id)?,
         _ => Doors::of_process(pidfd, record.namespaces),
