@@ -231,6 +231,14 @@ impl Launch<Born> {
 }
 
 impl Launch<Mapped> {
+    /// Init.
+    ///
+    /// # Errors
+    /// None before it is released.
+    pub fn child(&self) -> Result<&Child, Failure> {
+        self.talk.child()
+    }
+
     /// Goes with init to where the program may run.
     ///
     /// # Errors

@@ -57,14 +57,17 @@ pub fn steps(
     for (n, mount) in mounts.iter().enumerate() {
         let mut step = step(mount, context, degradations)?;
         let at = place(mount, context);
-        // Into /dev go the default devices and links.
-        let filled = at == Path::new("/dev")
-            || mounts[n + 1..].iter().any(|later| place(later, context).starts_with(&at));
+        // Into /dev go the default devices and links. Asked last: of many mounts, to compare each with all costs more
+        // than to make them.
+        let filled = || {
+            at == Path::new("/dev")
+                || mounts[n + 1..].iter().any(|later| place(later, context).starts_with(&at))
+        };
         if let Op::Filesystem(filesystem) = &mut step.op {
             let own = &mut filesystem.properties.own;
             // What else is there from the start has its mount points, or cannot get any.
             let empty = filesystem.fstype.as_c_str() == c"tmpfs";
-            if empty && filled && own.set & ATTR_RDONLY != 0 {
+            if empty && own.set & ATTR_RDONLY != 0 && filled() {
                 own.set &= !ATTR_RDONLY;
                 let read_only = Attr { set: ATTR_RDONLY, ..Attr::default() };
                 let properties = Properties { own: read_only, ..Properties::default() };

@@ -3,7 +3,10 @@
 use super::Record;
 use crate::sys::{Errno, fds, pidfd};
 use serde::{Deserialize, Serialize};
+use std::fs::File;
+use std::io::Read;
 use std::os::fd::OwnedFd;
+use std::sync::OnceLock;
 
 /// The states of runtime.md, and `paused`, which runc adds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -77,7 +80,7 @@ impl Process {
 /// # Errors
 /// That of open(2) and read(2), and `EBADMSG` for what makes no sense.
 pub fn stat(pid: i32) -> Result<Option<Stat>, Errno> {
-    match std::fs::read(format!("/proc/{pid}/stat")).map_err(fds::io_errno) {
+    match read(&format!("/proc/{pid}/stat")).map_err(fds::io_errno) {
         Ok(text) => parse(&text).ok_or(Errno::EBADMSG).map(Some),
         // The latter where it goes between the two calls.
         Err(Errno::ENOENT | Errno::ESRCH) => Ok(None),
@@ -91,6 +94,14 @@ pub fn stat(pid: i32) -> Result<Option<Stat>, Errno> {
 /// As [`stat`], and `ESRCH` where it is gone.
 pub fn start_time(pid: i32) -> Result<u64, Errno> {
     stat(pid)?.map(|stat| stat.start_time).ok_or(Errno::ESRCH)
+}
+
+/// A file of /proc, which tells no size beforehand. With room from the start it is read at once, and not in pieces of
+/// a line that grow.
+fn read(path: &str) -> std::io::Result<Vec<u8>> {
+    let mut text = Vec::with_capacity(1024);
+    File::open(path)?.read_to_end(&mut text)?;
+    Ok(text)
 }
 
 /// Fields 3 and 22 of proc_pid_stat(5). The name in field 2 may hold anything, parentheses too.
@@ -107,14 +118,21 @@ fn parse(text: &[u8]) -> Option<Stat> {
 /// # Errors
 /// A /proc that does not tell.
 pub fn boot_id() -> std::io::Result<String> {
-    std::fs::read_to_string("/proc/sys/kernel/random/boot_id").map(|id| id.trim().to_string())
+    let text = String::from_utf8(read("/proc/sys/kernel/random/boot_id")?);
+    text.map(|id| id.trim().to_string()).map_err(std::io::Error::other)
+}
+
+/// The same, read once: no process lives through the end of its boot. None where it is not to be had.
+fn this_boot() -> Option<&'static str> {
+    static THIS: OnceLock<Option<String>> = OnceLock::new();
+    THIS.get_or_init(|| boot_id().ok()).as_deref()
 }
 
 impl Record {
     /// Whether it is of the present boot: pids and cgroups of another one mean nothing.
     pub fn of_this_boot(&self) -> bool {
         // Where the id is not to be had, what else is known has to tell.
-        boot_id().map_or(true, |id| id == self.boot_id)
+        this_boot().is_none_or(|id| id == self.boot_id)
     }
 
     /// The recorded process.

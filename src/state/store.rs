@@ -519,10 +519,17 @@ impl Entry {
     /// # Errors
     /// Where it cannot be told: a guess would have others forget a container that runs.
     pub fn status(&self, record: &Record) -> Result<Status, Failure> {
+        let alive = record.alive().act(|| format!("cannot tell the status of container {}", self.id))?;
+        if alive { self.status_of_living(record) } else { Ok(Status::Stopped) }
+    }
+
+    /// The status of a container whose init is known to live.
+    ///
+    /// # Errors
+    /// As [`Entry::status`].
+    pub fn status_of_living(&self, record: &Record) -> Result<Status, Failure> {
         let act = || format!("cannot tell the status of container {}", self.id);
-        Ok(if !record.alive().act(act)? {
-            Status::Stopped
-        } else if record.cgroup.as_ref().is_some_and(|cgroup| cgroup.open().is_ok_and(|it| it.is_paused())) {
+        Ok(if record.cgroup.as_ref().is_some_and(|cgroup| cgroup.open().is_ok_and(|it| it.is_paused())) {
             Status::Paused
         } else if self.init_waits().act(act)? {
             Status::Created

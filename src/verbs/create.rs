@@ -329,7 +329,13 @@ fn bring_up(
     let born = launch::spawn(plan, supplies, &home, &ours_alone)?.settled(plan, &mut home)?;
     // Once more, now that it is known by more than its name.
     note_cgroup(&home, entry)?;
-    let mut launch = born.mapped(plan)?.ready(plan, supplies)?;
+    let mapped = born.mapped(plan)?;
+    // What does not depend on how init fares is done while it works.
+    record.pid = mapped.child()?.pid;
+    record.start_time = status::start_time(record.pid)
+        .act(|| format!("cannot find init of container {} in /proc", plan.id))?;
+    save_template(plan, record, supplies.filter.as_ref(), entry)?;
+    let mut launch = mapped.ready(plan, supplies)?;
     let found = launch.found();
     record.degraded.append(&mut found.degradations);
     record.service = found.server.as_ref().and_then(Server::service);
@@ -340,20 +346,16 @@ fn bring_up(
         }
         None => None,
     };
-    record.pid = launch.child()?.pid;
     if let Some(receiver) = receiver {
         receiver.send(launch.child()?, &plan.id)?;
     }
     record.cgroup = home.record().cloned();
     record.rdt = launch.found().rdt.as_ref().and_then(|placed| placed.recorded().cloned());
     record.network = launch.found().network.as_ref().map(|network| network.recorded);
-    record.start_time = status::start_time(record.pid)
-        .act(|| format!("cannot find init of container {} in /proc", plan.id))?;
     if let Some(kept) = kept {
         kept.hold(record)?;
     }
-    let spare = save_template(plan, record, supplies.filter.as_ref(), entry);
-    spare.and_then(|()| entry.save(record))?;
+    entry.save(record)?;
     Ok((launch, home, master))
 }
 

@@ -31,15 +31,12 @@ pub fn exec(store: &Store, flags: &Exec, degrade: &Policy) -> Result<u8, Failure
     guard_fds(flags.preserve_fds, id)?;
     let (entry, record) = store.open("exec in", id)?;
     let act = || format!("cannot exec in container {id}");
-    let status = entry.status(&record)?;
-    if status == Status::Stopped {
-        return Err(Failure::new(act(), "container not running"));
-    }
+    let pidfd = record.pidfd().act(act)?.ok_or_else(|| Failure::new(act(), "container not running"))?;
+    let status = entry.status_of_living(&record)?;
     if status == Status::Paused && !flags.ignore_paused {
         return Err(Failure::new(act(), "cannot exec in a paused container")
             .fix(format!("bryo resume {id}, or --ignore-paused")));
     }
-    let pidfd = record.pidfd().act(act)?.ok_or_else(|| Failure::new(act(), "container not running"))?;
     let doors = match status {
         Status::Created => Doors::lent(&start::reach_init(&entry, id)?, id)?,
         _ => Doors::of_process(pidfd, record.namespaces),
@@ -71,6 +68,7 @@ pub fn exec(store: &Store, flags: &Exec, degrade: &Policy) -> Result<u8, Failure
         oom_score_adj: plan.oom_score_adj,
         processors: plan.processors.as_deref(),
         cgroup: entrance.as_ref(),
+        at_once: receiver.is_none() && is_left_alone(flags, &record, &plan, degrade),
     };
     let mut joined = join::join(&joining, agent)?;
     degrade.check(&format_args!("container {id}"), &joined.found.degradations)?;
@@ -144,6 +142,16 @@ fn below(text: &str) -> Result<PathBuf, String> {
         return Err(format!("bad sub cgroup path {text}: invalid argument"));
     }
     Ok(path.strip_prefix("/").unwrap_or(path).to_path_buf())
+}
+
+/// Whether nothing is to be done, or could be refused, between the moment that the process is ready and its program.
+fn is_left_alone(flags: &Exec, record: &Record, plan: &Joining, degrade: &Policy) -> bool {
+    let mut others = plan.steps.iter().flat_map(|step| &step.or);
+    !plan.process.terminal
+        && !plan.process.scheduling.by_launch
+        && flags.pid_file.is_none()
+        && record.rdt.is_none()
+        && others.all(|other| degrade.check(&"it", std::slice::from_ref(&other.cost)).is_ok())
 }
 
 /// What `create` left for us.

@@ -5,6 +5,7 @@ use super::{print, warn};
 use crate::host::idmap::user_name;
 use crate::report::Failure;
 use crate::state::store::Store;
+use std::collections::BTreeMap;
 
 /// `bryo list`. A directory that was `named` has to be there: a typing error is not an empty list.
 pub fn list(store: &Store, named: bool, quiet: bool, json: bool) -> Result<u8, Failure> {
@@ -30,10 +31,12 @@ pub fn list(store: &Store, named: bool, quiet: bool, json: bool) -> Result<u8, F
         ));
     }
     let mut views = Vec::new();
+    let mut names = BTreeMap::new();
+    let name = |uid| user_name(uid).unwrap_or_else(|| format!("#{uid}"));
     for (entry, record) in &rows {
-        let owner = Some(user_name(record.owner).unwrap_or_else(|| format!("#{}", record.owner)));
+        let owner = names.entry(record.owner).or_insert_with_key(|uid| name(*uid));
         match View::new(entry, record) {
-            Ok(view) => views.push(View { owner, ..view }),
+            Ok(view) => views.push(View { owner: Some(owner.clone()), ..view }),
             Err(failure) => warn(&failure.to_string()),
         }
     }
