@@ -79,6 +79,7 @@ fn a_socket_to_somebody_outside_takes_a_flag() {
     subject.restore(&["--ext-unix-sk"]).ok();
     assert!(heard());
     subject.remove();
+    fs::remove_file(path).unwrap();
 }
 
 /// Its terminal is the user's, and none of its own.
