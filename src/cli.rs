@@ -542,7 +542,7 @@ fn restore(command: Command) -> Command {
         path("pid-file", "file to write the process id to"),
         flag("detach", "detach from the container's process").short('d'),
         flag("no-subreaper", "do not reap reparented processes"),
-        flag("no-pivot", "refused: criu always uses pivot_root"),
+        flag("no-pivot", "restore on a ramdisk, which pivot_root cannot leave"),
         option("lsm-profile", "the LSM profile of the restored processes: TYPE:NAME"),
         option("lsm-mount-context", "the LSM context of the restored mounts"),
     ])

@@ -59,14 +59,18 @@ impl Images {
     /// A directory without images.
     pub fn from(path: Option<&Path>, work: Option<&Path>, act: &str) -> Result<Images, Failure> {
         let path = path.unwrap_or(Path::new(DEFAULT));
-        let inventory = path.join(INVENTORY);
-        inventory.metadata().map_err(|error| {
-            let cause = format!("{}: {}", inventory.display(), crate::report::io_text(&error));
-            Failure::new(act, cause)
-                .code("CRIU")
-                .fix("name a directory that a checkpoint has filled with --image-path")
+        find(path, act).map_err(|failure| {
+            failure.fix("name a directory that a checkpoint has filled with --image-path")
         })?;
         Images::open(path, work, act)
+    }
+
+    /// Whether there are any.
+    ///
+    /// # Errors
+    /// A directory without images.
+    pub fn check(&self, act: &str) -> Result<(), Failure> {
+        find(&self.path, act).map_err(|failure| failure.fix("see whether criu check is content"))
     }
 
     fn open(path: &Path, work: Option<&Path>, act: &str) -> Result<Images, Failure> {
@@ -137,6 +141,12 @@ impl Images {
             }
         }
     }
+}
+
+fn find(path: &Path, act: &str) -> Result<(), Failure> {
+    let inventory = path.join(INVENTORY);
+    let cause = |error| format!("{}: {}", inventory.display(), crate::report::io_text(&error));
+    inventory.metadata().map(drop).map_err(|error| Failure::new(act, cause(error)).code("CRIU"))
 }
 
 fn make(path: &Path, act: &str) -> Result<(), Failure> {

@@ -30,6 +30,7 @@
 //! worker's process itself that makes the line and opens the directories, just before it becomes criu.
 
 mod images;
+mod listen;
 mod log;
 mod message;
 mod wire;

@@ -1,6 +1,7 @@
 //! A criu that works for us: started, spoken to, and waited for.
 
 use super::Images;
+use super::listen::{Endings, Event, listen};
 use super::log;
 use super::message::{Answer, Features, Options, Request};
 use crate::report::{Failure, errno_text, io_text, one_line};
@@ -10,11 +11,14 @@ use crate::sys::process::Stage;
 use crate::sys::{self, Errno, fds, pidfd, program};
 use nix::libc;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::Signal;
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
+use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid, waitpid};
+use nix::unistd::Pid;
 use std::ffi::CString;
 use std::fs::File;
 use std::io::{Read, Seek};
-use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -27,6 +31,8 @@ const OLDEST: (u32, u32) = (3, 14);
 const ANSWER: usize = 1 << 16;
 /// How long a worker may take to end once it has nothing to do any more, in milliseconds.
 const PATIENCE_MS: u16 = 10_000;
+/// How long it may take for an answer that needs no work, likewise.
+const ANSWER_MS: u16 = 30_000;
 
 /// What a worker is started for.
 #[derive(Debug, Clone, Copy)]
@@ -36,6 +42,10 @@ pub struct Task<'a> {
     pub program: &'a Path,
     /// The root file system that is to be a mount of its own with these attributes; for a restore.
     pub root: Option<(&'a Path, Attr)>,
+    /// Our own root cannot be left by pivot_root(2), and is to be one that can.
+    pub no_pivot: bool,
+    /// A cgroup namespace to be in.
+    pub cgroup_namespace: Option<BorrowedFd<'a>>,
     /// Its standard streams are ours. Otherwise it has none, and what it writes there is kept.
     pub our_streams: bool,
     /// Descriptors that it gets by the numbers that they have.
@@ -80,6 +90,12 @@ pub struct Worker {
     socket: Option<OwnedFd>,
     /// What it has written.
     output: File,
+    /// Its log, once it works.
+    log: Option<PathBuf>,
+    /// What ends us, until there is a container that has more right to it.
+    endings: Option<Endings>,
+    /// The first task of what is restored, once all of it is there.
+    restored: Option<i32>,
 }
 
 impl Worker {
@@ -115,6 +131,7 @@ impl Worker {
         let flags = SockFlag::SOCK_CLOEXEC;
         let (ours, theirs) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, flags)?;
         let output = program::memory()?;
+        let endings = Endings::take()?;
         let mut command = Command::new(task.program);
         command.arg("swrk").arg(theirs.as_raw_fd().to_string());
         if std::env::var_os("PATH").is_none() {
@@ -129,7 +146,10 @@ impl Worker {
         };
         let directories = task.images.directories()?;
         let passed = task.passed.to_vec();
-        Stage { root, passed, directories, line: theirs.as_raw_fd() }.set(&mut command);
+        let line = theirs.as_raw_fd();
+        let cgroup_namespace = task.cgroup_namespace.map(|namespace| namespace.as_raw_fd());
+        Stage { own_root: task.no_pivot, cgroup_namespace, root, passed, directories, line }
+            .set(&mut command);
         let child = command.spawn()?;
         let pid = child.id() as i32;
         let pidfd = pidfd::open(pid)?;
@@ -140,6 +160,9 @@ impl Worker {
             process: Child { pid, pidfd },
             socket,
             output,
+            log: None,
+            endings: Some(endings),
+            restored: None,
         })
     }
 
@@ -165,7 +188,7 @@ impl Worker {
     ///
     /// # Errors
     /// What its log says.
-    pub fn dump(self, options: &Options, log: &Path) -> Result<(), Failure> {
+    pub fn dump(mut self, options: &Options, log: &Path) -> Result<(), Failure> {
         self.finish(&Request::Dump(options), log, &mut ()).map(drop)
     }
 
@@ -173,7 +196,7 @@ impl Worker {
     ///
     /// # Errors
     /// What its log says.
-    pub fn pre_dump(self, options: &Options, log: &Path) -> Result<(), Failure> {
+    pub fn pre_dump(mut self, options: &Options, log: &Path) -> Result<(), Failure> {
         self.finish(&Request::PreDump(options), log, &mut ()).map(drop)
     }
 
@@ -181,26 +204,33 @@ impl Worker {
     ///
     /// # Errors
     /// What its log says, or `listener`.
-    pub fn restore(self, options: &Options, log: &Path, listener: &mut dyn Listener) -> Result<i32, Failure> {
-        let act = self.act.clone();
+    pub fn restore(
+        mut self,
+        options: &Options,
+        log: &Path,
+        listener: &mut dyn Listener,
+    ) -> Result<i32, Failure> {
         let answer = self.finish(&Request::Restore(options), log, listener)?;
+        // Only of what it has told of before does anybody know.
         answer
             .restored
-            .ok_or_else(|| Failure::new(act, "criu does not say what it has restored").code("CRIU"))
+            .filter(|pid| self.restored == Some(*pid))
+            .ok_or_else(|| self.failure("it does not say what it has restored: bad message"))
     }
 
     fn finish(
-        mut self,
+        &mut self,
         request: &Request<'_>,
         path: &Path,
         listener: &mut dyn Listener,
     ) -> Result<Answer, Failure> {
+        self.log = Some(path.to_path_buf());
         let answer = self.ask(request, listener)?;
         self.end();
         if answer.success {
             return Ok(answer);
         }
-        let mut cause = log::errors(&std::fs::read(path).unwrap_or_default());
+        let mut cause = told(path);
         if cause.is_empty() {
             cause = one_line(&answer.message);
         }
@@ -217,21 +247,35 @@ impl Worker {
 
     /// Asks, and tells the listener of every moment until the answer is there.
     fn ask(&mut self, request: &Request<'_>, listener: &mut dyn Listener) -> Result<Answer, Failure> {
+        let works = !matches!(request, Request::Version | Request::Features(_));
         let mut refused = None;
         self.tell(request)?;
         loop {
-            let (answer, descriptor) = self.hear()?;
+            let (answer, descriptor) = self.hear(works && self.restored.is_none())?;
             let Some(notify) = answer.notify else { return refused.map_or(Ok(answer), Err) };
             let moment = match (notify.moment.as_str(), notify.pid, descriptor) {
-                ("setup-namespaces", Some(pid), _) => Some(Moment::SetupNamespaces(pid)),
-                ("post-restore", Some(pid), _) => Some(Moment::PostRestore(pid)),
+                ("setup-namespaces", Some(pid), _) => Some(Moment::SetupNamespaces(self.task(pid)?)),
+                ("post-restore", Some(pid), _) => Some(Moment::PostRestore(self.task(pid)?)),
                 ("orphan-pts-master", _, Some(master)) => Some(Moment::Console(master)),
                 // Nothing of ours is to be done then.
                 _ => None,
             };
+            if let Some(Moment::PostRestore(pid)) = moment {
+                self.restored = Some(pid);
+            }
             let done = moment.map_or(Ok(()), |moment| listener.at(moment));
             self.tell(&Request::Noticed { success: done.is_ok() })?;
             refused = refused.or(done.err());
+        }
+    }
+
+    /// A first task that it names. That one is made as a child of ours; of any other process nothing is to become of what
+    /// becomes of a container.
+    fn task(&self, pid: i32) -> Result<i32, Failure> {
+        let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
+        match waitid(Id::Pid(Pid::from_raw(pid)), flags) {
+            Ok(_) if pid > 0 && pid != self.process.pid => Ok(pid),
+            _ => Err(self.failure(&format!("it names process {pid}, which it has not made: bad message"))),
         }
     }
 
@@ -240,8 +284,25 @@ impl Worker {
         fds::send(socket.as_fd(), &request.encode(), None).map_err(|errno| self.gone(errno))
     }
 
-    fn hear(&self) -> Result<(Answer, Option<OwnedFd>), Failure> {
+    /// What it says next: whenever that is while it works, and otherwise soon.
+    fn hear(&self, works: bool) -> Result<(Answer, Option<OwnedFd>), Failure> {
         let socket = self.socket.as_ref().ok_or_else(|| self.failure("it has ended"))?;
+        let timeout = if works { PollTimeout::NONE } else { PollTimeout::from(ANSWER_MS) };
+        // Once all is restored, a signal to us is one to the container.
+        let endings = self.endings.as_ref().filter(|_| self.restored.is_none());
+        match listen(socket.as_fd(), self.process.pidfd.as_fd(), endings, timeout) {
+            Ok(Event::Word) => {}
+            Ok(Event::End) => return Err(self.gone(Errno::EPIPE)),
+            Ok(Event::Signal(signal)) => return Err(self.ended_by(signal)),
+            Ok(Event::Silence) => {
+                self.kill(libc::SIGKILL);
+                let silent = format!("it did not answer within {} s", ANSWER_MS / 1000);
+                return Err(self
+                    .failure(&format!("{silent}: connection timed out"))
+                    .fix("see whether criu check is content, or name another criu with --criu PATH"));
+            }
+            Err(errno) => return Err(self.gone(errno)),
+        }
         let mut buffer = vec![0; ANSWER];
         match fds::receive(socket.as_fd(), &mut buffer) {
             Ok((0, _)) => Err(self.gone(Errno::EPIPE)),
@@ -253,17 +314,47 @@ impl Worker {
         }
     }
 
+    /// Somebody ends us, and so we end it; who it has stopped goes on.
+    fn ended_by(&self, signal: Signal) -> Failure {
+        self.kill(libc::SIGTERM);
+        // 128+N stays below 256: signals end at 64.
+        let status = u8::try_from(128 + signal as i32).unwrap_or(1);
+        let cause = format!("{signal} came before it was done: interrupted system call");
+        self.failure(&cause).status(status)
+    }
+
+    fn kill(&self, signal: i32) {
+        // It may have ended meanwhile (ESRCH).
+        let _ = pidfd::signal(&self.process.pidfd, signal);
+    }
+
     fn failure(&self, cause: &str) -> Failure {
         Failure::new(self.act.as_str(), format!("{}: {cause}", self.program.display())).code("CRIU")
     }
 
     /// It has left the conversation, and may have said why.
     fn gone(&self, errno: Errno) -> Failure {
-        let _ = self.ended();
-        let said = self.said();
-        let said = if said.is_empty() { "it ended without a word".to_string() } else { said };
-        self.failure(&format!("{said}: {}", errno_text(errno)))
-            .fix("see whether criu check is content, or name another criu with --criu PATH")
+        let mut said = self.log.as_ref().map_or(String::new(), |log| told(log));
+        if said.is_empty() {
+            said = self.said();
+        }
+        let how = if self.ended() { self.how() } else { "it said nothing more".into() };
+        let said = if said.is_empty() { format!("{how}, without a word") } else { format!("{how}: {said}") };
+        let fix = match &self.log {
+            Some(log) => format!("see {}", log.display()),
+            None => "see whether criu check is content, or name another criu with --criu PATH".into(),
+        };
+        self.failure(&format!("{said}: {}", errno_text(errno))).fix(fix)
+    }
+
+    /// How it ended.
+    fn how(&self) -> String {
+        let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
+        match waitid(Id::Pid(Pid::from_raw(self.process.pid)), flags) {
+            Ok(WaitStatus::Exited(_, status)) => format!("it ended with status {status}"),
+            Ok(WaitStatus::Signaled(_, signal, _)) => format!("it was ended by {signal}"),
+            _ => "it ended".into(),
+        }
     }
 
     /// What it wrote.
@@ -290,10 +381,10 @@ impl Worker {
             return;
         }
         if !self.ended() {
-            // It may have ended meanwhile (ESRCH).
-            let _ = pidfd::signal(&self.process.pidfd, libc::SIGKILL);
+            self.kill(libc::SIGKILL);
         }
-        let _ = sys::retry(|| nix::sys::wait::waitpid(nix::unistd::Pid::from_raw(self.process.pid), None));
+        let _ = sys::retry(|| waitpid(Pid::from_raw(self.process.pid), None));
+        self.endings = None;
     }
 }
 
@@ -301,4 +392,9 @@ impl Drop for Worker {
     fn drop(&mut self) {
         self.end();
     }
+}
+
+/// What went wrong, by its log.
+fn told(log: &Path) -> String {
+    log::errors(&std::fs::read(log).unwrap_or_default())
 }

@@ -7,6 +7,7 @@ use crate::sys::{self, Errno};
 use nix::sched::CloneFlags;
 use std::collections::BTreeSet;
 use std::ffi::OsString;
+use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
@@ -18,8 +19,8 @@ pub struct Criu {
     pub asked: PathBuf,
     /// Where it is.
     pub program: Option<PathBuf>,
-    /// Its file gives it capabilities of its own.
-    pub file_capabilities: bool,
+    /// Those that its file gives it.
+    pub file_capabilities: u64,
     pub euid: u32,
     /// Our effective capabilities, which root's programs have as well.
     pub capabilities: u64,
@@ -41,9 +42,7 @@ pub fn read(asked: Option<&Path>) -> sys::Result<Criu> {
         None => std::path::absolute(&asked).ok().filter(|path| path.is_file()),
     };
     Ok(Criu {
-        file_capabilities: program
-            .as_ref()
-            .is_some_and(|program| sys::fds::has_xattr(program, c"security.capability")),
+        file_capabilities: program.as_deref().map_or(0, file_capabilities),
         asked,
         program,
         euid: nix::unistd::geteuid().as_raw(),
@@ -52,6 +51,24 @@ pub fn read(asked: Option<&Path>) -> sys::Result<Criu> {
         // It is there with that option only.
         kernel: Path::new("/proc/sys/kernel/ns_last_pid").exists(),
     })
+}
+
+/// The capabilities that a program gets by its file, if it gets any.
+fn file_capabilities(program: &Path) -> u64 {
+    let value = std::fs::File::open(program).map_err(sys::fds::io_errno);
+    value
+        .and_then(|file| sys::xattr::get(file.as_fd(), c"security.capability"))
+        .map_or(0, |value| parse_file_capabilities(&value))
+}
+
+/// `struct vfs_cap_data`: a word of version and flags, of which the lowest makes the others effective, and twice those that are
+/// permitted and those that are inheritable, all little-endian.
+fn parse_file_capabilities(value: &[u8]) -> u64 {
+    let word = |index: usize| {
+        let bytes = value.get(index * 4..index * 4 + 4).and_then(|bytes| bytes.try_into().ok());
+        u64::from(u32::from_le_bytes(bytes.unwrap_or_default()))
+    };
+    if word(0) & 1 == 1 { word(1) | word(3) << 32 } else { 0 }
 }
 
 /// Where a process is in every hierarchy of cgroups: its controllers, of which v2 has none, and the path.
@@ -137,6 +154,7 @@ pub struct Stream {
     pub inode: u64,
     /// A file or a device that is no terminal.
     pub plain: bool,
+    pub terminal: bool,
 }
 
 /// Looks at a container by its init.
@@ -186,6 +204,7 @@ fn stream(pid: i32, fd: i32) -> sys::Result<Option<Stream>> {
         mount: number.and_then(|number| number.trim().parse().ok()).unwrap_or(0),
         inode: meta.ino(),
         plain: kind.is_file() || kind.is_char_device() && !terminal,
+        terminal,
     }))
 }
 
@@ -226,6 +245,15 @@ mod tests {
         assert_eq!(read.len(), 2);
         assert_eq!(read[0], first);
         assert_eq!((read[1].at.as_path(), read[1].fstype.as_str()), (Path::new("/a b"), "tmpfs"));
+    }
+
+    /// As setcap(8) writes cap_checkpoint_restore=ep (bit 40), and =p.
+    #[test]
+    fn capabilities_of_a_file_count_if_they_are_effective() {
+        let value = |flags: u8| [flags, 0, 0, 2, 0, 0, 32, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0];
+        assert_eq!(parse_file_capabilities(&value(1)), 1 << 40 | 1 << 21);
+        assert_eq!(parse_file_capabilities(&value(0)), 0);
+        assert_eq!(parse_file_capabilities(b"\x01"), 0);
     }
 
     #[test]

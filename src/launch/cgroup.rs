@@ -116,6 +116,14 @@ impl Home {
         }
     }
 
+    /// Has another process live there as well.
+    ///
+    /// # Errors
+    /// `EBUSY` where processes may only be in leaves.
+    pub fn take_in(&self, pid: i32) -> sys::Result<()> {
+        self.record.as_ref().map_or(Ok(()), |record| record.open()?.take_in(pid))
+    }
+
     /// Has systemd put a scope around init.
     fn enclose(&mut self, scope: &Scope, plan: &Plan, child: &Child) -> Result<(), Failure> {
         let act = || format!("cannot make unit {} of container {}", scope.unit, plan.id);

@@ -10,11 +10,13 @@ use crate::plan::Plan;
 use crate::plan::checkpoint::{self, Source};
 use crate::plan::step::Op;
 use crate::report::{Act, Failure};
-use crate::sys::clone::{self, Join};
+use crate::sys::clone::{self, Child, Join};
+use crate::sys::fds;
 use crate::sys::path::{self, Kind, Resolve};
 use crate::sys::{self, Errno, pidfd};
 use nix::fcntl::{OFlag, open};
 use nix::sched::CloneFlags;
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 use nix::sys::stat::Mode;
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::Pid;
@@ -90,6 +92,62 @@ fn bring_up_loopback(namespace: &File) -> sys::Result<()> {
         WaitStatus::Exited(_, 0) => Ok(()),
         WaitStatus::Exited(_, errno) => Err(Errno::from_raw(errno)),
         _ => Err(Errno::ECHILD),
+    }
+}
+
+/// A process that is in the container's cgroup before anything of the container is, so that there is a cgroup namespace
+/// which begins there: a criu that leaves cgroups alone makes none.
+pub struct Lodger {
+    child: Child,
+    /// It ends with our end of the line, also when we are killed.
+    line: Option<OwnedFd>,
+}
+
+impl Lodger {
+    /// Makes it, outside for the time being.
+    ///
+    /// # Errors
+    /// What clone(2) refuses.
+    pub fn find() -> sys::Result<Lodger> {
+        let flags = SockFlag::SOCK_CLOEXEC;
+        let (ours, theirs) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, flags)?;
+        let live = || {
+            fds::close_all_but(&[theirs.as_raw_fd()])?;
+            let word = || fds::receive(theirs.as_fd(), &mut [0]);
+            word()?;
+            clone::unshare(CloneFlags::CLONE_NEWCGROUP)?;
+            fds::send(theirs.as_fd(), &[0], None)?;
+            word()
+        };
+        let child = clone::spawn(&[], CloneFlags::empty(), None, &mut || {
+            sys::process::exit_now(live().map_or_else(|errno| errno as i32, |_| 0))
+        });
+        Ok(Lodger { child: child.map_err(|error| error.errno)?, line: Some(ours) })
+    }
+
+    /// Its process.
+    pub fn process(&self) -> &Child {
+        &self.child
+    }
+
+    /// The namespace that begins where it is now.
+    ///
+    /// # Errors
+    /// That of unshare(2).
+    pub fn namespace(&self) -> sys::Result<File> {
+        let line = self.line.as_ref().ok_or(Errno::EPIPE)?;
+        fds::send(line.as_fd(), &[0], None)?;
+        match fds::receive(line.as_fd(), &mut [0])? {
+            (0, _) => Err(Errno::EPIPE),
+            _ => File::open(format!("/proc/{}/ns/cgroup", self.child.pid)).map_err(fds::io_errno),
+        }
+    }
+}
+
+impl Drop for Lodger {
+    fn drop(&mut self) {
+        self.line = None;
+        let _: sys::Result<_> = sys::retry(|| waitpid(Pid::from_raw(self.child.pid), None));
     }
 }
 

@@ -56,8 +56,7 @@ pub const CONFIG_ANNOTATION: &str = "org.criu.config";
 /// `CRIU`, with what is missing.
 pub fn allowed<'a>(criu: &'a Criu, act: &str) -> Result<&'a Path, Failure> {
     let refuse = |cause: String| Failure::new(act, cause).code("CRIU");
-    let capable =
-        [CAP_CHECKPOINT_RESTORE, CAP_SYS_ADMIN].into_iter().any(|cap| (criu.capabilities >> cap) & 1 == 1);
+    let has = |cap: u32| ((criu.capabilities | criu.file_capabilities) >> cap) & 1 == 1;
     if !criu.kernel {
         let cause = "the kernel was built without CONFIG_CHECKPOINT_RESTORE: operation not supported";
         return Err(refuse(cause.into()).fix("boot a kernel that has it; those of the distributions do"));
@@ -67,11 +66,15 @@ pub fn allowed<'a>(criu: &'a Criu, act: &str) -> Result<&'a Path, Failure> {
         let cause = "CAP_CHECKPOINT_RESTORE counts in the machine's own user namespace only, and this is another: operation not permitted";
         return Err(refuse(cause.into()).fix(format!("outside of it, {root}")));
     }
-    if !(capable || criu.file_capabilities) {
-        let cause = format!(
-            "criu needs CAP_CHECKPOINT_RESTORE, or root's CAP_SYS_ADMIN, and uid {} has neither: operation not permitted",
-            criu.euid
-        );
+    // It enters the container's namespaces.
+    if !has(CAP_SYS_ADMIN) {
+        let needs = if has(CAP_CHECKPOINT_RESTORE) {
+            "criu needs CAP_SYS_ADMIN for a container's namespaces, CAP_CHECKPOINT_RESTORE is not enough, and"
+        } else {
+            "criu needs CAP_CHECKPOINT_RESTORE, and CAP_SYS_ADMIN for a container's namespaces, and"
+        };
+        let lacks = if has(CAP_CHECKPOINT_RESTORE) { "lacks it" } else { "has neither" };
+        let cause = format!("{needs} uid {} {lacks}: operation not permitted", criu.euid);
         return Err(refuse(cause).fix(root));
     }
     criu.program.as_deref().ok_or_else(|| {
@@ -86,6 +89,21 @@ pub fn allowed<'a>(criu: &'a Criu, act: &str) -> Result<&'a Path, Failure> {
     })
 }
 
+/// Whether we may do what is our own part of a restore, however much criu may.
+///
+/// # Errors
+/// `CRIU`, with what is missing.
+pub fn may_restore(criu: &Criu, act: &str) -> Result<(), Failure> {
+    if (criu.capabilities >> CAP_SYS_ADMIN) & 1 == 1 {
+        return Ok(());
+    }
+    let cause = format!(
+        "bryo itself needs CAP_SYS_ADMIN to mount the root file system for criu, and uid {} lacks it: operation not permitted",
+        criu.euid
+    );
+    Err(Failure::new(act, cause).code("CRIU").fix("as root of the machine: sudo bryo ..."))
+}
+
 /// What is common to both.
 fn common(facts: &Criu, flags: &Flags, annotation: Option<&String>) -> Options {
     Options {
@@ -95,7 +113,6 @@ fn common(facts: &Criu, flags: &Flags, annotation: Option<&String>) -> Options {
         file_locks: flags.file_locks,
         lazy_pages: flags.lazy_pages,
         auto_dedup: flags.auto_dedup,
-        orphan_pts_master: true,
         unprivileged: facts.euid != 0,
         manage_cgroups: Some(flags.manage_cgroups.unwrap_or(CgroupMode::Soft)),
         // Interfaces are never dumped: what makes them makes them again.
@@ -131,6 +148,7 @@ pub fn dump(
     let mut options = Options {
         pid: record.pid,
         root: Some(record.rootfs.clone()),
+        orphan_pts_master: true,
         freeze_cgroup: cgroup.map(|cgroup| crate::cgroup::place(&cgroup.path)),
         log_file: "dump.log".into(),
         ext_mnt: outside(inside),
@@ -148,6 +166,12 @@ pub fn dump(
     let mut names = Vec::new();
     for stream in &inside.streams {
         let known = inside.mounts.iter().any(|mount| mount.id == stream.mount);
+        if stream.terminal && !known && !flags.shell_job {
+            let cause = format!("{} is a terminal of somebody outside: operation not supported", stream.link);
+            return Err(Failure::new(format!("cannot checkpoint container {}", record.id), cause)
+                .code("CRIU")
+                .fix("add --shell-job, and restore it on a terminal with --shell-job"));
+        }
         names.push(if stream.plain && !known {
             let name = format!("file[{:x}:{:x}]", stream.mount, stream.inode);
             options.external.push(name.clone());
@@ -240,6 +264,8 @@ pub fn restore(
         log_file: "restore.log".into(),
         evasive_devices: true,
         rst_sibling: true,
+        // A terminal that is not the container's own is the one that criu has from us.
+        orphan_pts_master: plan.process.terminal || !flags.shell_job,
         ..common(facts, flags, annotation)
     };
     for (kind, path) in &plan.namespaces.joined {
@@ -259,8 +285,8 @@ pub fn restore(
     Ok(options)
 }
 
-/// Whether what was restored is isolated as the plan says. That is in the images, and who has taken the wrong ones, or had
-/// criu leave out the cgroups, would get a container that is less of one.
+/// Whether what was restored is isolated as the plan says. That is in the images, and who has taken the wrong ones would
+/// get a container that is less of one.
 ///
 /// # Errors
 /// A namespace that is there and should not be, or the other way round.
@@ -286,7 +312,12 @@ pub fn check_namespaces(plan: &Plan, found: CloneFlags, act: &str) -> Result<(),
     };
     Err(Failure::new(act, format!("{cause}: invalid argument"))
         .code("CRIU")
-        .fix("take the images and the bundle of the same container, and restore it without --manage-cgroups-mode ignore"))
+        .fix("take the images and the bundle of the same container"))
+}
+
+/// Whether criu makes no cgroup namespace and is to be in the container's.
+pub fn lends_cgroup_namespace(plan: &Plan, flags: &Flags) -> bool {
+    flags.manage_cgroups == Some(CgroupMode::Ignore) && plan.namespaces.is_new(CloneFlags::CLONE_NEWCGROUP)
 }
 
 /// The joined namespaces that criu takes by a descriptor, and the names it knows them by.
@@ -449,7 +480,7 @@ mod tests {
         let root = Criu {
             asked: "criu".into(),
             program: Some("/usr/sbin/criu".into()),
-            file_capabilities: false,
+            file_capabilities: 0,
             euid: 0,
             capabilities: u64::MAX,
             in_child_userns: false,
@@ -460,12 +491,19 @@ mod tests {
         let told = |criu: &Criu| allowed(criu, "cannot checkpoint container web").unwrap_err().to_string();
         assert_eq!(
             told(&user),
-            "cannot checkpoint container web: CRIU: criu needs CAP_CHECKPOINT_RESTORE, or root's CAP_SYS_ADMIN, and uid 1000 has neither: operation not permitted; fix: as root of the machine: sudo bryo ..., with the container's --root"
+            "cannot checkpoint container web: CRIU: criu needs CAP_CHECKPOINT_RESTORE, and CAP_SYS_ADMIN for a container's namespaces, and uid 1000 has neither: operation not permitted; fix: as root of the machine: sudo bryo ..., with the container's --root"
         );
+        let half = Criu { file_capabilities: 1 << CAP_CHECKPOINT_RESTORE, ..user.clone() };
+        assert!(told(&half).contains("CAP_CHECKPOINT_RESTORE is not enough, and uid 1000 lacks it"));
+        let whole = Criu { file_capabilities: 1 << CAP_SYS_ADMIN, ..user.clone() };
+        assert!(allowed(&whole, "cannot").is_ok());
         assert!(
-            allowed(&Criu { capabilities: 1 << CAP_CHECKPOINT_RESTORE, ..user.clone() }, "cannot").is_ok()
+            may_restore(&whole, "cannot")
+                .unwrap_err()
+                .to_string()
+                .contains("bryo itself needs CAP_SYS_ADMIN")
         );
-        assert!(allowed(&Criu { file_capabilities: true, ..user.clone() }, "cannot").is_ok());
+        assert!(may_restore(&root, "cannot").is_ok());
         assert!(told(&Criu { in_child_userns: true, ..root.clone() }).contains("user namespace"));
         assert!(told(&Criu { kernel: false, ..root.clone() }).contains("CONFIG_CHECKPOINT_RESTORE"));
         assert!(told(&Criu { program: None, ..root.clone() }).contains("install it"));

@@ -68,8 +68,13 @@ pub fn die_with_parent(command: &mut std::process::Command) {
 /// What a program finds when it is started, besides its arguments.
 #[derive(Debug, Default)]
 pub struct Stage {
-    /// A directory that is a mount of its own with these attributes, in a mount namespace that nobody else sees. What is mounted on the host
-    /// still reaches it.
+    /// The root of ours is a mount on top of itself, in a mount namespace that nobody else sees: pivot_root(2) does not leave a
+    /// ramdisk, but it leaves that.
+    pub own_root: bool,
+    /// A cgroup namespace to be in.
+    pub cgroup_namespace: Option<RawFd>,
+    /// A directory that is a mount of its own with these attributes, in such a namespace as well. What is mounted on the
+    /// host still reaches it.
     pub root: Option<(CString, super::mount::Attr)>,
     /// Descriptors that it gets by the numbers that they have here.
     pub passed: Vec<RawFd>,
@@ -92,10 +97,22 @@ impl Stage {
     fn prepare(&self) -> Result<()> {
         use super::fds::{install, send, set_cloexec};
         use super::mount::{attach, clone_tree, cwd, mount, set_attr};
+        use nix::sys::signal::{SigSet, SigmaskHow, sigprocmask};
         use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
-        if let Some((root, attributes)) = &self.root {
+        sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None)?;
+        if let Some(namespace) = self.cgroup_namespace {
+            // SAFETY: our caller has it open.
+            let namespace = unsafe { BorrowedFd::borrow_raw(namespace) };
+            super::clone::setns(namespace, nix::sched::CloneFlags::CLONE_NEWCGROUP)?;
+        }
+        if self.own_root || self.root.is_some() {
             super::clone::unshare(nix::sched::CloneFlags::CLONE_NEWNS)?;
             mount(None, c"/", None, libc::MS_SLAVE | libc::MS_REC, None)?;
+        }
+        if self.own_root {
+            own_root()?;
+        }
+        if let Some((root, attributes)) = &self.root {
             let tree = clone_tree(cwd(), root, true)?;
             if !attributes.is_empty() {
                 set_attr(tree.as_fd(), attributes, false)?;
@@ -116,6 +133,17 @@ impl Stage {
         send(unsafe { BorrowedFd::borrow_raw(self.line) }, b"line", Some(ours.as_fd()))?;
         install(theirs.as_fd(), self.line)
     }
+}
+
+/// Enters a copy of the tree of mounts that begins at our root, laid over it.
+fn own_root() -> Result<()> {
+    use super::mount::{attach, clone_tree, cwd};
+    let flags = nix::fcntl::OFlag::O_PATH | nix::fcntl::OFlag::O_CLOEXEC;
+    let root = nix::fcntl::open(c"/", flags, nix::sys::stat::Mode::empty())?;
+    let tree = clone_tree(cwd(), c"/", true)?;
+    attach(tree.as_fd(), root.as_fd())?;
+    nix::unistd::fchdir(&tree)?;
+    nix::unistd::chroot(c".")
 }
 
 /// sched_setaffinity(2) of this process; numbers beyond the kernel's 1024 are left out.

@@ -5,9 +5,9 @@ use crate::cli::Checkpoint;
 use crate::criu::{Features, Images, Task, Worker};
 use crate::host::criu;
 use crate::plan::checkpoint as plan;
-use crate::report::{Act, Failure};
-use crate::state::Status;
+use crate::report::{Act, Failure, errno_text, warn};
 use crate::state::store::Store;
+use crate::state::{Record, Status};
 use crate::sys::fds;
 use std::path::Path;
 
@@ -42,21 +42,47 @@ pub fn checkpoint(store: &Store, flags: &Checkpoint, criu: Option<&Path>) -> Res
     options.track_mem = parent.is_some();
     let passed: Vec<_> = options.status_fd.into_iter().collect();
     let our_streams = flags.criu.shell_job;
-    let task = Task { act: &act, program, root: None, our_streams, passed: &passed, images: &images };
+    let task = Task {
+        act: &act,
+        program,
+        root: None,
+        no_pivot: false,
+        cgroup_namespace: None,
+        our_streams,
+        passed: &passed,
+        images: &images,
+    };
     let mut worker = Worker::start(&task)?;
     check_features(&mut worker, flags, &act)?;
     let log = images.log(&options.log_file);
+    let goes_on = |_: &Failure| go_on(&record, status);
     if flags.pre_dump {
-        worker.pre_dump(&options, &log)?;
+        worker.pre_dump(&options, &log).inspect_err(goes_on)?;
         return Ok(0);
     }
     images.note_streams(&streams, &act)?;
-    worker.dump(&options, &log)?;
+    worker.dump(&options, &log).inspect_err(goes_on)?;
+    // What criu says is not enough to end a container for.
+    images.check(&act)?;
     if !flags.leave_running {
         delete::end(&record)?;
         delete::finish(entry, &record)?;
     }
     Ok(0)
+}
+
+/// Has a container run that was running: criu stops it by its cgroup, and may have ended without letting it go.
+fn go_on(record: &Record, before: Status) {
+    let Some(cgroup) = record.present_cgroup().filter(|_| before == Status::Running) else { return };
+    let thawed =
+        cgroup.open().and_then(|cgroup| if cgroup.is_paused() { cgroup.freeze(false) } else { Ok(()) });
+    if let Err(errno) = thawed {
+        warn(&format!(
+            "container {} may stand still: {}; fix: bryo resume {0}",
+            record.id,
+            errno_text(errno)
+        ));
+    }
 }
 
 /// criu would only say so in its log.

@@ -14,7 +14,7 @@ use crate::launch::cgroup::Home;
 use crate::launch::console;
 use crate::launch::foreground;
 use crate::launch::notify::Notify;
-use crate::launch::restore::{Side, make_places};
+use crate::launch::restore::{Lodger, Side, make_places};
 use crate::plan::Plan;
 use crate::plan::cgroup::Manager;
 use crate::plan::checkpoint as plan;
@@ -25,7 +25,7 @@ use crate::state::{Status, status};
 use crate::sys::clone::{Child, time_namespace};
 use crate::sys::{fds, pidfd};
 use std::fs::File;
-use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::path::{Path, PathBuf};
 
 /// `bryo restore`.
@@ -41,12 +41,7 @@ pub fn restore(
     fds::cloexec_from(3).act(|| act.as_str())?;
     let facts = criu::read(criu).act(|| act.as_str())?;
     let program = plan::allowed(&facts, &act)?;
-    if flags.create.no_pivot {
-        let cause = "--no-pivot: criu enters a root by pivot_root(2) only: operation not supported";
-        return Err(Failure::new(act, cause)
-            .code("CRIU")
-            .fix("drop --no-pivot, and restore it on a disk or a tmpfs"));
-    }
+    plan::may_restore(&facts, &act)?;
     let (signals, before) = foreground::signals(flags.detach)?;
     let reap = run::reaps(signals.is_some(), flags.no_subreaper, &act)?;
     let manner = Manner { by_start: false, detached: flags.detach, signals: before, degrade, cgroups };
@@ -67,18 +62,32 @@ pub fn restore(
     create::note_cgroup(&home, entry)?;
     home.make(&planned)?;
 
+    let lodger = plan::lends_cgroup_namespace(&planned, &flags.criu)
+        .then(Lodger::find)
+        .transpose()
+        .act(|| act.as_str())?;
+    if let Some(lodger) = &lodger {
+        home.settle(&planned, lodger.process(), false)?;
+    }
+    let cgroup_namespace = lodger.as_ref().map(Lodger::namespace).transpose().act(|| act.as_str())?;
     let passed = Passed::open(&images.streams(&act)?, &planned, &act)?;
     let task = Task {
         act: &act,
         program,
         root: options.root.as_deref().map(|root| (root, plan::root_attributes(&planned))),
+        no_pivot: flags.create.no_pivot,
+        cgroup_namespace: cgroup_namespace.as_ref().map(AsFd::as_fd),
         our_streams: flags.criu.shell_job,
         passed: &passed.fds(),
         images: &images,
     };
     let worker = Worker::start(&task)?;
     // What it makes is where it is.
-    home.settle(&planned, worker.process(), false)?;
+    match &lodger {
+        Some(_) => home.take_in(worker.process().pid).act(|| act.as_str())?,
+        None => home.settle(&planned, worker.process(), false)?,
+    }
+    drop(lodger);
     create::note_cgroup(&home, entry)?;
     options.inherit_fd = passed.names();
     options.cg_root = criu::cgroups(worker.process().pid).act(|| act.as_str())?;

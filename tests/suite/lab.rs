@@ -522,6 +522,11 @@ impl<'lab> Call<'lab> {
         Call { tty: Some(tty), ..self.under(["setsid", "--ctty", "--wait"]) }
     }
 
+    /// With this as its three standard streams.
+    pub fn on_streams(self, file: &File) -> Self {
+        Call { tty: Some(file.try_clone().unwrap()), ..self }
+    }
+
     pub fn spawn(self) -> Running<'lab> {
         let out = self.lab.dir.join("out");
         let serial = self.lab.next();
