@@ -5,13 +5,17 @@
 //! and the specification are smoothed out, and the types are built from that:
 //!
 //! - an unknown capability is a warning, not an error (the specification says so since 1.0);
+//! - the case of a key says nothing (see [`keys`]);
 //! - `null` means absent, and `process.user` may be left out;
 //! - a list of processors may be empty, which is as good as absent;
 //! - `SCHED_FLAG_RESET_ON_FORK` and `SCHED_FLAG_DL_OVERRUN` have other spellings in the crate;
+//! - an I/O priority without a class is invalid; the crate makes it one;
 //! - `pids` without a limit is no limit; the crate makes it 0, which means one process.
 //!
 //! What the crate fills in of its own is never what runs: its `Default`s and builders list namespaces, masks,
 //! capabilities and limits that nobody asked for. Its deserialisation adds nothing, and is all that is used.
+
+pub mod keys;
 
 use crate::report::{Failure, io_text};
 use oci_spec::runtime::{Linux, LinuxResources, Spec};
@@ -96,14 +100,16 @@ fn read(path: &Path) -> std::io::Result<Vec<u8>> {
 /// One line that says what is wrong, and at which line and column where that is known.
 pub fn parse(text: &[u8]) -> Result<(Spec, Vec<String>), String> {
     let direct = match serde_json::from_slice::<Spec>(text) {
-        Ok(spec) if !no_pids(&spec) => return shape(text).map(|()| (spec, Vec::new())),
+        Ok(spec) if !ambiguous(&spec) && !keys::of_another_case(text) => {
+            return shape(text).map(|()| (spec, Vec::new()));
+        }
         Ok(_) => None,
         Err(error) => Some(error.to_string()),
     };
     // Cut off or no JSON at all: the first error says it best.
     let say = |error: serde_json::Error| direct.clone().unwrap_or_else(|| error.to_string());
     let mut value = serde_json::from_slice::<Value>(text).map_err(say)?;
-    let remarks = normalise(&mut value);
+    let remarks = normalise(&mut value)?;
     objects(&value, "the configuration")?;
     check_memory_policy(&value)?;
     let spec = serde_json::from_value(value).map_err(say)?;
@@ -136,6 +142,11 @@ pub fn no_linux() -> Result<Linux, String> {
     serde_json::from_str("{}").map_err(|e| e.to_string())
 }
 
+/// Whether the types say what the text may have said, or may not.
+fn ambiguous(spec: &Spec) -> bool {
+    no_pids(spec) || spec.process().as_ref().is_some_and(|process| process.io_priority().is_some())
+}
+
 /// Whether the number of processes is limited to none: that was asked for, or nothing was.
 fn no_pids(spec: &Spec) -> bool {
     let resources = spec.linux().as_ref().and_then(|linux| linux.resources().as_ref());
@@ -153,7 +164,7 @@ pub fn parse_resources(text: &[u8]) -> Result<LinuxResources, String> {
         value = Value::Object(serde_json::Map::new());
     }
     drop_nulls(&mut value);
-    spell(&mut value);
+    keys::spell(&mut value)?;
     normalise_resources(&mut value);
     if let Some(resources) = value.as_object_mut() {
         resources.remove("devices");
@@ -165,83 +176,26 @@ pub fn parse_resources(text: &[u8]) -> Result<LinuxResources, String> {
     serde_json::from_value(value).map_err(|e| e.to_string())
 }
 
-/// The keys of resources. Go, in which engines and users' scripts were tried, does not mind their case.
-const SPELLINGS: [&str; 40] = [
-    "blockIO",
-    "burst",
-    "checkBeforeUpdate",
-    "classID",
-    "cpu",
-    "cpus",
-    "devices",
-    "disableOOMKiller",
-    "hugepageLimits",
-    "idle",
-    "kernel",
-    "kernelTCP",
-    "leafWeight",
-    "limit",
-    "major",
-    "memory",
-    "mems",
-    "minor",
-    "network",
-    "pageSize",
-    "period",
-    "pids",
-    "priorities",
-    "quota",
-    "rate",
-    "rdma",
-    "realtimePeriod",
-    "realtimeRuntime",
-    "reservation",
-    "shares",
-    "swap",
-    "swappiness",
-    "throttleReadBpsDevice",
-    "throttleReadIOPSDevice",
-    "throttleWriteBpsDevice",
-    "throttleWriteIOPSDevice",
-    "unified",
-    "useHierarchy",
-    "weight",
-    "weightDevice",
-];
-
-/// Spells the keys as the specification does.
-fn spell(value: &mut Value) {
-    match value {
-        Value::Object(map) => {
-            for (key, mut value) in std::mem::take(map) {
-                let known = SPELLINGS.iter().find(|name| name.eq_ignore_ascii_case(&key));
-                let key = known.map_or(key, |name| (*name).to_string());
-                // Below these, keys are names of files and devices.
-                if !matches!(key.as_str(), "unified" | "rdma") {
-                    spell(&mut value);
-                }
-                map.insert(key, value);
-            }
-        }
-        Value::Array(list) => list.iter_mut().for_each(spell),
-        _ => {}
-    }
-}
-
 /// Parses a process as `exec --process` takes it.
 ///
 /// # Errors
 /// As [`parse`].
 pub fn parse_process(text: &[u8]) -> Result<(oci_spec::runtime::Process, Vec<String>), String> {
-    let direct = match serde_json::from_slice(text) {
-        Ok(process) => return shape(text).map(|()| (process, Vec::new())),
-        Err(error) => error,
+    let direct = match serde_json::from_slice::<oci_spec::runtime::Process>(text) {
+        Ok(process) if process.io_priority().is_none() && !keys::of_another_case(text) => {
+            return shape(text).map(|()| (process, Vec::new()));
+        }
+        Ok(_) => None,
+        Err(error) => Some(error.to_string()),
     };
-    let Ok(mut value) = serde_json::from_slice::<Value>(text) else { return Err(direct.to_string()) };
+    let say = |error: serde_json::Error| direct.clone().unwrap_or_else(|| error.to_string());
+    let mut value = serde_json::from_slice::<Value>(text).map_err(say)?;
     drop_nulls(&mut value);
+    keys::spell(&mut value)?;
     let mut remarks = Vec::new();
-    normalise_process(&mut value, &mut remarks);
-    let process = serde_json::from_value(value).map_err(|_| direct.to_string())?;
+    normalise_process(&mut value, &mut remarks)?;
+    objects(&value, "the process")?;
+    let process = serde_json::from_value(value).map_err(say)?;
     Ok((process, remarks))
 }
 
@@ -312,16 +266,17 @@ fn objects(value: &Value, name: &str) -> Result<(), String> {
     }
 }
 
-fn normalise(config: &mut Value) -> Vec<String> {
+fn normalise(config: &mut Value) -> Result<Vec<String>, String> {
     let mut remarks = Vec::new();
     drop_nulls(config);
+    keys::spell(config)?;
     if let Some(process) = config.get_mut("process") {
-        normalise_process(process, &mut remarks);
+        normalise_process(process, &mut remarks)?;
     }
     if let Some(resources) = config.get_mut("linux").and_then(|linux| linux.get_mut("resources")) {
         normalise_resources(resources);
     }
-    remarks
+    Ok(remarks)
 }
 
 fn normalise_resources(resources: &mut Value) {
@@ -332,7 +287,10 @@ fn normalise_resources(resources: &mut Value) {
     }
 }
 
-fn normalise_process(process: &mut Value, remarks: &mut Vec<String>) {
+fn normalise_process(process: &mut Value, remarks: &mut Vec<String>) -> Result<(), String> {
+    if process.get("ioPriority").is_some_and(|priority| priority.get("class").is_none()) {
+        return Err("process.ioPriority: class is missing: invalid argument".into());
+    }
     if let Some(process) = process.as_object_mut() {
         process.entry("user").or_insert_with(|| Value::Object(serde_json::Map::new()));
     }
@@ -360,6 +318,7 @@ fn normalise_process(process: &mut Value, remarks: &mut Vec<String>) {
         };
         *flag = spelling.into();
     }
+    Ok(())
 }
 
 fn drop_nulls(value: &mut Value) {
@@ -376,8 +335,10 @@ fn drop_nulls(value: &mut Value) {
 /// The rules of config.md and config-linux.md that need no host to check.
 fn check(spec: &Spec) -> Result<(), String> {
     check_version(spec.version())?;
-    if spec.root().is_none() {
-        return Err("root is missing".into());
+    match spec.root() {
+        None => return Err("root is missing".into()),
+        Some(root) if root.path().as_os_str().is_empty() => return Err("root.path is missing".into()),
+        Some(_) => {}
     }
     let process = spec.process().as_ref().ok_or("process is missing")?;
     check_process(process)?;
@@ -576,6 +537,28 @@ mod tests {
         // And those of a process that joins.
         let (process, _) = parse_process(config["process"].to_string().as_bytes()).unwrap();
         assert_eq!(flags(&process), wanted);
+    }
+
+    #[test]
+    fn an_io_priority_without_a_class_is_none() {
+        let mut config = minimal();
+        for (priority, good) in [
+            (serde_json::json!({"class": "IOPRIO_CLASS_IDLE", "priority": 3}), true),
+            (serde_json::json!({"class": "IOPRIO_CLASS_IDLE"}), true),
+            (serde_json::json!({"priority": 3}), false),
+            (serde_json::json!({"class": null, "priority": 3}), false),
+        ] {
+            config["process"]["ioPriority"] = priority.clone();
+            assert_eq!(verdict(&config).is_ok(), good, "{priority}");
+            assert_eq!(parse_process(config["process"].to_string().as_bytes()).is_ok(), good, "{priority}");
+        }
+    }
+
+    #[test]
+    fn a_root_has_a_path() {
+        let mut config = minimal();
+        config["root"] = serde_json::json!({"readonly": true});
+        assert_eq!(verdict(&config), Err("root.path is missing".into()));
     }
 
     #[test]

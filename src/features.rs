@@ -218,7 +218,9 @@ mod tests {
         let features: oci_spec::runtime::Features = serde_json::from_str(&text).unwrap();
         let seccomp = features.linux().as_ref().unwrap().seccomp().as_ref().unwrap();
         assert_eq!(seccomp.actions().as_ref().unwrap().len(), 9);
-        assert_eq!(seccomp.archs().as_ref().unwrap().len(), 18);
+        // Those of the other byte order are not for this machine.
+        let archs = seccomp.archs().as_ref().unwrap();
+        assert!(archs.len() > 5 && archs.len() < 18, "{archs:?}");
         assert_eq!(seccomp.operators().as_ref().unwrap().len(), 7);
     }
 

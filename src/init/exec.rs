@@ -66,10 +66,10 @@ fn start_hooks(orders: &Orders<'_>, inherited: &Strings) -> Result<(), Failed> {
             detail: trouble.detail,
         };
         if hook.env.is_some() {
-            run_hook(hook, orders.created).map_err(failed)?;
+            run_hook(hook, orders.created, orders.hook_streams).map_err(failed)?;
         } else {
             let env = Some(pairs(inherited));
-            run_hook(&Hook { env, ..hook.clone() }, orders.created).map_err(failed)?;
+            run_hook(&Hook { env, ..hook.clone() }, orders.created, orders.hook_streams).map_err(failed)?;
         }
     }
     Ok(())

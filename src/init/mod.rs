@@ -28,7 +28,7 @@ use crate::plan::step::{Op, Step};
 use crate::seccomp::Filter;
 use crate::sync::{Act, Channel, Failed, FromInit, Isolate, Place, ToInit};
 use crate::sys::clone::Join;
-use crate::sys::program::Program;
+use crate::sys::program::{Program, Streams};
 use crate::sys::{self, Errno, fds};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, Signal};
@@ -49,6 +49,8 @@ pub struct Orders<'a> {
     pub filter: Option<&'a Filter>,
     pub create_container: &'a [Hook],
     pub start_container: &'a [Hook],
+    /// Where all of these write to.
+    pub hook_streams: Streams<'a>,
     pub creating: &'a StateText,
     pub created: &'a StateText,
     /// Where `start` connects; without it launch itself says when to go on. Open until our exec: by it others know that
@@ -242,7 +244,7 @@ fn perform(
             let hook = orders.create_container.get(usize::from(*n)).ok_or(Errno::EINVAL)?;
             // As with runc, where hooks rely on it: they prepare what is not the root yet.
             nix::unistd::fchdir(holding.root()?)?;
-            run_hook(hook, orders.creating)?;
+            run_hook(hook, orders.creating, orders.hook_streams)?;
         }
         Op::Affinity(cpus) => sys::process::set_affinity(cpus)?,
         Op::OwnCgroup { at, uid, files } => rootfs::own_cgroup(holding.root()?, at, *uid, files)?,
@@ -267,9 +269,10 @@ fn perform(
 }
 
 /// Runs a hook from inside; the pid in its state is our own as seen in here (config.md, "Hooks").
-fn run_hook(hook: &Hook, state: &StateText) -> Result<(), Trouble> {
+fn run_hook(hook: &Hook, state: &StateText, streams: Streams<'_>) -> Result<(), Trouble> {
     let input = state.with_pid(nix::unistd::getpid().as_raw());
-    let outcome = Program::start(
+    let outcome = Program::start_into(
+        streams,
         &hook.path,
         &hook.args,
         hook.env.as_deref().unwrap_or_default(),
@@ -323,7 +326,9 @@ fn keep_what_is_needed(orders: &Orders<'_>, channel: &Channel, socket: &OwnedFd)
     let agent = orders.agent.map(|(agent, _)| agent.as_raw_fd());
     let ours = [channel.as_fd().as_raw_fd(), socket.as_raw_fd(), orders.proc.as_raw_fd()];
     let handed_on = 0..3 + orders.process.preserved_fds as i32;
-    let keep: Vec<RawFd> = handed_on.chain(ours).chain(agent).collect();
+    let Streams { stdout, stderr } = orders.hook_streams;
+    let hooks = [stdout, stderr].into_iter().flatten().map(|fd| fd.as_raw_fd());
+    let keep: Vec<RawFd> = handed_on.chain(ours).chain(agent).chain(hooks).collect();
     match fds::close_all_but(&keep) {
         // An outer container forbids close_range(2), and ours has no proc: at the exec it all goes.
         Err(Errno::ENOENT | Errno::EACCES) => Ok(()),

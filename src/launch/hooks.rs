@@ -1,10 +1,14 @@
 //! Hooks on the host's side.
 
-use crate::plan::hooks::Hook;
+use crate::plan::hooks::{Hook, Output};
 use crate::report::{Failure, io_text, one_line};
-use crate::sys::program::Program;
+use crate::sys::program::{Program, Streams};
+use std::fs::{File, OpenOptions};
 use std::io::ErrorKind;
+use std::os::fd::AsFd;
+use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::process::ExitStatusExt;
+use std::path::PathBuf;
 use std::process::ExitStatus;
 
 /// Runs hooks in order; the first that fails ends it.
@@ -34,8 +38,42 @@ pub fn run_poststop(hooks: &[Hook], state: &str, container: &str, warn: impl Fn(
     }
 }
 
+/// The files that hooks write to, open.
+#[derive(Debug, Default)]
+pub struct Files {
+    stdout: Option<File>,
+    stderr: Option<File>,
+}
+
+impl Files {
+    /// Opens them, and makes those that are missing.
+    ///
+    /// # Errors
+    /// The file, and why not.
+    pub fn open(output: &Output) -> Result<Files, String> {
+        let open = |path: &PathBuf| {
+            let file = OpenOptions::new().append(true).create(true).mode(0o600).open(path);
+            file.map_err(|error| format!("open {}: {}", path.display(), io_text(&error)))
+        };
+        Ok(Files {
+            stdout: output.stdout.as_ref().map(open).transpose()?,
+            stderr: output.stderr.as_ref().map(open).transpose()?,
+        })
+    }
+
+    /// As a program takes them.
+    pub fn streams(&self) -> Streams<'_> {
+        Streams {
+            stdout: self.stdout.as_ref().map(AsFd::as_fd),
+            stderr: self.stderr.as_ref().map(AsFd::as_fd),
+        }
+    }
+}
+
 fn run(hook: &Hook, state: &str) -> Result<(), String> {
-    let outcome = Program::start(
+    let files = Files::open(&hook.output)?;
+    let outcome = Program::start_into(
+        files.streams(),
         &hook.path,
         &hook.args,
         hook.env.as_deref().unwrap_or_default(),

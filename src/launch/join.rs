@@ -101,6 +101,7 @@ pub fn join<'a>(joining: &'a Joining<'a>, agent: Option<Agent>) -> Result<Joined
         filter: joining.filter,
         create_container: &[],
         start_container: &[],
+        hook_streams: Default::default(),
         creating: &nothing,
         created: &nothing,
         start_socket: None,

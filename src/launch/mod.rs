@@ -126,6 +126,10 @@ pub fn spawn(
         files.iter().map(|(kinds, file)| Join { fd: file.as_fd(), kinds: *kinds }).collect();
     let (joins, cgroup_namespace) = before_and_after(joins);
     let (ours, theirs) = sync::pair().act(act)?;
+    // All hooks have the same files; init cannot reach these once it is in its own root.
+    let mut inside = plan.hooks.create_container.iter().chain(&plan.hooks.start_container);
+    let hook_files = inside.next().map(|hook| hooks::Files::open(&hook.output)).transpose();
+    let hook_files = hook_files.map_err(|cause| Failure::new(act(), cause).code("HOOK"))?.unwrap_or_default();
     let orders = Orders {
         namespaces: Some(&plan.namespaces),
         cgroup_namespace,
@@ -138,6 +142,7 @@ pub fn spawn(
         filter: supplies.filter.as_ref(),
         create_container: &plan.hooks.create_container,
         start_container: &plan.hooks.start_container,
+        hook_streams: hook_files.streams(),
         creating: &supplies.creating,
         created: &supplies.created,
         start_socket: supplies.start_socket.as_ref(),

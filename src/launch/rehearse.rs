@@ -71,6 +71,7 @@ pub fn rehearse(
             filter: None,
             create_container: &[],
             start_container: &[],
+            hook_streams: Default::default(),
             creating: &nobody,
             created: &nobody,
             start_socket: None,

@@ -556,12 +556,16 @@ fn hooks(hooks: &Hooks) -> Told {
         ("poststop", poststop),
     ];
     let line = |kind: &str, hook: &Hook| {
-        let Hook { path, args, env, timeout } = hook;
+        let Hook { path, args, env, timeout, output } = hook;
         let timeout = timeout.map(|time| format!(", {} s at most", time.as_secs())).unwrap_or_default();
         let pairs =
             |env: &Vec<_>| env.iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>();
         let env = env.as_ref().map_or("none named".into(), |env| format!("{:?}", pairs(env)));
-        format!("{kind} {} {args:?} env {env}{timeout}", path.display())
+        let into = [("stdout", &output.stdout), ("stderr", &output.stderr)].into_iter();
+        let into: String = into
+            .filter_map(|(name, path)| Some(format!(", its {name} to {}", path.as_ref()?.display())))
+            .collect();
+        format!("{kind} {} {args:?} env {env}{timeout}{into}", path.display())
     };
     let value = |hook: &Hook| {
         let timeout = hook.timeout.map(|time| time.as_secs());

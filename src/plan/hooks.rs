@@ -3,7 +3,7 @@
 use crate::report::Failure;
 use oci_spec::runtime::{Hook as Spec, Hooks as SpecHooks};
 use serde::{Deserialize, Serialize};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// A program to run at a point of the container's life (config.md, "POSIX-platform Hooks").
@@ -17,7 +17,30 @@ pub struct Hook {
     pub env: Option<Vec<(String, String)>>,
     /// Killed after this time; in seconds in the configuration.
     pub timeout: Option<Duration>,
+    /// Files of the host that it writes to; without them what it says is told where it fails.
+    #[serde(default, skip_serializing_if = "Output::is_none")]
+    pub output: Output,
 }
+
+/// Where crun's annotations lead the standard streams of all hooks: to the end of files.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Output {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stdout: Option<PathBuf>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stderr: Option<PathBuf>,
+}
+
+impl Output {
+    /// Whether there are none.
+    pub fn is_none(&self) -> bool {
+        self.stdout.is_none() && self.stderr.is_none()
+    }
+}
+
+/// The annotations; a relative path is the bundle's.
+pub const STDOUT: &str = "run.oci.hooks.stdout";
+pub const STDERR: &str = "run.oci.hooks.stderr";
 
 /// All of them by kind, in order.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -51,11 +74,18 @@ impl Hooks {
 ///
 /// # Errors
 /// A path that is not absolute, a timeout that is not positive, an environment entry without a value.
-pub fn decide(spec: Option<&SpecHooks>, container: &str) -> Result<Hooks, Failure> {
+pub fn decide(
+    spec: Option<&SpecHooks>,
+    annotation: impl Fn(&str) -> Option<String>,
+    bundle: &Path,
+    container: &str,
+) -> Result<Hooks, Failure> {
     let Some(spec) = spec else { return Ok(Hooks::default()) };
+    let file = |name| annotation(name).filter(|path| !path.is_empty()).map(|path| bundle.join(path));
+    let output = Output { stdout: file(STDOUT), stderr: file(STDERR) };
     let list = |kind: &str, hooks: &Option<Vec<Spec>>| {
         let hook = |(i, hook)| {
-            read(hook).map_err(|cause| {
+            read(hook, &output).map_err(|cause| {
                 Failure::new(format!("cannot prepare {kind} hook #{i} of container {container}"), cause)
             })
         };
@@ -73,7 +103,7 @@ pub fn decide(spec: Option<&SpecHooks>, container: &str) -> Result<Hooks, Failur
     })
 }
 
-fn read(hook: &Spec) -> Result<Hook, String> {
+fn read(hook: &Spec, output: &Output) -> Result<Hook, String> {
     if !hook.path().is_absolute() {
         return Err(format!("path {:?} is not absolute", hook.path()));
     }
@@ -95,5 +125,5 @@ fn read(hook: &Spec) -> Result<Hook, String> {
     };
     let env =
         hook.env().as_ref().map(|env| env.iter().map(pair).collect::<Result<_, String>>()).transpose()?;
-    Ok(Hook { path: hook.path().clone(), args, env, timeout })
+    Ok(Hook { path: hook.path().clone(), args, env, timeout, output: output.clone() })
 }

@@ -6,6 +6,7 @@ pub mod cgroup;
 pub mod checkpoint;
 pub mod degrade;
 pub mod describe;
+mod filter;
 #[cfg(test)]
 mod golden;
 pub mod hooks;
@@ -283,11 +284,8 @@ pub fn survey(bundle: &Bundle, facts: &Facts, request: &Request) -> Result<Surve
     };
     let process = process::decide(spec_process, &idmap, facts, process_request, &mut degradations);
     let process = refused.unless(Topic::Process, process, process::Process::default);
-    let seccomp = linux.seccomp().as_ref().map(|profile| {
-        seccomp::normalise(profile)
-            .map_err(|e| Failure::new(format!("cannot prepare seccomp of container {id}"), format!("{e:#}")))
-    });
-    let seccomp = refused.unless(Topic::Seccomp, seccomp.transpose(), || None);
+    let seccomp = filter::decide(linux.seccomp().as_ref(), annotation, id);
+    let seccomp = refused.unless(Topic::Seccomp, seccomp, || None);
     let oom_score_adj = spec_process.oom_score_adj().map(|wanted| oom(wanted, facts, &mut degradations));
     // For what joins later; said now, while the configuration is looked at.
     refused.unless(Topic::Process, affinity::decide(spec_process, None, id).map(|_| ()), || ());
@@ -301,7 +299,11 @@ pub fn survey(bundle: &Bundle, facts: &Facts, request: &Request) -> Result<Surve
         ));
     }
     let rdt = refused.unless(Topic::Cgroup, rdt::decide(&linux, id, facts), || None);
-    let hooks = refused.unless(Topic::Hooks, hooks::decide(spec.hooks().as_ref(), id), Default::default);
+    let hooks = refused.unless(
+        Topic::Hooks,
+        hooks::decide(spec.hooks().as_ref(), annotation, &bundle.dir, id),
+        Default::default,
+    );
     let plan = Plan {
         id: id.to_string(),
         hooks,

@@ -149,6 +149,11 @@ impl Abi {
         Ok(abi)
     }
 
+    /// Whether a profile may name it on this machine.
+    pub(super) fn is_taken(&self) -> bool {
+        Self::find(self.arch).is_ok()
+    }
+
     /// Where `name` is found; nowhere, if this architecture has no such syscall or nobody knows it.
     pub(super) fn numbers(&self, name: &str) -> Numbers {
         // libseccomp answers a pseudo number for a member of a multiplexer, so these are asked
@@ -171,6 +176,12 @@ impl Abi {
             Err(_) => NEWER.iter().find(|(newer, _)| *newer == name).map(|(_, number)| self.base + number),
         };
         Numbers { direct, behind: None }
+    }
+
+    /// Whether there is a call of this name, here or on another architecture.
+    pub(super) fn knows(&self, name: &str) -> bool {
+        ScmpSyscall::from_name_by_arch(name, self.scmp).is_ok()
+            || NEWER.iter().any(|(newer, _)| *newer == name)
     }
 
     /// A multiplexer of this architecture, named as itself.

@@ -120,7 +120,8 @@ pub const FLAGS: [(&str, u32); 4] = [
 
 /// `archs` of `features`: every architecture that [`normalise`] takes.
 pub fn architectures() -> Vec<&'static str> {
-    let mut names: Vec<_> = abi::ABIS.iter().map(|abi| abi.name).collect();
+    let taken = abi::ABIS.iter().filter(|abi| abi.is_taken());
+    let mut names: Vec<_> = taken.map(|abi| abi.name).collect();
     names.sort_unstable();
     names
 }
@@ -158,6 +159,12 @@ impl Profile {
     /// The socket of the agent; none where nothing notifies, whatever config.json says.
     pub fn listener_path(&self) -> Option<&Path> {
         self.listener.as_ref().map(|listener| &*listener.path)
+    }
+
+    /// The names that are no call's on any architecture, and that are passed over.
+    pub fn unknown(&self) -> impl Iterator<Item = &str> {
+        let names = self.rules.iter().flat_map(|rule| &rule.names).map(String::as_str);
+        names.filter(|name| !self.abis.iter().any(|abi| abi.knows(name)))
     }
 
     /// What the agent is told, word for word.

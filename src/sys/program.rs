@@ -8,7 +8,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{ErrorKind, Read, Seek, Write};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -22,6 +22,13 @@ pub struct Program {
     pidfd: Option<OwnedFd>,
     output: File,
     deadline: Option<Instant>,
+}
+
+/// Where a program writes to, instead of to us.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Streams<'a> {
+    pub stdout: Option<BorrowedFd<'a>>,
+    pub stderr: Option<BorrowedFd<'a>>,
 }
 
 /// How it ended.
@@ -51,6 +58,21 @@ impl Program {
         input: &[u8],
         timeout: Option<Duration>,
     ) -> std::io::Result<Program> {
+        Program::start_into(Streams::default(), path, args, env, input, timeout)
+    }
+
+    /// Likewise; what it writes goes where the streams lead.
+    ///
+    /// # Errors
+    /// That of fork, exec, or the pipes.
+    pub fn start_into<A: AsRef<OsStr>>(
+        streams: Streams<'_>,
+        path: &Path,
+        args: &[A],
+        env: &[(String, String)],
+        input: &[u8],
+        timeout: Option<Duration>,
+    ) -> std::io::Result<Program> {
         let (output, writer) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC)?;
         let mut command = Command::new(path);
         if let Some((name, rest)) = args.split_first() {
@@ -58,7 +80,13 @@ impl Program {
         }
         command.env_clear().envs(env.iter().map(|(k, v)| (k, v)));
         command.stdin(if input.is_empty() { Stdio::null() } else { whole(input)?.into() });
-        command.stdout(writer.try_clone()?).stderr(writer);
+        let stream = |file: Option<BorrowedFd<'_>>| match file {
+            Some(file) => file.try_clone_to_owned(),
+            None => writer.try_clone(),
+        };
+        command.stdout(stream(streams.stdout)?).stderr(stream(streams.stderr)?);
+        // The program has it, if anybody.
+        drop(writer);
         let mut child = command.spawn()?;
         let pidfd = match pidfd::open(child.id() as i32) {
             Ok(pidfd) => Some(pidfd),

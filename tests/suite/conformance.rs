@@ -236,13 +236,15 @@ const REQUIREMENTS: &[Requirement] = &[
         "take annotations of any name with strings for values, empty ones too, and nothing else",
         &["conformance::config::annotations_are_strings_of_any_name_and_may_be_empty"],
     ),
-    must(
+    must_but(
         "config.md#extensibility",
         "ignore unknown properties",
         &[
             "conformance::config::unknown_properties_are_ignored_wherever_they_are",
             "input::unknown_fields_are_passed_over",
+            "input::the_case_of_a_key_says_nothing",
         ],
+        "one that differs in its case alone is the property, as for runc: a filter or a limit is not lost for it",
     ),
     must(
         "config.md#valid-values",
@@ -251,6 +253,14 @@ const REQUIREMENTS: &[Requirement] = &[
             "conformance::config::values_that_no_kernel_has_are_refused",
             "conformance::config::values_that_no_kernel_has_are_refused_also_where_the_specification_is_young",
             "input::a_value_of_a_wrong_type_is_refused",
+        ],
+    ),
+    must(
+        "config.md#valid-values",
+        "refuse what lacks a property that is required",
+        &[
+            "conformance::config::what_lacks_a_required_property_is_refused",
+            "conformance::config::what_lacks_a_required_property_is_refused_also_where_the_specification_is_young",
         ],
     ),
     // ------------------------------------------------------------------------------------- config-linux.md

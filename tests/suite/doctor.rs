@@ -2,6 +2,7 @@
 //! looking.
 
 use std::fs;
+use std::path::Path;
 
 use libseccomp::{ScmpAction, ScmpFilterContext, ScmpSyscall};
 use nix::libc;
@@ -401,6 +402,33 @@ fn the_apparmor_profile_names_the_file_that_runs() {
         format!("abi <abi/4.0>,\nprofile bryo \"{}\" flags=(unconfined) {{\n  userns,\n}}\n", real.display());
     lab.program(&link).args(["doctor", "--apparmor-profile"]).done().prints(&expected);
     doctor(&lab, &["--apparmor-profile", "--json"]).done().exits(1);
+}
+
+/// AppArmor's own parser takes it, for whatever path. It has to know `userns`, as of 4.0.
+#[test]
+fn the_apparmor_profile_is_one_to_apparmors_parser() {
+    bryo_only!("runc has no doctor");
+    let lab = Lab::new();
+    let parser =
+        ["/usr/sbin/apparmor_parser", "/sbin/apparmor_parser"].into_iter().find(|p| Path::new(p).exists());
+    let version = parser.map(|parser| lab.program(parser).args(["--version"]).done().ok().stdout);
+    let number =
+        version.as_deref().and_then(|text| text.lines().next()?.split(' ').next_back()?.split('.').next());
+    if number.and_then(|major| major.parse::<u32>().ok()).is_none_or(|major| major < 4) {
+        let found = number.map_or("none".to_string(), |major| format!("version {major}"));
+        return crate::lab::note(&format!(
+            "apparmor_parser 4.0 or newer is not here ({found}): no profile was parsed"
+        ));
+    }
+    for name in ["bryo", "a moss", "a*b?[c]{d,e}^@", "\"quoted\"", "back\\slash"] {
+        let program = lab.dir.join(name);
+        fs::copy(&lab.runtime, &program).unwrap();
+        let profile = lab.program(&program).args(["doctor", "--apparmor-profile"]).done().ok().stdout;
+        let profile = lab.file("profile", profile);
+        let call = lab.program(parser.unwrap()).args(["--skip-kernel-load", "--skip-cache", "--names"]);
+        call.args([&profile]).done().ok();
+        fs::remove_file(program).unwrap();
+    }
 }
 
 #[test]

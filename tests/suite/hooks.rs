@@ -379,3 +379,30 @@ fn a_hook_sees_no_descriptor_of_the_runtime() {
     let strange: Vec<_> = fds.lines().filter(|l| *l != script.to_str().unwrap()).collect();
     assert!(strange.is_empty(), "{fds}");
 }
+
+/// As crun does.
+#[test]
+fn annotations_lead_what_hooks_write_to_files() {
+    bryo_only!("runc knows no annotations of crun's");
+    let lab = Lab::new();
+    let (out, err) = (lab.file("said", "before\n"), lab.dir.join("complained"));
+    let mut bundle = lab.bundle().own_rootfs().with(|c| {
+        c["annotations"]["run.oci.hooks.stdout"] = out.to_str().unwrap().into();
+        c["annotations"]["run.oci.hooks.stderr"] = err.to_str().unwrap().into();
+    });
+    let kinds = ["prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop"];
+    for kind in kinds {
+        let script = format!("cat > /dev/null; echo {kind}; echo {kind}s error >&2");
+        let env = ["PATH=/usr/bin:/bin"];
+        bundle = bundle.hook(kind, json!({ "path": "/bin/sh", "args": ["sh", "-c", script], "env": env }));
+    }
+    bundle.sh("ls /proc/self/fd").run().ok();
+    let lines = |suffix: &str| kinds.map(|kind| format!("{kind}{suffix}\n")).concat();
+    assert_eq!(fs::read_to_string(&out).unwrap(), format!("before\n{}", lines("")));
+    assert_eq!(fs::read_to_string(&err).unwrap(), lines("s error"));
+    // One that cannot be written to is named.
+    let bundle = lab.bundle().hook("prestart", json!({ "path": "/bin/true" })).with(|c| {
+        c["annotations"]["run.oci.hooks.stdout"] = "/moss/green".into();
+    });
+    bundle.run().refuses(1, &["HOOK", "/moss/green", "no such file or directory"]);
+}

@@ -272,3 +272,35 @@ fn errors_of_bryo_have_the_form_of_the_house() {
     assert!(ran.stderr.starts_with("bryo: cannot "), "{}", ran.stderr);
     assert!(!ran.stderr.trim_end().ends_with('.'), "{}", ran.stderr);
 }
+
+#[test]
+fn the_case_of_a_key_says_nothing() {
+    let lab = Lab::new();
+    let bundle =
+        lab.bundle().sh("ulimit -n; hostname; mkdir /tmp/x 2>&1; grep -c ^Seccomp:.2 /proc/self/status");
+    let ran = bundle
+        .namespace("uts", None)
+        .with(|c| {
+            let config = c.as_object_mut().unwrap();
+            let mut process = config.remove("process").unwrap();
+            process["RLIMITS"] = json!([{ "Type": "RLIMIT_NOFILE", "Soft": 77, "HARD": 77 }]);
+            process.as_object_mut().unwrap().remove("rlimits");
+            config.insert("Process".into(), process);
+            config.remove("hostname");
+            config.insert("hostName".into(), "fern".into());
+            c["linux"]["Seccomp"] = json!({ "DefaultAction": "SCMP_ACT_ALLOW", "SYSCALLS": [
+                { "Names": ["mkdir", "mkdirat"], "Action": "SCMP_ACT_ERRNO", "ErrnoRet": 28 },
+            ]});
+        })
+        .run()
+        .ok();
+    assert_eq!(ran.stdout, "77\nfern\nmkdir: can't create directory '/tmp/x': No space left on device\n1\n");
+}
+
+#[test]
+fn a_key_that_stands_in_several_cases_is_refused() {
+    bryo_only!("runc takes the later one");
+    let lab = Lab::new();
+    let config = lab.bundle().with(|c| c["linux"]["Namespaces"] = json!([])).config;
+    refused(&lab, config.to_string().as_bytes()).in_bryos_words(&["namespaces", "several cases"]);
+}

@@ -338,3 +338,24 @@ fn a_notify_rule_needs_a_listener() {
     assert!(["missing.sock", "SCMP_ACT_NOTIFY"].iter().any(|w| ran.stderr.contains(w)), "{}", ran.stderr);
     assert!(lab.state_entries().is_empty());
 }
+
+/// As crun does.
+#[test]
+fn annotations_name_the_agent_and_refuse_what_nobody_knows() {
+    bryo_only!("runc knows no annotations of crun's");
+    let lab = Lab::new();
+    let agent = lab.dir.join("agent");
+    let _listener = std::os::unix::net::UnixListener::bind(&agent).unwrap();
+    let rules = json!([{ "names": ["acct"], "action": "SCMP_ACT_NOTIFY" }]);
+    let bundle = filtered(&lab, filter(rules)).sh("echo ran");
+    let bundle =
+        bundle.with(|c| c["annotations"]["run.oci.seccomp.receiver"] = agent.to_str().unwrap().into());
+    bundle.run().prints("ran\n");
+
+    let rules = json!([{ "names": ["mkdir", "mkdri"], "action": "SCMP_ACT_ERRNO" }]);
+    let bundle = filtered(&lab, filter(rules)).sh("echo ran");
+    bundle.run().prints("ran\n");
+    let bundle = bundle.with(|c| c["annotations"]["run.oci.seccomp_fail_unknown_syscall"] = "1".into());
+    bundle.run().refuses(1, &["mkdri", "; fix: "]);
+    std::fs::remove_file(agent).unwrap();
+}

@@ -324,3 +324,56 @@ fn values_that_no_kernel_has_are_refused_also_where_the_specification_is_young()
         assert!(lab.state_entries().is_empty(), "{pointer}");
     }
 }
+
+/// Run with this value put at a pointer into config.json. It is refused, and leaves nothing.
+#[track_caller]
+fn refused_with(pointer: &str, value: Value) {
+    let lab = Lab::new();
+    let told = format!("{pointer}: {value}");
+    let bundle = lab.bundle().sh("echo ran").with(|c| {
+        let (parent, key) = pointer.rsplit_once('/').unwrap();
+        c.pointer_mut(parent).unwrap()[key] = value;
+    });
+    assert_eq!(bundle.run().refuses(1, &[]).stdout, "", "{told}");
+    assert!(lab.state_entries().is_empty(), "{told}");
+}
+
+/// config.md#valid-values
+#[test]
+fn what_lacks_a_required_property_is_refused() {
+    let rule = json!({ "names": ["acct"], "action": "SCMP_ACT_ERRNO", "args": [{ "index": 0, "value": 1 }] });
+    for (pointer, value) in [
+        ("/root", json!({ "readonly": true })),
+        ("/process", json!({ "args": ["echo", "ran"] })),
+        ("/process", json!({ "cwd": "/" })),
+        ("/process/rlimits", json!([{ "soft": 0, "hard": 0 }])),
+        ("/hooks", json!({ "prestart": [{ "args": ["true"] }] })),
+        ("/linux/namespaces", json!([{ "type": "mount" }, { "path": "/proc/self/ns/pid" }])),
+        ("/linux/devices", json!([{ "path": "/dev/moss", "major": 1, "minor": 3 }])),
+        ("/linux/seccomp", json!({ "syscalls": [{ "names": ["acct"], "action": "SCMP_ACT_ERRNO" }] })),
+        ("/linux/seccomp", json!({ "defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{ "names": ["acct"] }] })),
+        ("/linux/seccomp", json!({ "defaultAction": "SCMP_ACT_ALLOW", "syscalls": [rule] })),
+    ] {
+        refused_with(pointer, value);
+    }
+}
+
+/// config.md#valid-values
+#[test]
+fn what_lacks_a_required_property_is_refused_also_where_the_specification_is_young() {
+    bryo_only!("runc 1.1 does not know these and ignores them, or makes up a zero");
+    for (pointer, value) in [
+        ("/ociVersion", json!("")),
+        ("/process/scheduler", json!({ "nice": 1 })),
+        ("/process/ioPriority", json!({ "priority": 1 })),
+        ("/linux/personality", json!({ "flags": [] })),
+        ("/linux/memoryPolicy", json!({ "nodes": "0" })),
+        ("/linux/devices", json!([{ "type": "c", "major": 1, "minor": 3 }])),
+        (
+            "/linux/seccomp",
+            json!({ "defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{ "action": "SCMP_ACT_ERRNO" }] }),
+        ),
+    ] {
+        refused_with(pointer, value);
+    }
+}
