@@ -118,6 +118,12 @@ impl Rule {
         Ok(Rule { allow: rule.allow(), kind, major, minor, access })
     }
 
+    fn speaks_of(&self, kind: Kind, major: u32, minor: u32) -> bool {
+        self.kind.is_none_or(|of| of == kind)
+            && self.major.is_none_or(|of| of == major)
+            && self.minor.is_none_or(|of| of == minor)
+    }
+
     /// Whether it speaks of everything, so that nothing that came before it counts any more.
     fn is_reset(&self) -> bool {
         Rule { allow: false, ..*self } == DENY_ALL
@@ -148,6 +154,19 @@ pub fn rules(listed: &[LinuxDeviceCgroup]) -> Result<Vec<Rule>, String> {
     }
     rules.extend(DEFAULT);
     Ok(rules)
+}
+
+/// Whether whoever can open a device may do all with it by these rules: both read and write.
+pub fn leave_alone(rules: &[Rule], block: bool, major: u32, minor: u32) -> bool {
+    let kind = if block { Kind::Block } else { Kind::Char };
+    let mut open = READ | WRITE;
+    for rule in rules.iter().rev().filter(|rule| rule.speaks_of(kind, major, minor)) {
+        if !rule.allow && open & rule.access != 0 {
+            return false;
+        }
+        open &= !rule.access;
+    }
+    open == 0
 }
 
 /// The program that decides by these rules (`struct bpf_cgroup_dev_ctx`, BPF_PROG_TYPE_CGROUP_DEVICE).

@@ -471,6 +471,7 @@ goldens! {
     devices_that_the_host_has_elsewhere
     device_rules_hold_without_mknod
     device_rules_with_mknod_are_refused
+    device_that_the_rules_deny_is_refused
     device_rules_by_a_filter
     device_rules_in_a_user_namespace_of_root
     personality
@@ -1182,9 +1183,17 @@ fn device_rules_in_a_user_namespace_of_root() -> Scenario {
     let map = json!([{"containerID": 0, "hostID": 100_000, "size": 65536}]);
     let change = json!({"linux": {
         "namespaces": namespaces(&["mount", "pid", "user"]), "uidMappings": map, "gidMappings": map,
-        "devices": devices(),
+        "devices": devices(), "resources": {"devices": [
+            {"allow": false, "access": "rwm"},
+            {"allow": true, "type": "c", "major": 10, "access": "rw"},
+            {"allow": true, "type": "b", "major": 7, "minor": 7, "access": "rwm"}
+        ]},
     }});
     scenario(with(device_rules(), &change), root_on_v1())
+}
+
+fn device_that_the_rules_deny_is_refused() -> Scenario {
+    scenario(with(device_rules(), &json!({"linux": {"devices": devices()}})), root_on_v1())
 }
 
 fn device_rules_by_a_filter() -> Scenario {

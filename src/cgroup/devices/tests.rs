@@ -334,3 +334,25 @@ fn the_kernel_takes_the_programs() {
     assert!(bpf::load(&nonsense).is_err());
     assert!(complaint(&bpf::verifier_log(&nonsense)).is_some_and(|why| why.contains("R0")));
 }
+
+#[test]
+fn what_is_left_alone_is_what_the_program_grants() {
+    let listed = json!([
+        {"allow": false, "access": "rwm"},
+        {"allow": true, "type": "c", "major": 10, "access": "r"},
+        {"allow": true, "type": "c", "major": 10, "minor": 229, "access": "rwm"},
+        {"allow": true, "type": "b", "major": 7, "access": "rw"},
+        {"allow": false, "type": "b", "major": 7, "minor": 3, "access": "w"}
+    ]);
+    let rules = rules(&parsed(&listed)).unwrap();
+    let program = program(&rules);
+    for (kind, major) in
+        [(Kind::Char, 1), (Kind::Char, 10), (Kind::Block, 7), (Kind::Char, 136), (Kind::Block, 8)]
+    {
+        for minor in [0, 3, 229] {
+            let granted = run(&program, request(kind, major, minor, READ_WRITE));
+            let left = leave_alone(&rules, kind == Kind::Block, major, minor);
+            assert_eq!(left, granted, "{kind:?} {major}:{minor}");
+        }
+    }
+}
