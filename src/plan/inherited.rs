@@ -42,9 +42,21 @@ const FLAGS: [(&str, u32); 3] = [
     ("MPOL_F_NUMA_BALANCING", 1 << 13),
 ];
 
-/// The names of the modes and of the flags, for `features`.
-pub fn memory_policies() -> (Vec<&'static str>, Vec<&'static str>) {
-    (MODES.iter().map(|(name, ..)| *name).collect(), FLAGS.iter().map(|(name, _)| *name).collect())
+/// The names of the modes and of the flags that a kernel takes, for `features`. It is asked with the list of the
+/// nodes that the caller may use, as /proc/self/status has it: what it thinks of a mode it tells only with those.
+pub fn memory_policies(
+    nodes: &str,
+    takes: impl Fn(&MemoryPolicy) -> bool,
+) -> (Vec<&'static str>, Vec<&'static str>) {
+    let all = bits(nodes).map(|bytes| words(&bytes)).unwrap_or_default();
+    let takes = |mode: u32, wants: Nodes| {
+        let nodes = if wants == Nodes::Some { all.clone() } else { Vec::new() };
+        takes(&MemoryPolicy { mode, nodes })
+    };
+    let modes = MODES.into_iter().filter(|(_, mode, wants)| takes(*mode, *wants));
+    let bind = MODES[2].1;
+    let flags = FLAGS.into_iter().filter(|(_, flag)| takes(bind | flag, Nodes::Some));
+    (modes.map(|(name, ..)| name).collect(), flags.map(|(name, _)| name).collect())
 }
 
 /// Decides.
@@ -168,5 +180,20 @@ mod tests {
             assert!(error.contains(word), "{error}");
         }
         assert!(policy(serde_json::json!({"mode": "MPOL_PREFERRED"})).is_ok());
+    }
+
+    #[test]
+    fn the_modes_and_flags_are_those_that_the_kernel_takes() {
+        // As Linux 5.15 with nodes 0 and 2, without the flag of a later one.
+        let old = |policy: &MemoryPolicy| {
+            let takes_nodes = ![0, 1, 4].contains(&(policy.mode & 7));
+            assert_eq!(policy.nodes, if takes_nodes { vec![5] } else { vec![] }, "{policy:?}");
+            policy.mode & 7 != 6 && policy.mode & (1 << 13) == 0
+        };
+        let (modes, flags) = memory_policies("0,2", old);
+        assert_eq!(modes.len(), 6);
+        assert!(!modes.contains(&"MPOL_WEIGHTED_INTERLEAVE"), "{modes:?}");
+        assert_eq!(flags, ["MPOL_F_STATIC_NODES", "MPOL_F_RELATIVE_NODES"]);
+        assert_eq!(memory_policies("0", |_| false), (vec![], vec![]));
     }
 }

@@ -67,6 +67,7 @@ fn rewrite(from: &Path, to: &Path) -> Result<u8, Failure> {
     let (text, spec) = bundle::read_config(from).map_err(|cause| Failure::new(act(), cause))?;
     let mut config: Value =
         serde_json::from_slice(&text).map_err(|error| Failure::new(act(), error.to_string()))?;
+    bundle::keys::spell(&mut config).map_err(|cause| Failure::new(act(), cause))?;
     let (uid, gid) = (nix::unistd::geteuid().as_raw(), nix::unistd::getegid().as_raw());
     // All that a rewriting may look at, whatever the file asks for now.
     let by_file = plan::needs(&spec, uid, gid, &Policy::default());
@@ -90,10 +91,19 @@ fn rewrite(from: &Path, to: &Path) -> Result<u8, Failure> {
     Ok(0)
 }
 
+/// Those that the kernel takes. It is asked by setting them, which is for our own few milliseconds.
+fn memory_policies() -> (Vec<&'static str>, Vec<&'static str>) {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let nodes = status.lines().find_map(|line| line.strip_prefix("Mems_allowed_list:"));
+    inherited::memory_policies(nodes.unwrap_or("0").trim(), |policy| {
+        sys::process::set_memory_policy(policy.mode, &policy.nodes).is_ok()
+    })
+}
+
 /// `bryo features`.
 pub fn features() -> Result<u8, Failure> {
     let mount_options: Vec<&str> = options::known().collect();
-    let (modes, flags) = inherited::memory_policies();
+    let (modes, flags) = memory_policies();
     let lsm = lsm();
     let is_root = nix::unistd::geteuid().is_root() && !in_child_userns();
     let known = Known {
@@ -114,13 +124,17 @@ pub fn features() -> Result<u8, Failure> {
         memory_policy_flags: &flags,
         idmapped_mounts: true,
         net_devices: sys::caps::effective().is_ok_and(|held| (held >> CAP_NET_ADMIN) & 1 == 1),
-        checkpoint: false,
+        checkpoint: host::criu::read(None)
+            .is_ok_and(|criu| plan::checkpoint::allowed(&criu, "cannot checkpoint").is_ok()),
         unsafe_annotations: &[
             "io.bryo.network",
             "io.bryo.publish",
             "org.systemd.property.",
             "run.oci.delegate-cgroup",
+            "run.oci.hooks.stderr",
+            "run.oci.hooks.stdout",
             "run.oci.pidfd_receiver",
+            "run.oci.seccomp.receiver",
             "run.oci.systemd.subgroup",
         ],
     };

@@ -28,6 +28,7 @@ mod events;
 mod exec;
 mod explain;
 mod faults;
+mod features;
 mod fire;
 mod hooks;
 mod hosts;
