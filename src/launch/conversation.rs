@@ -216,20 +216,12 @@ impl Conversation {
         }
     }
 
-    /// Has the child run its program, and lets it go once it does.
+    /// Has the child run its program, and lets it go once it does: its end of the line closes with the exec.
     ///
     /// # Errors
     /// Why it does not, in the words of `explain`.
-    pub fn start(self, explain: impl Fn(&Failed) -> Failure) -> Result<Child, Failure> {
+    pub fn start(mut self, explain: impl Fn(&Failed) -> Failure) -> Result<Child, Failure> {
         self.tell(ToInit::Start)?;
-        self.started(explain)
-    }
-
-    /// Lets the child go once it runs its program, as it has been told: its end of the line closes with the exec.
-    ///
-    /// # Errors
-    /// Why it does not, in the words of `explain`.
-    pub fn started(mut self, explain: impl Fn(&Failed) -> Failure) -> Result<Child, Failure> {
         until_exec(&self.channel, &self.with, explain)?;
         self.child
             .take()

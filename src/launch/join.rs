@@ -65,8 +65,6 @@ pub struct Joining<'a> {
     pub processors: Option<&'a [u16]>,
     /// The container's cgroup.
     pub cgroup: Option<&'a Entrance<'a>>,
-    /// Nobody has anything to do once it is ready: it need not wait for a word then.
-    pub at_once: bool,
 }
 
 /// A process that is inside and waits.
@@ -135,10 +133,6 @@ pub fn join<'a>(joining: &'a Joining<'a>, agent: Option<Agent>) -> Result<Joined
         None => affinity::reset(pid, id),
     }
     talk.tell(ToInit::Mapped)?;
-    if joining.at_once {
-        // It hears this when it comes to it. To wake it for it would be two more changes of who runs.
-        talk.tell(ToInit::Start)?;
-    }
     stage(|| format!("child process in init(), in container {id}"));
     let found = talk.until_ready(joining.steps, |failed| joining.explain(failed), &mut ())?;
     scheduling::set(&joining.process.scheduling, pid, id)?;
@@ -174,7 +168,6 @@ impl Joined<'_> {
     pub fn start(self) -> Result<Child, Failure> {
         stage(|| format!("setns_init: about to exec in container {}", self.joining.container));
         let joining = self.joining;
-        let explain = |failed: &Failed| joining.explain(failed);
-        if joining.at_once { self.talk.started(explain) } else { self.talk.start(explain) }
+        self.talk.start(|failed| joining.explain(failed))
     }
 }

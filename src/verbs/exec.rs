@@ -68,7 +68,6 @@ pub fn exec(store: &Store, flags: &Exec, degrade: &Policy) -> Result<u8, Failure
         oom_score_adj: plan.oom_score_adj,
         processors: plan.processors.as_deref(),
         cgroup: entrance.as_ref(),
-        at_once: receiver.is_none() && is_left_alone(flags, &record, &plan, degrade),
     };
     let mut joined = join::join(&joining, agent)?;
     degrade.check(&format_args!("container {id}"), &joined.found.degradations)?;
@@ -142,16 +141,6 @@ fn below(text: &str) -> Result<PathBuf, String> {
         return Err(format!("bad sub cgroup path {text}: invalid argument"));
     }
     Ok(path.strip_prefix("/").unwrap_or(path).to_path_buf())
-}
-
-/// Whether nothing is to be done, or could be refused, between the moment that the process is ready and its program.
-fn is_left_alone(flags: &Exec, record: &Record, plan: &Joining, degrade: &Policy) -> bool {
-    let mut others = plan.steps.iter().flat_map(|step| &step.or);
-    !plan.process.terminal
-        && !plan.process.scheduling.by_launch
-        && flags.pid_file.is_none()
-        && record.rdt.is_none()
-        && others.all(|other| degrade.check(&"it", std::slice::from_ref(&other.cost)).is_ok())
 }
 
 /// What `create` left for us.
