@@ -15,6 +15,7 @@ use crate::cgroup::systemd::{self, Systemd};
 use crate::cgroup::{self, Cgroup, devices};
 use crate::plan::Plan;
 use crate::plan::cgroup::{self as plan, Directory, Owner, Place, Scope};
+use crate::plan::idmap::Idmap;
 use crate::plan::limits::Setting;
 use crate::report::{Act, Failure, debug, errno_text};
 use crate::state::{RecordedCgroup, Unit};
@@ -423,7 +424,10 @@ pub fn dissolve(record: &RecordedCgroup, id: &str) -> Result<(), Failure> {
     }
     // Before systemd tries, which has no more right to it than we have.
     let cleared = match record.open_own().and_then(|own| own.clear()) {
-        Err(Errno::EACCES | Errno::EPERM) => clear_as_given(record, id)?,
+        Err(errno @ (Errno::EACCES | Errno::EPERM)) => match &record.given {
+            Some(idmap) => clear_as_given(record, idmap, id)?,
+            None => Err(errno),
+        },
         // systemd may be faster.
         Err(Errno::ENOENT | Errno::ENODEV) => Ok(()),
         other => other,
@@ -463,8 +467,7 @@ fn stop(
 }
 
 /// Removes what is below a cgroup as root of a user namespace like the container's.
-fn clear_as_given(record: &RecordedCgroup, id: &str) -> Result<sys::Result<()>, Failure> {
-    let Some(idmap) = &record.given else { return Ok(Err(Errno::EACCES)) };
+fn clear_as_given(record: &RecordedCgroup, idmap: &Idmap, id: &str) -> Result<sys::Result<()>, Failure> {
     let act = || format!("cannot remove cgroup {} of container {id}", record.path.display());
     let own = record.open_own().act(act)?;
     let (ours, theirs) = sync::pair().act(act)?;

@@ -9,7 +9,7 @@
 //! `faults.rs` kills the runtime at each step; here it lives, and has to see to the consequences itself.
 
 mod tracer;
-mod trial;
+pub mod trial;
 
 use std::fmt::Write;
 use std::time::Duration;

@@ -22,6 +22,7 @@ use crate::lab::{Bundle, Container, Lab, PATIENCE, eventually};
 mod conformance;
 mod exec;
 mod explain;
+mod fire;
 mod freezer;
 mod leftovers;
 mod limits;
