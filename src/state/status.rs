@@ -113,26 +113,25 @@ fn parse(text: &[u8]) -> Option<Stat> {
     Some(Stat { state, start_time })
 }
 
-/// The id of this boot: after another one every pid means something else.
+/// The id of this boot: after another one every pid means something else. It is read once, since no process outlives its
+/// boot.
 ///
 /// # Errors
 /// A /proc that does not tell.
-pub fn boot_id() -> std::io::Result<String> {
-    let text = String::from_utf8(read("/proc/sys/kernel/random/boot_id")?);
-    text.map(|id| id.trim().to_string()).map_err(std::io::Error::other)
-}
-
-/// The same, read once: no process lives through the end of its boot. None where it is not to be had.
-fn this_boot() -> Option<&'static str> {
-    static THIS: OnceLock<Option<String>> = OnceLock::new();
-    THIS.get_or_init(|| boot_id().ok()).as_deref()
+pub fn boot_id() -> std::io::Result<&'static str> {
+    static THIS: OnceLock<String> = OnceLock::new();
+    if let Some(id) = THIS.get() {
+        return Ok(id);
+    }
+    let text = String::from_utf8(read("/proc/sys/kernel/random/boot_id")?).map_err(std::io::Error::other)?;
+    Ok(THIS.get_or_init(|| text.trim().to_string()))
 }
 
 impl Record {
     /// Whether it is of the present boot: pids and cgroups of another one mean nothing.
     pub fn of_this_boot(&self) -> bool {
         // Where the id is not to be had, what else is known has to tell.
-        this_boot().is_none_or(|id| id == self.boot_id)
+        boot_id().map_or(true, |id| id == self.boot_id)
     }
 
     /// The recorded process.

@@ -489,7 +489,7 @@ pub fn record(bundle: &Bundle, plan: &Plan) -> Result<Record, Failure> {
         id: plan.id.clone(),
         pid: 0,
         start_time: 0,
-        boot_id: status::boot_id().act(|| format!("cannot record container {}", plan.id))?,
+        boot_id: status::boot_id().act(|| format!("cannot record container {}", plan.id))?.into(),
         bundle: bundle.dir.clone(),
         rootfs: plan.rootfs.clone(),
         created: state::now(),

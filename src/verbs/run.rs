@@ -2,18 +2,16 @@
 
 use super::create::{self, Made, Manner};
 use super::kill::Rest;
-use super::{start, warn};
+use super::{delete, start, warn};
 use crate::cli::Run;
-use crate::launch::cgroup::dissolve;
 use crate::launch::foreground;
-use crate::launch::layers::{Kept, dismiss};
+use crate::launch::layers::Kept;
 use crate::launch::notify::Notify;
-use crate::launch::{hooks, network};
 use crate::plan::cgroup::Manager;
 use crate::plan::degrade::Policy;
 use crate::report::{Act, Failure};
+use crate::state::Record;
 use crate::state::store::{Entry, Store};
-use crate::state::{Record, Status};
 use crate::sys;
 
 /// `bryo run`.
@@ -78,16 +76,13 @@ pub fn end(entry: Option<Entry>, record: &Record, keep: bool) {
         Ok(false) => return,
         Err(failure) => return warn(&failure.to_string()),
     }
-    dismiss(record);
-    if let Some(Err(failure)) = record.network.as_ref().map(|network| network::stop(network, &record.id)) {
+    if let Err(failure) = delete::finish(entry, record) {
+        // What could not be removed is known still.
+        let failure = if failure.way_out().is_none() {
+            failure.fix(format!("bryo delete --force {}", record.id))
+        } else {
+            failure
+        };
         warn(&failure.to_string());
     }
-    if let Some(Err(failure)) = record.cgroup.as_ref().map(|cgroup| dissolve(cgroup, &record.id)) {
-        warn(&failure.to_string());
-    }
-    if let Err(failure) = entry.remove() {
-        warn(&failure.to_string());
-    }
-    let state = record.oci(Status::Stopped, 0).to_string();
-    hooks::run_poststop(&record.hooks.poststop, &state, &record.id, warn);
 }

@@ -40,7 +40,7 @@ fn spared(name: &str) -> bool {
 
 /// What may fail without a word, since the result is the same, which is looked at: in the runtime itself (0) or in
 /// those that it clones (1).
-const UNMOVED: [(usize, &str, &str); 59] = [
+const UNMOVED: [(usize, &str, &str); 60] = [
     (0, "clone3", "clone(2), where there is no such call"),
     (1, "clone3", "clone(2), where there is no such call"),
     (0, "close_range", "one descriptor after the other"),
@@ -50,6 +50,7 @@ const UNMOVED: [(usize, &str, &str); 59] = [
     (1, "memfd_create", "EINVAL: a flag of Linux 6.3 that is left out"),
     (1, "openat", "EINVAL: the parameter lowerdir+ of Linux 6.5; the list of layers, then"),
     (1, "fsconfig", "EINVAL: likewise, and uuid=on of Linux 6.6, which is left out"),
+    (1, "fsopen", "EINVAL: likewise"),
     (1, "fsmount", "EINVAL: likewise"),
     (1, "readlinkat", "EINVAL is what it says of what is no link"),
     (1, "prctl", "EINVAL is what it says past the last capability"),
