@@ -353,7 +353,7 @@ impl Planner<'_> {
         if self.foreign(CloneFlags::CLONE_NEWIPC) {
             degradations.push(Degradation::same(
                 "MNT-MQUEUE",
-                "a new mqueue",
+                "POSIX message queues",
                 "the host's /dev/mqueue, shown",
                 "the ipc namespace is not the container's",
             ));

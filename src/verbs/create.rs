@@ -15,7 +15,7 @@ use crate::launch::pidfd::{self, Receiver};
 use crate::launch::seccomp::{Agent, Listener};
 use crate::launch::{self, Launch, Ready, Supplies, foreground, hooks};
 use crate::plan::cgroup::Manager;
-use crate::plan::degrade::Policy;
+use crate::plan::degrade::{Degradation, Policy};
 use crate::plan::layers::Changes;
 use crate::plan::process::Guard;
 use crate::plan::step::Op;
@@ -337,6 +337,11 @@ fn bring_up(
     save_template(plan, record, supplies.filter.as_ref(), entry)?;
     let mut launch = mapped.ready(plan, supplies)?;
     let found = launch.found();
+    // What the kernel made of it counts, and not what was expected.
+    let settled = |it: &Degradation| {
+        found.degradations.iter().any(|now| (&now.code, &now.wanted) == (&it.code, &it.wanted))
+    };
+    record.degraded.retain(|expected| !settled(expected));
     record.degraded.append(&mut found.degradations);
     record.service = found.server.as_ref().and_then(Server::service);
     let master = match found.console.take() {
