@@ -67,7 +67,9 @@ impl Layout<'_> {
 
     /// What could not be read of an image.
     fn invalid(&self, cause: impl Into<String>) -> Failure {
-        Failure::new(format!("cannot read image {}", self.from), cause).code("IMG-INVALID")
+        Failure::new(format!("cannot read image {}", self.from), cause)
+            .code("IMG-INVALID")
+            .fix("fetch it again")
     }
 
     /// The image; none for a plain tar.

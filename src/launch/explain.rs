@@ -320,6 +320,7 @@ fn hook_failure(kind: &str, n: u16, failed: &Failed, container: &str) -> Failure
         format!("error running {kind} hook #{n}: {cause}"),
     )
     .code("HOOK")
+    .fix(super::hooks::FIX)
 }
 
 #[cfg(test)]

@@ -11,6 +11,9 @@ use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
 use std::process::ExitStatus;
 
+/// The way out of a hook that fails.
+pub const FIX: &str = "see what the hook says, or remove it from hooks in config.json";
+
 /// Runs hooks in order; the first that fails ends it.
 ///
 /// # Errors
@@ -23,6 +26,7 @@ pub fn run_all(kind: &str, hooks: &[Hook], state: &str, container: &str) -> Resu
                 format!("error running {kind} hook #{n}: {cause}"),
             )
             .code("HOOK")
+            .fix(FIX)
         })?;
     }
     Ok(())

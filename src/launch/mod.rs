@@ -129,7 +129,10 @@ pub fn spawn(
     // All hooks have the same files; init cannot reach these once it is in its own root.
     let mut inside = plan.hooks.create_container.iter().chain(&plan.hooks.start_container);
     let hook_files = inside.next().map(|hook| hooks::Files::open(&hook.output)).transpose();
-    let hook_files = hook_files.map_err(|cause| Failure::new(act(), cause).code("HOOK"))?.unwrap_or_default();
+    let hook_files = hook_files.map_err(|cause| {
+        Failure::new(act(), cause).code("HOOK").fix("correct the annotations run.oci.hooks.stdout and stderr")
+    });
+    let hook_files = hook_files?.unwrap_or_default();
     let orders = Orders {
         namespaces: Some(&plan.namespaces),
         cgroup_namespace,
