@@ -217,7 +217,6 @@ fn features_are_those_of_the_runtime_spec() {
     if !is_peer() {
         // Those that runc 1.1 does not know.
         has("/mountOptions", "ridmap");
-        has("/linux/memoryPolicy/modes", "MPOL_BIND");
         assert_eq!(features.pointer("/linux/mountExtensions/idmap/enabled"), Some(&json!(true)));
     }
     has("/linux/capabilities", "CAP_CHOWN");
