@@ -40,11 +40,12 @@ fn spared(name: &str) -> bool {
 
 /// What may fail without a word, since the result is the same, which is looked at: in the runtime itself (0) or in
 /// those that it clones (1).
-const UNMOVED: [(usize, &str, &str); 60] = [
+const UNMOVED: [(usize, &str, &str); 61] = [
     (0, "clone3", "clone(2), where there is no such call"),
     (1, "clone3", "clone(2), where there is no such call"),
     (0, "close_range", "one descriptor after the other"),
     (1, "close_range", "one descriptor after the other"),
+    (0, "faccessat2", "of a fact with a careful answer: whether a cgroup is ours to write to"),
     (1, "faccessat2", "the C library asks otherwise, where there is no such call"),
     (0, "memfd_create", "EINVAL: a flag of Linux 6.3 that is left out"),
     (1, "memfd_create", "EINVAL: a flag of Linux 6.3 that is left out"),
@@ -115,8 +116,9 @@ const UNMOVED: [(usize, &str, &str); 60] = [
     (1, "prlimit64", "the C library looks at the number of descriptors before it starts a program"),
 ];
 
-/// What cannot be told when nothing can be, and what cannot be taken back when nobody can be waited for.
-const MUTE: [&str; 2] = ["write", "poll"];
+/// What cannot be told when nothing can be, and what cannot be taken back when nobody can be waited for, or no
+/// directory be read.
+const MUTE: [&str; 3] = ["write", "poll", "fcntl"];
 
 /// What is told of another error than that of the call: musl's fdopendir(3) takes the error of F_GETFL for flags, with
 /// O_PATH among them.
