@@ -16,7 +16,7 @@ pub fn checkpoint(store: &Store, flags: &Checkpoint, criu: Option<&Path>) -> Res
     let id = flags.id.as_str();
     let act = format!("cannot checkpoint container {id}");
     fds::cloexec_from(3).act(|| act.as_str())?;
-    let (entry, record) = store.open_locked("checkpoint", id)?;
+    let (mut entry, record) = store.open_locked("checkpoint", id)?;
     let status = entry.status(&record)?;
     if !matches!(status, Status::Running | Status::Paused) {
         return Err(Failure::new(
@@ -61,9 +61,16 @@ pub fn checkpoint(store: &Store, flags: &Checkpoint, criu: Option<&Path>) -> Res
         return Ok(0);
     }
     images.note_streams(&streams, &act)?;
+    if flags.criu.lazy_pages {
+        // It is over when the last page was asked for, if ever; until then it can be deleted.
+        entry.unlock();
+    }
     worker.dump(&options, &log).inspect_err(goes_on)?;
     // What criu says is not enough to end a container for.
     images.check(&act)?;
+    if flags.criu.lazy_pages && !entry.relock()? {
+        return Ok(0);
+    }
     if !flags.leave_running {
         delete::end(&record)?;
         delete::finish(entry, &record)?;

@@ -77,7 +77,10 @@ fn set(
     undo: &Limits,
     id: &str,
 ) -> Result<(), Failure> {
-    say(recorded, limits, id)?;
+    say(recorded, limits, id).inspect_err(|_| {
+        // It may have heard it before the line broke. What led here is what is told.
+        let _ = say(recorded, undo, id);
+    })?;
     let applied = cgroups.iter().try_for_each(|cgroup| files::apply(cgroup, &limits.settings, id));
     applied.map_err(|failure| {
         if cgroups.iter().any(|cgroup| cgroup.read("cgroup.controllers").is_err()) {
