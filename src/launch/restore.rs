@@ -162,18 +162,32 @@ pub fn make_places(plan: &Plan) -> Result<Vec<Source>, Failure> {
     let root = open(&plan.rootfs, flags, Mode::empty()).act(|| act(Path::new("/")))?;
     let top = resolved(&root).act(|| act(Path::new("/")))?;
     let mut ends = Vec::new();
+    // What is mounted so far, and what it shows.
+    let mut mounted: Vec<(&Path, Option<&Path>)> = Vec::new();
     for (at, source) in checkpoint::places(plan) {
         let at = Path::new(std::ffi::OsStr::from_bytes(at.to_bytes()));
         let source = source.map(|source| Path::new(std::ffi::OsStr::from_bytes(source.to_bytes())));
         let kind = if source.is_some_and(|source| !source.is_dir()) { Kind::File } else { Kind::Directory };
-        let name = CString::new(at.as_os_str().as_bytes()).map_err(|_| Errno::EINVAL).act(|| act(at))?;
-        let place = path::create(root.as_fd(), &name, kind, Resolve::InRoot).act(|| act(at))?;
+        let above = mounted.iter().rfind(|(to, _)| at.starts_with(to)).copied();
+        mounted.push((at, source));
+        if let Some((to, Some(shown))) = above {
+            // In a bind mount, its place is in what that one shows.
+            let shown = open(shown, flags, Mode::empty()).act(|| act(at))?;
+            create(&shown, at.strip_prefix(to).unwrap_or(at), kind).act(|| act(at))?;
+            continue;
+        }
+        let place = create(&root, at, kind).act(|| act(at))?;
         let end = resolved(&place).act(|| act(at))?;
         if let (Some(source), Ok(end)) = (source, end.strip_prefix(&top)) {
             ends.push(Source::at(Path::new("/").join(end), source));
         }
     }
     Ok(ends)
+}
+
+fn create(root: &OwnedFd, at: &Path, kind: Kind) -> sys::Result<OwnedFd> {
+    let name = CString::new(at.as_os_str().as_bytes()).map_err(|_| Errno::EINVAL)?;
+    path::create(root.as_fd(), &name, kind, Resolve::InRoot)
 }
 
 fn resolved(file: &OwnedFd) -> sys::Result<PathBuf> {

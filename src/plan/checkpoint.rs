@@ -392,7 +392,7 @@ fn beneath(bind: &Bind, ours: &[Mount]) -> Vec<Source> {
     ours.iter().filter_map(below).collect()
 }
 
-/// What has to be there to be mounted on, and whether it is a directory; none beneath another mount, which comes with all
+/// What has to be there to be mounted on, and what is shown there; none in a file system of its own, which comes with all
 /// that is in it.
 pub fn places(plan: &Plan) -> Vec<(&CStr, Option<&CStr>)> {
     let mut places: Vec<(&CStr, Option<&CStr>)> = Vec::new();
@@ -403,7 +403,8 @@ pub fn places(plan: &Plan) -> Vec<(&CStr, Option<&CStr>)> {
             Op::Device { source, at, .. } => (at.as_c_str(), Some(source.as_c_str())),
             _ => continue,
         };
-        if !places.iter().any(|(above, _)| path(at).starts_with(path(above))) {
+        let above = places.iter().rfind(|(above, _)| path(at).starts_with(path(above)));
+        if above.is_none_or(|(above, shown)| shown.is_some() && path(above) != path(at)) {
             places.push((at, source));
         }
     }

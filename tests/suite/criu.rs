@@ -280,17 +280,22 @@ fn a_bind_mount_shows_what_is_there_now() {
 #[ignore = "needs root and criu; scripts/test runs it"]
 fn a_fresh_copy_of_the_root_gets_its_mount_points() {
     let lab = Lab::new();
-    fs::create_dir(lab.dir.join("volume")).unwrap();
-    let source = lab.dir.join("volume");
-    let mount = json!({ "destination": "/a/b", "type": "bind", "source": source, "options": ["bind"] });
-    let bundle = rootful(&lab).own_rootfs().counts().add_mount(mount);
-    let made = bundle.rootfs().join("a");
+    let bind = |at: &str, name: &str| {
+        let source = lab.dir.join(name);
+        fs::create_dir(&source).unwrap();
+        json!({ "destination": at, "type": "bind", "source": source, "options": ["bind"] })
+    };
+    // The second one's place is in what the first one shows.
+    let (outer, inner) = (bind("/a/b", "outer"), bind("/a/b/for/nested", "inner"));
+    let bundle = rootful(&lab).own_rootfs().counts().add_mount(outer).add_mount(inner);
+    let made = [bundle.rootfs().join("a"), lab.dir.join("outer/for")];
     let subject = Subject::of(&bundle.detach());
     wait_for_count(&subject, 3);
     subject.checkpoint(&[]).ok();
-    fs::remove_dir_all(&made).unwrap();
+    made.iter().for_each(|dir| fs::remove_dir_all(dir).unwrap());
     subject.restore(&[]).ok();
-    subject.exec("test -d /a/b").ok();
+    subject.exec("test -d /a/b/for/nested && touch /a/b/for/nested/file").ok();
+    assert!(lab.dir.join("inner/file").exists());
     subject.remove();
 }
 
