@@ -7,7 +7,7 @@
 use super::{hooks, network};
 use crate::criu::{Listener, Moment};
 use crate::plan::Plan;
-use crate::plan::checkpoint::{self, Source};
+use crate::plan::checkpoint::{self, Place, Source};
 use crate::plan::step::Op;
 use crate::report::{Act, Failure};
 use crate::sys::clone::{self, Child, Join};
@@ -162,18 +162,12 @@ pub fn make_places(plan: &Plan) -> Result<Vec<Source>, Failure> {
     let root = open(&plan.rootfs, flags, Mode::empty()).act(|| act(Path::new("/")))?;
     let top = resolved(&root).act(|| act(Path::new("/")))?;
     let mut ends = Vec::new();
-    // What is mounted so far, and what it shows.
-    let mut mounted: Vec<(&Path, Option<&Path>)> = Vec::new();
-    for (at, source) in checkpoint::places(plan) {
-        let at = Path::new(std::ffi::OsStr::from_bytes(at.to_bytes()));
-        let source = source.map(|source| Path::new(std::ffi::OsStr::from_bytes(source.to_bytes())));
-        let kind = if source.is_some_and(|source| !source.is_dir()) { Kind::File } else { Kind::Directory };
-        let above = mounted.iter().rfind(|(to, _)| at.starts_with(to)).copied();
-        mounted.push((at, source));
-        if let Some((to, Some(shown))) = above {
-            // In a bind mount, its place is in what that one shows.
+    for Place { at, source, within } in &checkpoint::places(plan) {
+        let kind =
+            if source.as_ref().is_some_and(|source| !source.is_dir()) { Kind::File } else { Kind::Directory };
+        if let Some((shown, rest)) = within {
             let shown = open(shown, flags, Mode::empty()).act(|| act(at))?;
-            create(&shown, at.strip_prefix(to).unwrap_or(at), kind).act(|| act(at))?;
+            create(&shown, rest, kind).act(|| act(at))?;
             continue;
         }
         let place = create(&root, at, kind).act(|| act(at))?;

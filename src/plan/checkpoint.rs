@@ -392,10 +392,20 @@ fn beneath(bind: &Bind, ours: &[Mount]) -> Vec<Source> {
     ours.iter().filter_map(below).collect()
 }
 
+/// Where something is mounted.
+#[derive(Debug)]
+pub struct Place {
+    pub at: PathBuf,
+    /// What is shown there, of a bind mount.
+    pub source: Option<PathBuf>,
+    /// What the bind mount that it lies in shows, and where in that it is.
+    pub within: Option<(PathBuf, PathBuf)>,
+}
+
 /// What has to be there to be mounted on, and what is shown there; none in a file system of its own, which comes with all
 /// that is in it.
-pub fn places(plan: &Plan) -> Vec<(&CStr, Option<&CStr>)> {
-    let mut places: Vec<(&CStr, Option<&CStr>)> = Vec::new();
+pub fn places(plan: &Plan) -> Vec<Place> {
+    let mut places: Vec<Place> = Vec::new();
     for step in &plan.steps {
         let (at, source) = match &step.op {
             Op::Bind(bind) => (bind.at.as_c_str(), Some(bind.source.as_c_str())),
@@ -403,9 +413,16 @@ pub fn places(plan: &Plan) -> Vec<(&CStr, Option<&CStr>)> {
             Op::Device { source, at, .. } => (at.as_c_str(), Some(source.as_c_str())),
             _ => continue,
         };
-        let above = places.iter().rfind(|(above, _)| path(at).starts_with(path(above)));
-        if above.is_none_or(|(above, shown)| shown.is_some() && path(above) != path(at)) {
-            places.push((at, source));
+        let (at, source) = (path(at), source.map(path));
+        let above = places.iter().rfind(|above| at.starts_with(&above.at));
+        let within = above.map(|above| (above.source.clone(), at.strip_prefix(&above.at)));
+        match within {
+            None => places.push(Place { at, source, within: None }),
+            Some((Some(shown), Ok(rest))) if !rest.as_os_str().is_empty() => {
+                let within = Some((shown, rest.to_path_buf()));
+                places.push(Place { at, source, within });
+            }
+            Some(_) => {}
         }
     }
     places
