@@ -340,18 +340,20 @@ impl Channel {
     /// Waits for init; `None` when it is gone or has executed the program.
     ///
     /// # Errors
-    /// `EBADMSG` for what is no message, `EMSGSIZE` for one over [`CAPACITY`].
+    /// `ECONNRESET` when it is gone and has left unread what it was told; `EBADMSG` for what is no message, `EMSGSIZE`
+    /// for one over [`CAPACITY`].
     pub fn reported(&self) -> sys::Result<Option<FromInit>> {
         let mut buffer = [0; CAPACITY];
         let mut received = fds::receive(self.as_fd(), &mut buffer);
-        if matches!(received, Err(Errno::ECONNRESET)) {
+        let reset = matches!(received, Err(Errno::ECONNRESET));
+        if reset {
             // A peer that dies with messages unread resets the connection, which is told once, and before what it said
             // last (__skb_try_recv_datagram in net/core/datagram.c).
             received = fds::receive(self.as_fd(), &mut buffer);
         }
         let (len, fd) = received?;
         if len == 0 {
-            return Ok(None);
+            return if reset { Err(Errno::ECONNRESET) } else { Ok(None) };
         }
         decode(&buffer[..len], fd).map(Some).ok_or(Errno::EBADMSG)
     }
@@ -478,6 +480,14 @@ mod tests {
             other => panic!("{other:?}"),
         }
         assert!(launch.reported().unwrap().is_none());
+    }
+
+    #[test]
+    fn a_peer_that_is_gone_without_having_listened_has_not_executed_anything() {
+        let (launch, init) = pair().unwrap();
+        launch.tell(ToInit::Start).unwrap();
+        drop(init);
+        assert_eq!(launch.reported().unwrap_err(), Errno::ECONNRESET);
     }
 
     #[test]

@@ -134,7 +134,11 @@ impl Conversation {
     }
 
     fn hear(&self) -> Result<Option<FromInit>, Failure> {
-        self.channel.reported().act(|| format!("cannot hear {}", self.with))
+        match self.channel.reported() {
+            // Gone is gone.
+            Err(Errno::ECONNRESET) => Ok(None),
+            other => other.act(|| format!("cannot hear {}", self.with)),
+        }
     }
 
     /// Whether it says something in this time.
@@ -221,8 +225,7 @@ impl Conversation {
     /// # Errors
     /// Why it does not, in the words of `explain`.
     pub fn start(mut self, explain: impl Fn(&Failed) -> Failure) -> Result<Child, Failure> {
-        self.tell(ToInit::Start)?;
-        until_exec(&self.channel, &self.with, explain)?;
+        execute(&self.channel, &self.with, explain)?;
         self.child
             .take()
             .ok_or_else(|| Failure::new(format!("cannot start {}", self.with), "it is gone already"))
@@ -242,20 +245,26 @@ fn served_of(steps: &[Step], step: u16) -> Option<&Served> {
     })
 }
 
-/// Listens until the program runs: the line is close-on-exec.
+/// Has one that waits run its program, and listens until it does: the line is close-on-exec.
 ///
 /// # Errors
-/// Why it does not, in the words of `explain`.
-pub fn until_exec(
-    channel: &Channel,
-    with: &str,
-    explain: impl Fn(&Failed) -> Failure,
-) -> Result<(), Failure> {
+/// Why it does not, in the words of `explain`; that it was gone before it could be told.
+pub fn execute(channel: &Channel, with: &str, explain: impl Fn(&Failed) -> Failure) -> Result<(), Failure> {
+    let told = match channel.tell(ToInit::Start) {
+        Ok(()) => true,
+        // It may have said why.
+        Err(Errno::EPIPE | Errno::ECONNRESET) => false,
+        Err(errno) => return Err(Failure::errno(format!("cannot talk to {with}"), errno)),
+    };
     loop {
-        match channel.reported().act(|| format!("cannot hear {with}"))? {
-            None => return Ok(()),
-            Some(FromInit::Failed(failed)) => return Err(explain(&failed)),
-            Some(_) => {}
+        match channel.reported() {
+            Ok(None) if told => return Ok(()),
+            Ok(None) | Err(Errno::ECONNRESET) => {
+                return Err(Failure::new(format!("cannot start {with}"), "it has stopped"));
+            }
+            Ok(Some(FromInit::Failed(failed))) => return Err(explain(&failed)),
+            Ok(Some(_)) => {}
+            Err(errno) => return Err(Failure::errno(format!("cannot hear {with}"), errno)),
         }
     }
 }
@@ -267,5 +276,43 @@ impl Drop for Conversation {
         // to be waited for.
         let _ = pidfd::signal(&child.pidfd, libc::SIGKILL);
         let _ = sys::retry(|| nix::sys::wait::waitpid(nix::unistd::Pid::from_raw(child.pid), None));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sync::{Place, pair};
+
+    fn explain(failed: &Failed) -> Failure {
+        Failure::errno("cannot do it", failed.errno)
+    }
+
+    fn refused(channel: &Channel) -> String {
+        execute(channel, "init", explain).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn one_that_is_gone_does_not_run() {
+        let (launch, init) = pair().unwrap();
+        drop(init);
+        assert_eq!(refused(&launch), "cannot start init: it has stopped");
+    }
+
+    #[test]
+    fn one_that_is_gone_is_heard_all_the_same() {
+        let (launch, init) = pair().unwrap();
+        let failed = Failed { place: Place::Sync, errno: Errno::EINVAL, detail: Vec::new() };
+        init.report(&FromInit::Failed(failed)).unwrap();
+        drop(init);
+        assert_eq!(refused(&launch), "cannot do it: invalid argument");
+    }
+
+    #[test]
+    fn one_that_is_told_and_closes_its_line_runs() {
+        let (launch, init) = pair().unwrap();
+        let told = std::thread::spawn(move || init.told().unwrap());
+        execute(&launch, "init", explain).unwrap();
+        assert_eq!(told.join().unwrap(), Some(ToInit::Start));
     }
 }

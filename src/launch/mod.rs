@@ -30,7 +30,7 @@ mod scheduling;
 pub mod seccomp;
 pub mod unshare;
 
-pub use conversation::{Ready, until_exec};
+pub use conversation::{Ready, execute};
 pub use explain::late_failure;
 
 use conversation::{Conversation, Host};

@@ -1,12 +1,14 @@
 //! `start`: has a created container run its program, and comes back once it does.
 
+use nix::errno::Errno;
+
 use super::create::Template;
 use crate::launch::notify::Notify;
-use crate::launch::{hooks, late_failure, until_exec};
+use crate::launch::{execute, hooks, late_failure};
 use crate::report::{Act, Failure};
 use crate::state::store::{EXEC, Entry, START_SOCKET, Store};
 use crate::state::{Record, Status};
-use crate::sync::{Channel, ToInit};
+use crate::sync::Channel;
 use crate::sys::fds;
 
 /// `bryo start`.
@@ -22,8 +24,7 @@ pub fn start(store: &Store, id: &str) -> Result<u8, Failure> {
     // Before its program runs, since after that nothing is refused any more.
     let init = notify.is_some().then(|| record.pidfd()).transpose().act(act)?.flatten();
     let channel = reach_init(&entry, id)?;
-    channel.tell(ToInit::Start).act(act)?;
-    until_exec(&channel, &format!("init of container {id}"), |failed| {
+    execute(&channel, &format!("init of container {id}"), |failed| {
         let template = template(&entry);
         let args = template.as_ref().and_then(|t| t.process.args().clone()).unwrap_or_default();
         let cwd = template.map(|t| t.process.cwd().display().to_string()).unwrap_or_default();
@@ -52,10 +53,13 @@ fn template(entry: &Entry) -> Option<Template> {
 /// Connects to an init that waits.
 ///
 /// # Errors
-/// `ECONNREFUSED` once it waits no more.
+/// That of connect(2), with words for an init that waits no more.
 pub fn reach_init(entry: &Entry, id: &str) -> Result<Channel, Failure> {
     let act = || format!("cannot reach init of container {id}");
-    fds::connect(&entry.short_path(START_SOCKET)).map(Channel::from).act(act)
+    match fds::connect(&entry.short_path(START_SOCKET)) {
+        Err(Errno::ECONNREFUSED) => Err(Failure::new(act(), "it has stopped")),
+        other => other.map(Channel::from).act(act),
+    }
 }
 
 /// Runs the poststart hooks: the container is running by then.

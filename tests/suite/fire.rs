@@ -42,7 +42,8 @@ cat /proc/1/comm; ls /etc /tmp /mnt
 /// A container that asks for as much as a plain user's may.
 fn rich(lab: &Lab) -> Bundle<'_> {
     let note = |kind: &str| {
-        let script = lab.script(&format!("hook-{kind}"), &format!("cat > {}/hook.{kind}", lab.dir.display()));
+        let script = format!("exec cat > {}/hook.{kind}", lab.dir.display());
+        let script = lab.script(&format!("hook-{kind}"), &script);
         json!({ "path": script, "timeout": 20 })
     };
     let namespaces: Vec<String> = ["user", "mnt", "pid", "ipc", "uts", "net", "cgroup", "time"]
@@ -113,8 +114,8 @@ fn shown(lab: &Lab, text: &str) -> String {
 fn reported(lab: &Lab, id: &str) -> String {
     let stopped = eventually(PATIENCE, || lab.call(["state", id]).done().ok().json()["status"] == "stopped");
     let report = lab.dir.join("report/shown");
-    let text = std::fs::read_to_string(&report).unwrap_or_default();
     // There is none where it did not get that far.
+    let text = std::fs::read_to_string(&report).unwrap_or_default();
     drop(std::fs::remove_file(&report));
     shown(lab, &format!("{text}stopped: {stopped}\n"))
 }
@@ -124,9 +125,16 @@ fn cleaned(lab: &Lab, id: &str) -> Result<(), String> {
     end(lab, id).map(|()| drop(shown(lab, "")))
 }
 
-/// The same container, which shows it in the report.
+/// The same container, which can write into the report.
 fn reporting(lab: &Lab) -> Bundle<'_> {
-    rich(lab).sh(&format!("exec >/mnt/shown\n{SHOW}"))
+    rich(lab)
+        .add_mount(json!({ "destination": "/tmp/report", "type": "bind", "source": lab.dir.join("report"),
+        "options": ["bind", "rw", "nosuid", "nodev"] }))
+}
+
+/// One that shows it there.
+fn shows_in_its_report(lab: &Lab) -> Bundle<'_> {
+    reporting(lab).sh(&format!("exec >/tmp/report/shown\n{SHOW}"))
 }
 
 fn try_run(lab: &Lab, bundle: &Bundle<'_>, options: &[&str]) {
@@ -135,6 +143,7 @@ fn try_run(lab: &Lab, bundle: &Bundle<'_>, options: &[&str]) {
         call: &|id| bundle.named_call("run", id).args(options),
         code: 1,
         seen: &|traced, _| shown(lab, &traced.ran.stdout),
+        shows: "CapEff",
         refused: &|_, told| nothing_left(lab, told),
         clean: &|id| cleaned(lab, id),
     };
@@ -162,7 +171,7 @@ fn a_run_with_a_range_of_ids_and_an_overlay_whose_calls_fail_is_refused_or_degra
 fn a_create_whose_calls_fail_is_refused_or_degraded_in_the_open() {
     bryo_only!("runc's threads make its calls uncountable");
     let lab = Lab::new();
-    let bundle = reporting(&lab);
+    let bundle = shows_in_its_report(&lab);
     let trial = Trial {
         lab: &lab,
         call: &|id| bundle.named_call("create", id),
@@ -172,9 +181,11 @@ fn a_create_whose_calls_fail_is_refused_or_degraded_in_the_open() {
             if started.status.success() {
                 return reported(&lab, id);
             }
+            // Before it is asked, or while it is.
             started.refuses(1, &["has stopped"]);
             REFUSED_LATER.to_owned()
         },
+        shows: "CapEff",
         refused: &|_, told| nothing_left(&lab, told),
         clean: &|id| cleaned(&lab, id),
     };
@@ -185,7 +196,7 @@ fn a_create_whose_calls_fail_is_refused_or_degraded_in_the_open() {
 fn a_start_whose_calls_fail_is_refused_and_the_container_can_be_deleted() {
     bryo_only!("runc's threads make its calls uncountable");
     let lab = Lab::new();
-    let bundle = reporting(&lab);
+    let bundle = shows_in_its_report(&lab);
     let trial = Trial {
         lab: &lab,
         call: &|id| {
@@ -194,6 +205,7 @@ fn a_start_whose_calls_fail_is_refused_and_the_container_can_be_deleted() {
         },
         code: 1,
         seen: &|_, id| reported(&lab, id),
+        shows: "CapEff",
         refused: &|_, _| Ok(()),
         clean: &|id| cleaned(&lab, id),
     };
@@ -215,6 +227,7 @@ fn an_exec_whose_calls_fail_is_refused_and_leaves_the_container_alone() {
         call: &|_| c.exec_call(&[], ["sh", "-c", SHOW]),
         code: 255,
         seen: &|traced, _| traced.ran.stdout.clone(),
+        shows: "CapEff",
         refused: &|_, _| alone(),
         clean: &|_| alone(),
     };
@@ -234,6 +247,7 @@ fn a_question_whose_calls_fail_is_refused_and_never_answered_wrongly() {
         call: &|_| lab.call(["state", &id]),
         code: 1,
         seen: &|traced, _| traced.ran.stdout.clone(),
+        shows: "running",
         refused: &|_, _| Ok(()),
         clean: &|_| Ok(()),
     };
@@ -248,6 +262,7 @@ fn a_question_whose_calls_fail_is_refused_and_never_answered_wrongly() {
             let one = |c: &Value| format!("listed: {} {} {}\n", c["id"], c["pid"], c["status"]);
             listed.as_array().unwrap().iter().map(one).collect()
         },
+        shows: "running",
         refused: &|_, _| Ok(()),
         clean: &|_| Ok(()),
     };
@@ -259,8 +274,8 @@ fn a_question_whose_calls_fail_is_refused_and_never_answered_wrongly() {
 fn a_kill_whose_calls_fail_is_refused_or_sends_the_signal() {
     bryo_only!("runc's threads make its calls uncountable");
     let lab = Lab::new();
-    let script = "trap 'echo got > /mnt/got' USR1; echo ready; sleep 1000 & while :; do wait; done";
-    let c = rich(&lab).sh(script).detach();
+    let script = "trap 'echo got > /tmp/report/got' USR1; echo ready; sleep 1000 & while :; do wait; done";
+    let c = reporting(&lab).sh(script).detach();
     c.wait_for_output("ready");
     let got = lab.dir.join("report/got");
     let trial = Trial {
@@ -272,6 +287,7 @@ fn a_kill_whose_calls_fail_is_refused_or_sends_the_signal() {
             drop(std::fs::remove_file(&got));
             format!("signalled: {seen}\n")
         },
+        shows: "signalled: true",
         refused: &|_, _| Ok(()),
         clean: &|_| Ok(()),
     };
@@ -295,6 +311,7 @@ fn a_delete_whose_calls_fail_can_be_repeated() {
             let left = nothing_left(&lab, false);
             shown(&lab, &format!("{left:?}\n"))
         },
+        shows: "hook poststop",
         // What is not deleted is known still.
         refused: &|_, _| match (lab.processes().is_empty(), entries(&lab).is_empty()) {
             (false, true) => Err("the container runs, and is forgotten".to_owned()),

@@ -50,6 +50,7 @@ fn a_run_with_limits_whose_calls_fail_is_refused_or_limited(ground: &Ground) {
             let files = FILES.map(|name| cgroup.read(name)).join("\n");
             format!("{}\n{files}\n", cgroup.path.display())
         },
+        shows: "67108864",
         refused: &|_, told| nothing_left(lab, told),
         clean: &|id| end(lab, id),
     };
@@ -79,6 +80,7 @@ fn an_update_whose_calls_fail_is_refused_or_done(ground: &Ground) {
         },
         code: 1,
         seen: &|_, _| values(),
+        shows: "50331648",
         refused: &|_, _| match values() {
             now if now == before => Ok(()),
             now => Err(format!("half of it is done: {now}")),
@@ -105,6 +107,7 @@ fn a_delete_whose_calls_fail_can_be_repeated(ground: &Ground) {
         },
         code: 1,
         seen: &|_, _| format!("{:?}\n", nothing_left(lab, false)),
+        shows: "Ok(())",
         // What is not deleted is known still.
         refused: &|_, _| match lab.leftovers() {
             left if left.is_empty() || !entries(lab).is_empty() => Ok(()),

@@ -163,6 +163,8 @@ pub struct Trial<'t, 'lab> {
     pub code: i32,
     /// What can be seen of its success: it must be the same each time.
     pub seen: &'t dyn Fn(&Traced, &str) -> String,
+    /// What can be seen of it at the least, where nothing fails: that there is something to compare with.
+    pub shows: &'t str,
     /// What is wrong after it was refused. It has warned of what it could not take back, if so it is told.
     pub refused: &'t dyn Fn(&str, bool) -> Result<(), String>,
     /// Makes an end of whatever there is, and says what cannot be ended.
@@ -178,6 +180,7 @@ impl Trial<'_, '_> {
         let calm = trace((self.call)(&first), Fault::Nothing);
         assert!(calm.ran.status.success() && calm.ran.stderr.is_empty(), "{calm:?}");
         let expected = (self.seen)(&calm, &first);
+        assert!(expected.contains(self.shows), "{expected}");
         (self.clean)(&first).unwrap();
 
         let mut wrong = Vec::new();
