@@ -130,7 +130,6 @@ pub fn source(wanted: &Bind) -> Result<OwnedFd, Errno> {
 
 /// Shows a file or directory of the host.
 pub fn bind(root: &OwnedFd, wanted: &Bind, tree: &OwnedFd) -> Result<(), Trouble> {
-    // The flags of the source that nobody mentions stay as they are, the locked ones among them.
     set(tree, &wanted.properties.all, true)?;
     set(tree, &wanted.properties.own, false)?;
     let is_dir = nix::sys::stat::fstat(tree)?.st_mode & libc::S_IFMT == libc::S_IFDIR;

@@ -11,7 +11,9 @@ use super::step::{ABSENT, Bind, Fallback, Filesystem, Ids, LOCKED, Op, Propertie
 use super::{Context, c};
 use crate::bundle::clean;
 use crate::report::Failure;
-use crate::sys::mount::{ATTR_ATIME, ATTR_NODEV, ATTR_NOEXEC, ATTR_NOSUID, ATTR_RDONLY, Attr};
+use crate::sys::mount::{
+    ATTR_ATIME, ATTR_NODEV, ATTR_NOEXEC, ATTR_NOSUID, ATTR_NOSYMFOLLOW, ATTR_RDONLY, Attr,
+};
 use nix::libc;
 use nix::sched::CloneFlags;
 use oci_spec::runtime::Mount;
@@ -114,7 +116,7 @@ fn step(mount: &Mount, context: &Context<'_>, degradations: &mut Vec<Degradation
     let ids = idmapped::ids(mount, options.idmap.as_ref(), bind && !options.remount, context, &act)?;
     if options.remount {
         let remount = |properties| Ok(Op::Remount { at: c(&at, act)?, properties });
-        return or_locked(&at, options.properties, remount);
+        return or_locked(&at, options.properties, context, remount);
     }
     if bind {
         return bind_step(mount, &at, &options, ids, context, act);
@@ -171,6 +173,7 @@ fn bind_step(
     if context.nodev && properties.own.clear & ATTR_NODEV == 0 {
         properties.all.set |= ATTR_NODEV;
     }
+    properties.own.clear |= implied(properties.own, context);
     let bind = Bind {
         source: c(&source, &act)?,
         at: c(at, &act)?,
@@ -183,7 +186,28 @@ fn bind_step(
         // The same errno says that they cannot be changed.
         return Ok(Op::Bind(bind).into());
     }
-    or_locked(at, properties, |properties| Ok(Op::Bind(Bind { properties, ..bind.clone() })))
+    or_locked(at, properties, context, |properties| Ok(Op::Bind(Bind { properties, ..bind.clone() })))
+}
+
+/// The flags of its source that a bind mount loses as soon as an option names one, as with runc and crun: their remount
+/// by mount(2) sets what is named, and clears the rest but for the access time. Where it names none, it keeps all, and
+/// within a user namespace all those that are locked there.
+fn implied(named: Attr, context: &Context<'_>) -> u64 {
+    if named.is_empty() {
+        return 0;
+    }
+    let mut lost = ATTR_NOSYMFOLLOW;
+    if !in_user_namespace(context) {
+        lost |= ATTR_RDONLY | ATTR_NOSUID | ATTR_NOEXEC;
+        // Where nothing else keeps the devices of a volume from being opened.
+        lost |= if context.nodev { 0 } else { ATTR_NODEV };
+    }
+    lost & !named.set
+}
+
+/// Whether the container's mounts are those of a user namespace: its own, or ours.
+fn in_user_namespace(context: &Context<'_>) -> bool {
+    context.namespaces.has(CloneFlags::CLONE_NEWUSER) || context.facts.in_child_userns
 }
 
 /// The flags that a mount came with into a user namespace are locked (mount_namespaces(7)): more may be set, and none
@@ -192,12 +216,15 @@ fn bind_step(
 fn or_locked(
     at: &Path,
     properties: Properties,
+    context: &Context<'_>,
     op: impl Fn(Properties) -> Result<Op, Failure>,
 ) -> Result<Step, Failure> {
     let first = op(properties)?;
-    let kept = |attr: Attr| Attr { set: attr.set & !ATTR_ATIME, clear: 0, ..attr };
+    // Nobody locks how links are followed.
+    let kept =
+        |attr: Attr| Attr { set: attr.set & !ATTR_ATIME, clear: attr.clear & ATTR_NOSYMFOLLOW, ..attr };
     let kept = Properties { own: kept(properties.own), all: kept(properties.all), ..properties };
-    if kept == properties {
+    if kept == properties || !in_user_namespace(context) {
         return Ok(first.into());
     }
     let cost = Degradation::weaker(
@@ -234,11 +261,7 @@ impl Planner<'_> {
     /// Whether what belongs to a namespace of this kind is certainly not ours: it was there before the
     /// user namespace that the container gets or that we are in.
     fn foreign(&self, kind: CloneFlags) -> bool {
-        self.in_user_namespace() && !self.namespaces().has(kind)
-    }
-
-    fn in_user_namespace(&self) -> bool {
-        self.namespaces().has(CloneFlags::CLONE_NEWUSER) || self.context.facts.in_child_userns
+        in_user_namespace(self.context) && !self.namespaces().has(kind)
     }
 
     fn filesystem(&self, fstype: &str) -> Result<Op, Failure> {

@@ -10,7 +10,7 @@ use std::path::Path;
 use nix::unistd::geteuid;
 use serde_json::{Value, json};
 
-use crate::lab::{Bundle, Call, Lab, PATIENCE, bryo_only, eventually, field};
+use crate::lab::{Bundle, Call, Lab, NONE, PATIENCE, bryo_only, eventually, field};
 
 /// A bundle without a user namespace. Started by anybody but root, a test of this module fails.
 fn rootful(lab: &Lab) -> Bundle<'_> {
@@ -129,6 +129,28 @@ fn nothing_that_is_mounted_inside_is_seen_outside() {
     container.wait_for_output("mounted");
     assert_eq!(fs::read_to_string("/proc/self/mountinfo").unwrap(), before);
     container.remove();
+}
+
+/// As the remount by mount(2) has it, but for the access time.
+#[test]
+#[ignore = "needs root; scripts/test runs it"]
+fn a_bind_mount_keeps_the_flags_of_its_source_until_an_option_names_one() {
+    let lab = Lab::new();
+    let source = lab.dir.join("source");
+    fs::create_dir(&source).unwrap();
+    let flags = |options: &[&str]| {
+        let volume = json!({ "destination": "/mnt", "type": "bind", "source": source, "options": options });
+        let bundle = rootful(&lab).add_mount(volume).sh("grep ' /mnt ' /proc/self/mountinfo");
+        let script =
+            format!("mount -t tmpfs -o nosuid,nodev,noexec,noatime none {}; exec \"$@\"", source.display());
+        let unshare = ["unshare", "--mount", "--propagation", "private", "sh", "-ec", &script, "sh"];
+        let shown = bundle.call("run", NONE).under(unshare).done().ok().stdout;
+        shown.split(' ').nth(5).unwrap().to_owned()
+    };
+    assert_eq!(flags(&["bind"]), "rw,nosuid,nodev,noexec,noatime");
+    assert_eq!(flags(&["rbind", "rprivate"]), "rw,nosuid,nodev,noexec,noatime");
+    assert_eq!(flags(&["bind", "ro"]), "ro,noatime");
+    assert_eq!(flags(&["bind", "rw", "nosuid"]), "rw,nosuid,noatime");
 }
 
 #[test]
