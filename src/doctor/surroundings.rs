@@ -99,17 +99,16 @@ fn security_modules() -> Check {
     Check::fine("security modules", evidence)
 }
 
+/// Nobody's containers are worse off without: a plain user's host is a fine one, and hardly any of them may.
 fn checkpoint() -> Check {
-    let what = "checkpoint";
-    let refused = match criu::read(None) {
-        Ok(facts) => match allowed(&facts, "cannot checkpoint") {
-            Ok(program) => {
-                let evidence = format!("by {}", program.display());
-                return Check::fine(what, evidence).serving(Scopes::NONE);
-            }
-            Err(failure) => failure,
-        },
-        Err(errno) => Failure::errno("cannot checkpoint", errno),
+    let facts = criu::read(None).map_err(|errno| Failure::errno("cannot checkpoint", errno));
+    let program = facts.and_then(|facts| allowed(&facts, "cannot checkpoint").map(PathBuf::from));
+    let evidence = match program {
+        Ok(program) => format!("by {}", program.display()),
+        Err(refused) => {
+            let way_out = refused.way_out().map(|fix| format!("; fix: {fix}")).unwrap_or_default();
+            format!("not from here, and needed to run nothing: CRIU: {}{way_out}", refused.cause())
+        }
     };
-    Check::lacking(what, "CRIU", refused.cause(), refused.way_out()).serving(Scopes::NONE)
+    Check::fine("checkpoint", evidence).serving(Scopes::NONE)
 }
