@@ -160,7 +160,7 @@ fn left_by_delete(lab: &Lab, id: &str) -> Option<String> {
     if !deleted.status.success() {
         return Some(format!("the delete fails: {}", deleted.stderr));
     }
-    if !eventually(Duration::from_secs(2), || lab.processes().is_empty()) {
+    if !eventually(Duration::from_secs(20), || lab.processes().is_empty()) {
         let left = lab.processes();
         for (pid, _) in &left {
             // The next round shall not see it again. It may be gone by now.
@@ -304,7 +304,7 @@ fn refuse_each<'a>(bundle: &Bundle, verb: &str, follow: bool, calls: impl Iterat
             tell(format!("{}: {}", ran.status, ran.stderr));
         }
         if !ran.status.success() || verb == "run" {
-            let gone = eventually(Duration::from_secs(2), || lab.processes().is_empty());
+            let gone = eventually(Duration::from_secs(20), || lab.processes().is_empty());
             // The call may be one that cleans up: then what stays is told, and a delete removes it.
             let announced = gone && ran.stderr.contains("warning: cannot ");
             let clean = gone && lab.state_entries().is_empty();

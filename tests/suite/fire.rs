@@ -283,7 +283,7 @@ fn a_kill_whose_calls_fail_is_refused_or_sends_the_signal() {
         call: &|_| c.call("kill", NONE).args(["USR1"]),
         code: 1,
         seen: &|_, _| {
-            let seen = eventually(Duration::from_secs(5), || got.exists());
+            let seen = eventually(PATIENCE, || got.exists());
             drop(std::fs::remove_file(&got));
             format!("signalled: {seen}\n")
         },

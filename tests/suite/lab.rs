@@ -297,7 +297,7 @@ impl Lab {
     /// Fail if anything of this lab is left. A killed process may need a moment to go.
     pub fn assert_nothing_left(&self) {
         let mut left = Vec::new();
-        let gone = eventually(Duration::from_secs(5), || {
+        let gone = eventually(Duration::from_secs(20), || {
             left = self.leftovers();
             left.is_empty()
         });

@@ -309,7 +309,7 @@ pub fn end(lab: &Lab, id: &str) -> Result<(), String> {
         }
     }
     let mut left = Vec::new();
-    let gone = eventually(Duration::from_secs(2), || {
+    let gone = eventually(Duration::from_secs(20), || {
         left = lab.leftovers();
         left.is_empty()
     });
