@@ -6,7 +6,7 @@
 use crate::bundle::Bundle;
 use crate::host::Facts;
 use crate::plan::degrade::{Allowance, Policy};
-use crate::plan::step::{Bind, IdMaps, Ids, Layers, Op, Properties, Step, Upper};
+use crate::plan::step::{Bind, IdMaps, Ids, Layers, Links, Op, Properties, Step, Upper};
 use crate::plan::{self, Plan, Request};
 use crate::report::Failure;
 use crate::spec::{SpecKind, default_spec};
@@ -121,7 +121,7 @@ pub fn add_more(plan: &mut Plan, place: &str) {
         at: c"/idmapped".into(),
         recursive: false,
         properties: Properties::default(),
-        nofollow: false,
+        links: Links::default(),
         ids: Some(Ids {
             maps: IdMaps::Lines { uids: "0 0 1\n".into(), gids: "0 0 1\n".into() },
             recursive: false,

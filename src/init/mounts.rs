@@ -10,11 +10,14 @@ use crate::sys::mount::{
 };
 use crate::sys::path::{self, Kind, Resolve};
 use crate::sys::{Errno, fds, userns};
-use nix::fcntl::OFlag;
+use nix::fcntl::{OFlag, readlinkat};
 use nix::libc;
 use nix::sys::stat::Mode;
-use std::ffi::{CStr, CString};
+use nix::unistd::symlinkat;
+use std::ffi::{CStr, CString, OsStr};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 
 /// File systems whose superblock is never the mount's alone, or that have no use for a read-only one.
 const SHARED: [&CStr; 6] = [c"proc", c"sysfs", c"tmpfs", c"devpts", c"mqueue", c"cgroup2"];
@@ -22,7 +25,8 @@ const SHARED: [&CStr; 6] = [c"proc", c"sysfs", c"tmpfs", c"devpts", c"mqueue", c
 /// Mounts a new file system.
 pub fn filesystem(root: &OwnedFd, wanted: &Filesystem) -> Result<(), Trouble> {
     let mode = if wanted.mode_of_place { mode_of_place(root, &wanted.at)? } else { None };
-    let target = mount_point(root, &wanted.at, Kind::Directory, wanted.exact)?;
+    let way = if wanted.exact { Way::NoLinks } else { Way::Links };
+    let target = mount_point(root, &wanted.at, Kind::Directory, way)?;
     if let Some(flags) = wanted.legacy {
         return Ok(by_mount(&target, root, wanted, mode.as_deref(), flags)?);
     }
@@ -120,7 +124,7 @@ pub fn id_maps(maps: &IdMaps, proc: BorrowedFd<'_>) -> Result<OwnedFd, Errno> {
 /// # Errors
 /// That of open(2) and open_tree(2).
 pub fn source(wanted: &Bind) -> Result<OwnedFd, Errno> {
-    if wanted.nofollow {
+    if wanted.links.shown || wanted.links.copied {
         let flags = OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
         let link = nix::fcntl::open(wanted.source.as_c_str(), flags, Mode::empty())?;
         return mount::clone_tree(link.as_fd(), c"", wanted.recursive);
@@ -130,14 +134,37 @@ pub fn source(wanted: &Bind) -> Result<OwnedFd, Errno> {
 
 /// Shows a file or directory of the host.
 pub fn bind(root: &OwnedFd, wanted: &Bind, tree: &OwnedFd) -> Result<(), Trouble> {
+    let kind = match nix::sys::stat::fstat(tree)?.st_mode & libc::S_IFMT {
+        libc::S_IFLNK if wanted.links.copied => return copy_link(root, &wanted.at, tree),
+        libc::S_IFDIR => Kind::Directory,
+        _ => Kind::File,
+    };
     set(tree, &wanted.properties.all, true)?;
     set(tree, &wanted.properties.own, false)?;
-    let is_dir = nix::sys::stat::fstat(tree)?.st_mode & libc::S_IFMT == libc::S_IFDIR;
-    let kind = if is_dir { Kind::Directory } else { Kind::File };
-    let target = mount_point(root, &wanted.at, kind, in_proc(&wanted.at))?;
+    let way = match wanted.links.covered {
+        true => Way::OverLinks,
+        false if in_proc(&wanted.at) => Way::NoLinks,
+        false => Way::Links,
+    };
+    let target = mount_point(root, &wanted.at, kind, way)?;
     mount::attach(tree.as_fd(), target.as_fd())?;
     propagate(tree, &wanted.properties)?;
     Ok(())
+}
+
+/// Makes a link like that of the source. One that is there and leads to the same place may stay.
+fn copy_link(root: &OwnedFd, at: &CStr, source: &OwnedFd) -> Result<(), Trouble> {
+    let target = readlinkat(source, c"")?;
+    let at = Path::new(OsStr::from_bytes(at.to_bytes()));
+    let (Some(parent), Some(name)) = (at.parent(), at.file_name()) else {
+        return Err(Errno::EINVAL.into());
+    };
+    let parent = CString::new(parent.as_os_str().as_bytes()).map_err(|_| Errno::EINVAL)?;
+    let parent = mount_point(root, &parent, Kind::Directory, Way::Links)?;
+    match symlinkat(target.as_os_str(), &parent, name) {
+        Err(Errno::EEXIST) if readlinkat(&parent, name).is_ok_and(|there| there == target) => Ok(()),
+        other => Ok(other?),
+    }
 }
 
 /// Whether the configuration itself names a place in /proc.
@@ -153,12 +180,30 @@ pub fn remount(root: &OwnedFd, at: &CStr, properties: &Properties) -> Result<(),
     propagate(&target, properties)
 }
 
+/// How a mount point is found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Way {
+    /// Over links, inside the root.
+    Links,
+    /// Likewise, but for the last one, which is the mount point itself.
+    OverLinks,
+    /// Exactly there.
+    NoLinks,
+}
+
 /// Resolves a mount point, making what is missing of it. Unless the plan says that it belongs there, it
 /// may not turn out to be inside a proc: a link of the image could lead a volume over what masks hide.
-fn mount_point(root: &OwnedFd, at: &CStr, kind: Kind, exact: bool) -> Result<OwnedFd, Trouble> {
-    let resolve = if exact { Resolve::NoLinks } else { Resolve::InRoot };
-    let target = path::create(root.as_fd(), at, kind, resolve)?;
-    if !exact && mount::magic(target.as_fd())? == mount::PROC_SUPER_MAGIC {
+fn mount_point(root: &OwnedFd, at: &CStr, kind: Kind, way: Way) -> Result<OwnedFd, Trouble> {
+    let resolve = if way == Way::NoLinks { Resolve::NoLinks } else { Resolve::InRoot };
+    let there = match way {
+        Way::OverLinks => path::open(root.as_fd(), at, libc::O_PATH | libc::O_NOFOLLOW, resolve),
+        Way::Links | Way::NoLinks => Err(Errno::ENOENT),
+    };
+    let target = match there {
+        Err(Errno::ENOENT) => path::create(root.as_fd(), at, kind, resolve)?,
+        other => other?,
+    };
+    if way != Way::NoLinks && mount::magic(target.as_fd())? == mount::PROC_SUPER_MAGIC {
         let detail = b"the destination leads into /proc".to_vec();
         return Err(Trouble { detail, ..Errno::EPERM.into() });
     }

@@ -162,7 +162,10 @@ pub fn make_places(plan: &Plan) -> Result<Vec<Source>, Failure> {
     let root = open(&plan.rootfs, flags, Mode::empty()).act(|| act(Path::new("/")))?;
     let top = resolved(&root).act(|| act(Path::new("/")))?;
     let mut ends = Vec::new();
-    for Place { at, source, within } in &checkpoint::places(plan) {
+    for Place { at, source, links_copied, within } in &checkpoint::places(plan) {
+        if *links_copied && source.as_ref().is_some_and(|source| source.is_symlink()) {
+            continue;
+        }
         let kind =
             if source.as_ref().is_some_and(|source| !source.is_dir()) { Kind::File } else { Kind::Directory };
         if let Some((shown, rest)) = within {

@@ -364,7 +364,7 @@ pub fn sources(plan: &Plan, ours: &[Mount]) -> Vec<Source> {
     let ops: Vec<&Op> = wanted.chain(instead).collect();
     let source = |op: &&Op| match op {
         Op::Bind(bind) => {
-            Some(Source { follow: !bind.nofollow, ..Source::at(path(&bind.at), path(&bind.source)) })
+            Some(Source { follow: !bind.links.shown, ..Source::at(path(&bind.at), path(&bind.source)) })
         }
         Op::Device { source, at, .. } => Some(Source::at(path(at), path(source))),
         // Of a container in our own network namespace it is ours.
@@ -398,6 +398,8 @@ pub struct Place {
     pub at: PathBuf,
     /// What is shown there, of a bind mount.
     pub source: Option<PathBuf>,
+    /// If that is a link, it is a link here, and nothing is mounted.
+    pub links_copied: bool,
     /// What the bind mount that it lies in shows, and where in that it is.
     pub within: Option<(PathBuf, PathBuf)>,
 }
@@ -407,6 +409,7 @@ pub struct Place {
 pub fn places(plan: &Plan) -> Vec<Place> {
     let mut places: Vec<Place> = Vec::new();
     for step in &plan.steps {
+        let links_copied = matches!(&step.op, Op::Bind(bind) if bind.links.copied);
         let (at, source) = match &step.op {
             Op::Bind(bind) => (bind.at.as_c_str(), Some(bind.source.as_c_str())),
             Op::Filesystem(fs) => (fs.at.as_c_str(), None),
@@ -417,10 +420,10 @@ pub fn places(plan: &Plan) -> Vec<Place> {
         let above = places.iter().rfind(|above| at.starts_with(&above.at));
         let within = above.map(|above| (above.source.clone(), at.strip_prefix(&above.at)));
         match within {
-            None => places.push(Place { at, source, within: None }),
+            None => places.push(Place { at, source, links_copied, within: None }),
             Some((Some(shown), Ok(rest))) if !rest.as_os_str().is_empty() => {
                 let within = Some((shown, rest.to_path_buf()));
-                places.push(Place { at, source, within });
+                places.push(Place { at, source, links_copied, within });
             }
             Some(_) => {}
         }

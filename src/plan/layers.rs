@@ -24,7 +24,8 @@
 
 use super::degrade::Degradation;
 use super::step::{
-    Bind, Branch, Fallback, Layers, NO_BRANCH, NO_OVERLAY, NOT_SERVED, Op, Properties, Served, Step, Upper,
+    Bind, Branch, Fallback, Layers, Links, NO_BRANCH, NO_OVERLAY, NOT_SERVED, Op, Properties, Served, Step,
+    Upper,
 };
 use super::{Context, Request, c};
 use crate::bundle::clean;
@@ -319,7 +320,7 @@ impl Planner<'_> {
             at: c(at, || self.act())?,
             recursive: true,
             properties: Properties { all, ..Properties::default() },
-            nofollow: false,
+            links: Links::default(),
             ids: None,
         })
     }

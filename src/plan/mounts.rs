@@ -7,7 +7,7 @@ use super::idmapped;
 use super::mount_label::{self, Way};
 use super::namespaces::Namespaces;
 use super::options::{self, Options};
-use super::step::{ABSENT, Bind, Fallback, Filesystem, Ids, LOCKED, Op, Properties, REFUSED, Step};
+use super::step::{ABSENT, Bind, Fallback, Filesystem, Ids, LOCKED, Links, Op, Properties, REFUSED, Step};
 use super::{Context, c};
 use crate::bundle::clean;
 use crate::report::Failure;
@@ -121,6 +121,9 @@ fn step(mount: &Mount, context: &Context<'_>, degradations: &mut Vec<Degradation
     if bind {
         return bind_step(mount, &at, &options, ids, context, act);
     }
+    if options.links != Links::default() {
+        return Err(Failure::new(act(), "src-nofollow, dest-nofollow and copy-symlink are for bind mounts"));
+    }
     let planner = Planner { at: &at, options: &options, context, source: mount.source().as_deref() };
     match fstype {
         "proc" => planner.proc(degradations),
@@ -179,7 +182,7 @@ fn bind_step(
         at: c(at, &act)?,
         recursive: options.bind.unwrap_or(false),
         properties,
-        nofollow: options.nofollow,
+        links: options.links,
         ids,
     };
     if bind.ids.is_some() {
@@ -330,7 +333,7 @@ impl Planner<'_> {
             at: c(self.at, act)?,
             recursive: true,
             properties,
-            nofollow: false,
+            links: Links::default(),
             ids: None,
         }))
     }

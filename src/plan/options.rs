@@ -2,7 +2,7 @@
 //!
 //! One table is the truth: what it lists is parsed here and printed by `features`.
 
-use super::step::Properties;
+use super::step::{Links, Properties};
 use crate::sys::mount::{
     ATTR_ATIME, ATTR_NOATIME, ATTR_NODEV, ATTR_NODIRATIME, ATTR_NOEXEC, ATTR_NOSUID, ATTR_NOSYMFOLLOW,
     ATTR_RDONLY, ATTR_STRICTATIME, Attr,
@@ -40,7 +40,9 @@ enum Word {
     IdMap {
         recursive: bool,
     },
-    NoFollow,
+    CopyLink,
+    CoverLink,
+    ShowLink,
 }
 
 const fn attr(set: u64, clear: u64) -> Word {
@@ -59,7 +61,9 @@ const WORDS: &[(&str, Word)] = &[
     ("async", Word::Superblock("async")),
     ("atime", attr(0, ATTR_ATIME)),
     ("bind", Word::Bind { recursive: false }),
+    ("copy-symlink", Word::CopyLink),
     ("defaults", Word::Nothing),
+    ("dest-nofollow", Word::CoverLink),
     ("dev", attr(0, ATTR_NODEV)),
     ("diratime", attr(0, ATTR_NODIRATIME)),
     ("dirsync", Word::Superblock("dirsync")),
@@ -115,7 +119,7 @@ const WORDS: &[(&str, Word)] = &[
     ("shared", propagation(libc::MS_SHARED, false)),
     ("silent", Word::Nothing),
     ("slave", propagation(libc::MS_SLAVE, false)),
-    ("src-nofollow", Word::NoFollow),
+    ("src-nofollow", Word::ShowLink),
     ("strictatime", attr(ATTR_STRICTATIME, ATTR_ATIME)),
     ("suid", attr(0, ATTR_NOSUID)),
     ("symfollow", attr(0, ATTR_NOSYMFOLLOW)),
@@ -137,7 +141,7 @@ pub struct Options {
     pub properties: Properties,
     pub copy_up: bool,
     pub idmap: Option<Idmap>,
-    pub nofollow: bool,
+    pub links: Links,
     pub remount: bool,
     /// `MS_*` flags that only mount(2) knows.
     pub legacy: u64,
@@ -192,7 +196,9 @@ pub fn parse(words: &[String]) -> Result<Options, String> {
                 let inline = word.split_once('=').map(|(_, inline)| inline.to_string());
                 options.idmap = Some(Idmap { recursive, inline: inline.filter(|text| !text.is_empty()) });
             }
-            Some(Word::NoFollow) => options.nofollow = true,
+            Some(Word::CopyLink) => options.links.copied = true,
+            Some(Word::CoverLink) => options.links.covered = true,
+            Some(Word::ShowLink) => options.links.shown = true,
         }
     }
     Ok(options)

@@ -2,7 +2,7 @@
 
 use super::degrade::{Allowance, Degradation};
 use super::mount_label::Way;
-use super::step::{Bind, Device, Fallback, NO_PLACE, Op, Properties, Step};
+use super::step::{Bind, Device, Fallback, Links, NO_PLACE, Op, Properties, Step};
 use super::{Context, c};
 use super::{layers, mounts};
 use crate::bundle::clean;
@@ -155,7 +155,7 @@ fn shown(context: &Context<'_>) -> Result<Vec<Step>, Failure> {
                 propagation: [Some((libc::MS_PRIVATE, false)), None, None, None],
                 ..Properties::default()
             },
-            nofollow: false,
+            links: Links::default(),
             ids: None,
         });
         let cost = Degradation::weaker(

@@ -282,10 +282,20 @@ pub struct Bind {
     pub at: CString,
     pub recursive: bool,
     pub properties: Properties,
-    /// crun's `src-nofollow`: show the link itself.
-    pub nofollow: bool,
+    pub links: Links,
     /// Other ids for what is shown.
     pub ids: Option<Ids>,
+}
+
+/// What a bind mount makes of symbolic links, which it follows unless one of crun's words says otherwise.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Links {
+    /// `src-nofollow`: a source that is one is shown itself.
+    pub shown: bool,
+    /// `dest-nofollow`: a destination that is one is covered itself.
+    pub covered: bool,
+    /// `copy-symlink`: a source that is one is made again at the destination, and nothing is mounted.
+    pub copied: bool,
 }
 
 /// What becomes of the ids of a mount's files (mount_setattr(2), `MOUNT_ATTR_IDMAP`).

@@ -63,7 +63,7 @@ fn every_mount_option_is_taken_by_a_mount() {
                 });
                 tmpfs
             }
-            "src-nofollow" => bind,
+            "copy-symlink" | "dest-nofollow" | "src-nofollow" => bind,
             _ => tmpfs,
         };
         bundle = bundle.add_mount(mount);

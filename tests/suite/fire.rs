@@ -12,7 +12,6 @@ mod tracer;
 pub mod trial;
 
 use std::fmt::Write;
-use std::time::Duration;
 
 use serde_json::{Value, json};
 

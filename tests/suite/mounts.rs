@@ -419,6 +419,77 @@ fn a_symlink_in_a_target_stays_inside_the_root_file_system() {
 }
 
 #[test]
+fn a_source_that_is_a_link_is_copied_where_crun_would() {
+    bryo_only!("runc does not know copy-symlink");
+    let lab = Lab::new();
+    let link = lab.dir.join("link");
+    std::os::unix::fs::symlink("elsewhere/../moss", &link).unwrap();
+    let copied = |options: &[&str]| {
+        let file = lab.file("file", "no link\n");
+        lab.bundle()
+            .own_rootfs()
+            .add_mount(bind(&link, "/etc/made/for/it", options))
+            .add_mount(bind(&file, "/etc/file", options))
+            .sh("readlink /etc/made/for/it; cat /etc/file; grep -c for/it /proc/self/mountinfo")
+    };
+    for options in [&["bind", "copy-symlink"][..], &["rbind", "ro", "rprivate", "copy-symlink"]] {
+        let bundle = copied(options);
+        let shown = bundle.run().exits(1).stdout;
+        assert_eq!(shown, "elsewhere/../moss\nno link\n0\n");
+        // It is there already, and is the same.
+        assert_eq!(bundle.run().exits(1).stdout, shown);
+        let there = bundle.rootfs().join("etc/made/for/it");
+        fs::remove_file(&there).unwrap();
+        std::os::unix::fs::symlink("another", &there).unwrap();
+        bundle.run().refuses(1, &["/etc/made/for/it", "file exists"]);
+        assert_eq!(fs::read_link(&there).unwrap().to_str(), Some("another"));
+    }
+}
+
+#[test]
+fn a_link_to_be_copied_stays_inside_the_root_file_system() {
+    bryo_only!("runc does not know copy-symlink");
+    let lab = Lab::new();
+    let outside = lab.dir.join("outside");
+    fs::create_dir(&outside).unwrap();
+    let bundle = lab.bundle().own_rootfs();
+    std::os::unix::fs::symlink(&outside, bundle.rootfs().join("absolute")).unwrap();
+    let link = lab.dir.join("link");
+    std::os::unix::fs::symlink("/etc/passwd", &link).unwrap();
+    let inside = outside.join("copy");
+    let bundle = bundle.add_mount(bind(&link, "/absolute/copy", &["bind", "copy-symlink"]));
+    bundle.sh(&format!("readlink {}", inside.display())).run().prints("/etc/passwd\n");
+    assert!(fs::symlink_metadata(&inside).is_err());
+}
+
+#[test]
+fn a_destination_that_is_a_link_is_covered_where_crun_would() {
+    bryo_only!("runc does not know dest-nofollow");
+    let lab = Lab::new();
+    let bundle = lab.bundle().own_rootfs();
+    let etc = bundle.rootfs().join("etc");
+    fs::write(etc.join("target"), "the target\n").unwrap();
+    std::os::unix::fs::symlink("target", etc.join("link")).unwrap();
+    let file = lab.file("file", "bound\n");
+    let bundle = bundle.add_mount(bind(&file, "/etc/link", &["bind", "dest-nofollow"])).add_mount(bind(
+        &file,
+        "/etc/missing",
+        &["bind", "dest-nofollow"],
+    ));
+    bundle.sh("cat /etc/link /etc/target /etc/missing").run().prints("bound\nthe target\nbound\n");
+    assert!(etc.join("link").is_symlink());
+}
+
+#[test]
+fn what_is_to_become_of_links_is_asked_of_bind_mounts_alone() {
+    bryo_only!("runc does not know these words");
+    let lab = Lab::new();
+    for word in ["copy-symlink", "dest-nofollow", "src-nofollow"] {
+        lab.bundle().add_mount(tmpfs(&[word])).run().refuses(1, &["/mnt", word, "bind mount"]);
+    }
+}
+
+#[test]
 fn propagation_of_a_mount_is_set() {
     let lab = Lab::new();
     for (word, expected) in [

@@ -3,8 +3,8 @@
 use super::{Told, degradation, names, text, texts};
 use crate::plan::degrade::Class;
 use crate::plan::step::{
-    Bind, Branch, Device, Fallback, Filesystem, IdMaps, Ids, Layers, MemoryPolicy, Op, Properties, Served,
-    Step, Upper,
+    Bind, Branch, Device, Fallback, Filesystem, IdMaps, Ids, Layers, Links, MemoryPolicy, Op, Properties,
+    Served, Step, Upper,
 };
 use crate::sys::mount as attr;
 use nix::errno::Errno;
@@ -216,9 +216,15 @@ fn mount_ids(ids: &Ids) -> String {
 }
 
 fn bind(bind: &Bind) -> String {
-    let Bind { source, at, recursive, properties, nofollow, ids } = bind;
+    let Bind { source, at, recursive, properties, links, ids } = bind;
     let act = if *recursive { "rbind" } else { "bind" };
-    let link = if *nofollow { " (the link itself)" } else { "" };
+    let Links { shown, covered, copied } = links;
+    let words = [
+        (shown, " (the link itself)"),
+        (covered, " (over a link itself)"),
+        (copied, " (or a copy, if it is a link)"),
+    ];
+    let link: String = words.iter().filter(|(said, _)| **said).map(|(_, word)| *word).collect();
     let ids = ids.as_ref().map(mount_ids).unwrap_or_default();
     format!("{act} {} on {}{link}{}{ids}", text(source), text(at), self::properties(properties))
 }

@@ -53,6 +53,8 @@ pub(super) fn bind_mounts() -> Scenario {
             "options": ["rbind", "rprivate", "rnosuid", "rnorelatime"]},
         {"destination": "/shared", "source": "/srv", "options": ["bind", "rslave", "shared"]},
         {"destination": "/link", "source": "/srv/link", "options": ["bind", "src-nofollow"]},
+        {"destination": "/etc/over", "source": "/srv/over", "options": ["bind", "dest-nofollow"]},
+        {"destination": "/etc/copy", "source": "/srv/copy", "options": ["bind", "copy-symlink"]},
         {"destination": "/host/sys", "source": "/sys", "options": ["rbind", "ro"]},
         {"destination": "/proc/meminfo", "source": "/var/lib/lxcfs/meminfo", "options": ["bind"]},
         {"destination": "/dev", "source": "/dev", "options": ["rbind", "rslave"]},
