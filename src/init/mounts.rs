@@ -147,9 +147,17 @@ pub fn bind(root: &OwnedFd, wanted: &Bind, tree: &OwnedFd) -> Result<(), Trouble
         false => Way::Links,
     };
     let target = mount_point(root, &wanted.at, kind, way)?;
+    if way == Way::OverLinks && kind == Kind::Directory && is_link(&target)? {
+        let detail = b"a directory cannot cover a link".to_vec();
+        return Err(Trouble { detail, ..Errno::EINVAL.into() });
+    }
     mount::attach(tree.as_fd(), target.as_fd())?;
     propagate(tree, &wanted.properties)?;
     Ok(())
+}
+
+fn is_link(file: &OwnedFd) -> Result<bool, Errno> {
+    Ok(nix::sys::stat::fstat(file)?.st_mode & libc::S_IFMT == libc::S_IFLNK)
 }
 
 /// Makes a link like that of the source. One that is there and leads to the same place may stay.

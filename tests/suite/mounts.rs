@@ -478,6 +478,10 @@ fn a_destination_that_is_a_link_is_covered_where_crun_would() {
     ));
     bundle.sh("cat /etc/link /etc/target /etc/missing").run().prints("bound\nthe target\nbound\n");
     assert!(etc.join("link").is_symlink());
+    let bundle = lab.bundle().own_rootfs();
+    std::os::unix::fs::symlink("/tmp", bundle.rootfs().join("etc/link")).unwrap();
+    let bundle = bundle.add_mount(bind(&lab.dir, "/etc/link", &["bind", "dest-nofollow"]));
+    bundle.run().refuses(1, &["/etc/link", "a directory cannot cover a link"]);
 }
 
 #[test]
