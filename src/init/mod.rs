@@ -159,6 +159,10 @@ fn obey(orders: &Orders<'_>, channel: &Channel) -> Result<Infallible, Failed> {
     }
     let program = process::become_it(orders, channel, &mut holding)?;
     drop(holding);
+    if orders.start_socket.is_some() {
+        // From now on nobody who asks us to end is passed over: that can be as soon as create is back.
+        terminating().thread_block().map_err(process_failure(Act::Signals))?;
+    }
     report(channel, &FromInit::Ready)?;
     let caller = await_start(orders, channel)?;
     let caller = caller.as_ref().unwrap_or(channel);
@@ -336,12 +340,11 @@ fn keep_what_is_needed(orders: &Orders<'_>, channel: &Channel, socket: &OwnedFd)
     }
 }
 
-/// The signals by which one asks a process to end, until the mask of the program is restored.
-fn terminating() -> Result<SignalFd, Errno> {
-    let set: SigSet =
-        [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP, Signal::SIGQUIT].into_iter().collect();
-    set.thread_block()?;
-    SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC)
+/// The signals by which one asks a process to end. The first process of a pid namespace is not ended by a signal that it
+/// has no handler for (pid_namespaces(7)), but who asks a container to end that has not started yet shall not be ignored:
+/// they are blocked, until the mask of the program is restored, and listened for.
+fn terminating() -> SigSet {
+    [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP, Signal::SIGQUIT].into_iter().collect()
 }
 
 /// Waits until the program is to be run. Returns who has to be told of a failure: the connection of
@@ -354,9 +357,8 @@ fn await_start(orders: &Orders<'_>, channel: &Channel) -> Result<Option<Channel>
     keep_what_is_needed(orders, channel, socket)?;
     // Until the state is recorded, launch's death is ours; after it, launch may go.
     expect(channel, ToInit::Recorded)?;
-    // The first process of a pid namespace is not ended by a signal that it has no handler for (pid_namespaces(7)), and
-    // who asks a container to end that has not started yet shall not be ignored.
-    let asked = terminating().map_err(process_failure(Act::Signals))?;
+    let asked = SignalFd::with_flags(&terminating(), SfdFlags::SFD_CLOEXEC);
+    let asked = asked.map_err(process_failure(Act::Signals))?;
     loop {
         let mut ready = [socket.as_fd(), asked.as_fd()].map(|fd| PollFd::new(fd, PollFlags::POLLIN));
         match poll(&mut ready, PollTimeout::NONE) {
