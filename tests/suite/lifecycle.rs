@@ -153,7 +153,8 @@ fn kill_with_signal_0_asks_whether_there_is_somebody() {
 #[test]
 fn a_container_that_has_not_started_ends_when_it_is_asked_to() {
     let lab = Lab::new();
-    for signal in ["TERM", "INT"] {
+    // As soon as create is back, which is when init may not have come to wait yet: so more than once.
+    for signal in ["TERM", "INT"].into_iter().cycle().take(20) {
         let c = lab.bundle().sleeps().create();
         lab.call(["kill", &c.id, signal]).done().ok();
         c.wait_until_stopped();
