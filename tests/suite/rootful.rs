@@ -339,6 +339,8 @@ fn fuse_overlayfs_serves_where_the_kernel_has_no_overlay_and_ends_with_the_conta
         assert!(!inside.contains("fuse-overlayfs"), "{inside}");
         lab.call(["kill", &id, "KILL"]).done().ok();
         assert!(eventually(PATIENCE, || serving() == 0), "{:?}", lab.processes());
+        // The server may go as soon as nobody is left in the mount namespace, which is before init is dead.
+        assert!(eventually(PATIENCE, || lab.call(["state", &id]).done().ok().json()["status"] == "stopped"));
         lab.call(["delete", &id]).done().ok();
     }
 }
