@@ -154,7 +154,7 @@ pub fn kill_at_every_step<'lab>(
 /// What `delete --force` did not do of what it should: make an end of the container, whatever it is, in time.
 fn left_by_delete(lab: &Lab, id: &str) -> Option<String> {
     let deleting = lab.call(["delete", "--force", id]).spawn();
-    let Some(deleted) = deleting.wait_within(Duration::from_secs(15)) else {
+    let Some(deleted) = deleting.wait_within(Duration::from_secs(60)) else {
         return Some("the delete hangs".to_owned());
     };
     if !deleted.status.success() {
@@ -294,7 +294,7 @@ fn refuse_each<'a>(bundle: &Bundle, verb: &str, follow: bool, calls: impl Iterat
         let strace = ["strace", "-qq", "-o", "/dev/null", "-e", &inject];
         let running =
             bundle.named_call(verb, &id).under(strace.into_iter().chain(follow.then_some("-f"))).spawn();
-        let Some(ran) = running.wait_within(Duration::from_secs(15)) else {
+        let Some(ran) = running.wait_within(Duration::from_secs(60)) else {
             tell("it hangs".into());
             left_by_delete(lab, &id).map(tell);
             continue;
