@@ -140,7 +140,7 @@ pub fn steps(
     let act = || format!("cannot lay out the root file system of container {}", context.container);
     let none = Roots::default();
     let roots = context.facts.roots.as_ref().unwrap_or(&none);
-    let user = context.namespaces.has(CloneFlags::CLONE_NEWUSER) || context.facts.in_child_userns;
+    let user = context.in_user_namespace();
     let stack = asked.wanted.stack(roots.root_is_empty);
     let layers = Layers {
         place: c(&asked.wanted.place, act)?,

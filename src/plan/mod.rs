@@ -127,6 +127,13 @@ pub struct Context<'a> {
     pub state: &'a Path,
 }
 
+impl Context<'_> {
+    /// Whether the container's mounts are those of a user namespace: its own, or ours.
+    fn in_user_namespace(&self) -> bool {
+        self.namespaces.has(nix::sched::CloneFlags::CLONE_NEWUSER) || self.facts.in_child_userns
+    }
+}
+
 /// Which facts this bundle makes worth reading, for a caller of these ids who allows this.
 pub fn needs(spec: &Spec, euid: u32, egid: u32, degrade: &degrade::Policy) -> Needs {
     let linux = spec.linux().as_ref();

@@ -200,17 +200,12 @@ fn implied(named: Attr, context: &Context<'_>) -> u64 {
         return 0;
     }
     let mut lost = ATTR_NOSYMFOLLOW;
-    if !in_user_namespace(context) {
+    if !context.in_user_namespace() {
         lost |= ATTR_RDONLY | ATTR_NOSUID | ATTR_NOEXEC;
         // Where nothing else keeps the devices of a volume from being opened.
         lost |= if context.nodev { 0 } else { ATTR_NODEV };
     }
     lost & !named.set
-}
-
-/// Whether the container's mounts are those of a user namespace: its own, or ours.
-fn in_user_namespace(context: &Context<'_>) -> bool {
-    context.namespaces.has(CloneFlags::CLONE_NEWUSER) || context.facts.in_child_userns
 }
 
 /// The flags that a mount came with into a user namespace are locked (mount_namespaces(7)): more may be set, and none
@@ -227,7 +222,7 @@ fn or_locked(
     let kept =
         |attr: Attr| Attr { set: attr.set & !ATTR_ATIME, clear: attr.clear & ATTR_NOSYMFOLLOW, ..attr };
     let kept = Properties { own: kept(properties.own), all: kept(properties.all), ..properties };
-    if kept == properties || !in_user_namespace(context) {
+    if kept == properties || !context.in_user_namespace() {
         return Ok(first.into());
     }
     let cost = Degradation::weaker(
@@ -264,7 +259,7 @@ impl Planner<'_> {
     /// Whether what belongs to a namespace of this kind is certainly not ours: it was there before the
     /// user namespace that the container gets or that we are in.
     fn foreign(&self, kind: CloneFlags) -> bool {
-        in_user_namespace(self.context) && !self.namespaces().has(kind)
+        self.context.in_user_namespace() && !self.namespaces().has(kind)
     }
 
     fn filesystem(&self, fstype: &str) -> Result<Op, Failure> {

@@ -6,7 +6,6 @@ use super::degrade::Degradation;
 use crate::cgroup::devices;
 use crate::host::{CAP_MKNOD, CAP_SYS_ADMIN};
 use crate::report::Failure;
-use nix::sched::CloneFlags;
 use oci_spec::runtime::{Linux, LinuxDeviceType};
 use std::path::Path;
 
@@ -41,7 +40,7 @@ pub fn without_filter(
             .code("CG-DEVICES")
             .fix("remove it from linux.devices, or allow it in linux.resources.devices"));
     }
-    let user = context.namespaces.has(CloneFlags::CLONE_NEWUSER) || context.facts.in_child_userns;
+    let user = context.in_user_namespace();
     if !user && bounding & ((1 << CAP_MKNOD) | (1 << CAP_SYS_ADMIN)) != 0 {
         return Err(Failure::new(
             act(),

@@ -187,7 +187,7 @@ fn propagation_flag(word: &str) -> Option<u64> {
 fn devices(linux: &Linux, own_dev: bool, context: &Context<'_>) -> Result<Vec<Step>, Failure> {
     // In a user namespace nodes cannot be made, but the host's can be shown. The same where the root is
     // without devices and /dev is a part of it.
-    let user = context.namespaces.has(CloneFlags::CLONE_NEWUSER) || context.facts.in_child_userns;
+    let user = context.in_user_namespace();
     let can_make = !user && context.facts.capable(CAP_MKNOD) && (own_dev || !context.nodev);
     let mut steps = Vec::new();
     let wanted = linux.devices().as_deref().unwrap_or_default();
