@@ -122,6 +122,7 @@ pub fn add_more(plan: &mut Plan, place: &str) {
         recursive: false,
         properties: Properties::default(),
         links: Links::default(),
+        apart: false,
         ids: Some(Ids {
             maps: IdMaps::Lines { uids: "0 0 1\n".into(), gids: "0 0 1\n".into() },
             recursive: false,

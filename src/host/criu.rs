@@ -2,7 +2,7 @@
 //! dumped what of it is not its own. Read only for these two verbs.
 
 use super::idmap::find_program;
-use super::rootfs::unescape;
+use crate::sys::mount::unescape;
 use crate::sys::{self, Errno};
 use nix::sched::CloneFlags;
 use std::collections::BTreeSet;

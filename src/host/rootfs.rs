@@ -2,6 +2,7 @@
 //! container that asks for one.
 
 use super::idmap::find_program;
+use crate::sys::mount::unescape;
 use nix::fcntl::{OFlag, open};
 use nix::sys::stat::Mode;
 use std::ffi::OsString;
@@ -138,29 +139,6 @@ pub(super) fn mount_points(text: &[u8]) -> impl Iterator<Item = PathBuf> + '_ {
     })
 }
 
-/// Blanks and the like are three octal digits there.
-pub(super) fn unescape(field: &[u8]) -> Vec<u8> {
-    let mut plain = Vec::with_capacity(field.len());
-    let mut rest = field;
-    while let Some((&byte, after)) = rest.split_first() {
-        let octal = after
-            .get(..3)
-            .filter(|digits| byte == b'\\' && digits.iter().all(|digit| (b'0'..b'8').contains(digit)));
-        match octal {
-            Some(digits) => {
-                let value = digits.iter().fold(0u32, |value, digit| value * 8 + u32::from(digit - b'0'));
-                plain.push(value as u8);
-                rest = &after[3..];
-            }
-            None => {
-                plain.push(byte);
-                rest = after;
-            }
-        }
-    }
-    plain
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -170,6 +148,5 @@ mod tests {
         let text = b"36 35 98:0 / /mnt/a\\040b rw - ext3 /dev/root rw\n37 35 98:0 / /c\\134d rw - x y z\n\n";
         let found: Vec<_> = mount_points(text).collect();
         assert_eq!(found, [Path::new("/mnt/a b"), Path::new("/c\\d")]);
-        assert_eq!(unescape(b"\\04"), b"\\04");
     }
 }

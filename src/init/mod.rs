@@ -20,6 +20,7 @@ mod rootfs;
 pub use layers::{Like, directory, forbidden, hollow, memory};
 pub use mounts::{NO_ID_MAPS, id_maps, source};
 pub use rehearse::{Note, Outcome, Scene, Script, rehearse};
+pub use rootfs::place;
 
 use crate::plan::hooks::Hook;
 use crate::plan::namespaces::Namespaces;
@@ -34,7 +35,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use std::convert::Infallible;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
 /// Everything that init works from; made before the clone.
 #[derive(Debug)]
@@ -66,6 +67,8 @@ pub struct Orders<'a> {
     pub launch_reaches_more: bool,
     /// The host's /proc, opened before anything of the container could be in its place.
     pub proc: &'a OwnedFd,
+    /// The root, where it is mounted on the host.
+    pub host_root: Option<BorrowedFd<'a>>,
 }
 
 /// The state that hooks get on their standard input, but for the pid, which nobody knows before the clone.
@@ -120,6 +123,11 @@ struct Holding {
 }
 
 impl Holding {
+    fn new(orders: &Orders<'_>) -> Result<Holding, Errno> {
+        let root = orders.host_root.map(|root| root.try_clone_to_owned()).transpose();
+        Ok(Holding { root: root.map_err(fds::io_errno)?, ..Holding::default() })
+    }
+
     fn root(&self) -> Result<&OwnedFd, Errno> {
         self.root.as_ref().ok_or(Errno::EBADF)
     }
@@ -139,7 +147,7 @@ pub fn live(orders: &Orders<'_>, channel: &Channel) -> Infallible {
 fn obey(orders: &Orders<'_>, channel: &Channel) -> Result<Infallible, Failed> {
     // Stay dumpable until mapped: newuidmap refuses a /proc/PID that it does not see as ours.
     expect(channel, ToInit::Mapped)?;
-    let mut holding = Holding::default();
+    let mut holding = Holding::new(orders).map_err(|errno| at(Place::Sync, errno))?;
     if let Some(join) = &orders.cgroup_namespace {
         sys::clone::setns(join.fd, join.kinds).map_err(isolate_failure(Isolate::Cgroup))?;
     }
@@ -209,6 +217,7 @@ fn perform(
         Op::Root { path, nodev, own_parent } => {
             holding.root = Some(rootfs::open(path, *nodev, *own_parent)?);
         }
+        Op::HostRoot { .. } => drop(holding.root()?),
         Op::Overlay(wanted, beneath) => holding.root = Some(layers::overlay(wanted, beneath, orders.proc)?),
         Op::Served(wanted) => holding.root = Some(layers::served(n, wanted, orders.proc, channel)?),
         Op::Copied(wanted) => holding.root = Some(layers::copied(wanted, channel)?),
@@ -226,7 +235,9 @@ fn perform(
             mounts::bind(holding.root()?, bind, &tree)?;
         }
         Op::Remount { at, properties } => mounts::remount(holding.root()?, at, properties)?,
-        Op::Device { source, at, device } => rootfs::device(holding.root()?, source, at, *device)?,
+        Op::Device { source, at, device, apart } => {
+            rootfs::device(holding.root()?, source, at, *device, *apart)?;
+        }
         Op::Node { at, device, mode, uid, gid } => {
             rootfs::node(holding.root()?, at, *device, *mode, (*uid, *gid))?;
         }
@@ -267,6 +278,7 @@ fn perform(
         Op::RootReadOnly => rootfs::root_read_only(holding.root()?)?,
         Op::Pivot => rootfs::pivot(holding.root()?)?,
         Op::MoveRoot => rootfs::move_root(holding.root()?, orders.proc)?,
+        Op::Chroot => rootfs::enter(holding.root()?)?,
         Op::RootPropagation { flags } => sys::mount::mount(None, c"/", None, *flags, None)?,
     }
     Ok(())

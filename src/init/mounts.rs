@@ -139,6 +139,9 @@ pub fn bind(root: &OwnedFd, wanted: &Bind, tree: &OwnedFd) -> Result<(), Trouble
         libc::S_IFDIR => Kind::Directory,
         _ => Kind::File,
     };
+    if wanted.apart {
+        set(tree, &Attr { propagation: libc::MS_SLAVE, ..Attr::default() }, true)?;
+    }
     set(tree, &wanted.properties.all, true)?;
     set(tree, &wanted.properties.own, false)?;
     let way = match wanted.links.covered {

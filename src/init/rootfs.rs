@@ -53,8 +53,11 @@ pub fn open_host(path: &CStr, flags: i32) -> Result<OwnedFd, Errno> {
 }
 
 /// Shows a device of the host, after a look at what it really is.
-pub fn device(root: &OwnedFd, source: &CStr, at: &CStr, device: Device) -> Result<(), Errno> {
+pub fn device(root: &OwnedFd, source: &CStr, at: &CStr, device: Device, apart: bool) -> Result<(), Errno> {
     let tree = mount::clone_tree(mount::cwd(), source, false)?;
+    if apart {
+        mount::set_attr(tree.as_fd(), &Attr { propagation: libc::MS_SLAVE, ..Attr::default() }, false)?;
+    }
     if !is_device(&fstat(&tree)?, device) {
         return Err(Errno::ENODEV);
     }
@@ -243,6 +246,12 @@ pub fn move_root(root: &OwnedFd, proc: &OwnedFd) -> Result<(), Errno> {
     hide_bare(root, proc)?;
     nix::unistd::fchdir(root)?;
     mount::mount(Some(c"."), c"/", None, libc::MS_MOVE, None)?;
+    enter(root)
+}
+
+/// Enters the root where the old one stays.
+pub fn enter(root: &OwnedFd) -> Result<(), Errno> {
+    nix::unistd::fchdir(root)?;
     nix::unistd::chroot(c".")?;
     nix::unistd::chdir(c"/")
 }
@@ -281,28 +290,8 @@ fn bare(mountinfo: &str) -> impl Iterator<Item = Vec<u8>> + '_ {
         let kind = source.split(' ').next()?;
         let mut fields = mount.split(' ').skip(3);
         let (top, at) = (fields.next()?, fields.next()?);
-        (matches!(kind, "proc" | "sysfs") && top == "/").then(|| unescape(at))
+        (matches!(kind, "proc" | "sysfs") && top == "/").then(|| mount::unescape(at.as_bytes()))
     })
-}
-
-/// Blanks and backslashes of a path are written as three octal digits.
-fn unescape(text: &str) -> Vec<u8> {
-    let mut out = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let [first, others @ ..] = rest {
-        let digits = others.get(..3).and_then(|digits| std::str::from_utf8(digits).ok());
-        match digits.and_then(|digits| u8::from_str_radix(digits, 8).ok()).filter(|_| *first == b'\\') {
-            Some(byte) => {
-                out.push(byte);
-                rest = &others[3..];
-            }
-            None => {
-                out.push(*first);
-                rest = others;
-            }
-        }
-    }
-    out
 }
 
 #[cfg(test)]

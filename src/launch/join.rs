@@ -65,6 +65,8 @@ pub struct Joining<'a> {
     pub processors: Option<&'a [u16]>,
     /// The container's cgroup.
     pub cgroup: Option<&'a Entrance<'a>>,
+    /// Its root, where no namespace leads there.
+    pub root: Option<&'a OwnedFd>,
 }
 
 /// A process that is inside and waits.
@@ -108,6 +110,7 @@ pub fn join<'a>(joining: &'a Joining<'a>, agent: Option<Agent>) -> Result<Joined
         launch_reaches_more: false,
         agent: agent.as_ref().map(|agent| (&agent.socket, &agent.greeting)),
         proc: &proc,
+        host_root: joining.root.map(AsFd::as_fd),
     };
     limits::raise(&joining.process.rlimits, id)?;
     let score = oom::lend(joining.oom_score_adj, id)?;

@@ -12,6 +12,7 @@ pub mod copy;
 mod explain;
 pub mod foreground;
 pub mod hooks;
+pub mod host_root;
 mod idmap;
 pub mod join;
 pub mod layers;
@@ -68,6 +69,8 @@ pub struct Supplies {
     pub proc: OwnedFd,
     /// Where the state of the container is.
     pub state: PathBuf,
+    /// Its root, where that is mounted on the host.
+    pub host_root: Option<host_root::Mounted>,
 }
 
 /// Tells who debugs how far a launch has come. The stages begin with the words that they have in runc's log, which is
@@ -154,6 +157,7 @@ pub fn spawn(
         launch_reaches_more: plan.launch_reaches_more,
         agent: supplies.agent.as_ref().map(|agent| (&agent.socket, &agent.greeting)),
         proc: &supplies.proc,
+        host_root: supplies.host_root.as_ref().map(host_root::Mounted::fd),
     };
     limits::raise(&plan.process.rlimits, &plan.id)?;
     let _score = oom::lend(plan.oom_score_adj, &plan.id)?;

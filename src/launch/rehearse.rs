@@ -80,6 +80,7 @@ pub fn rehearse(
             agent: None,
             launch_reaches_more: false,
             proc: &proc,
+            host_root: None,
         },
         place,
         skipped,

@@ -144,6 +144,9 @@ pub fn dump(
         .code("CRIU")
         .fix("run it on a plain directory: bryo bundle --flat, without --ephemeral and --overlay"));
     }
+    if record.shares_mounts() {
+        return Err(no_mounts_of_its_own(format!("cannot checkpoint container {}", record.id)));
+    }
     let cgroup = record.cgroup.as_ref();
     let mut options = Options {
         pid: record.pid,
@@ -181,6 +184,15 @@ pub fn dump(
         });
     }
     Ok((options, names))
+}
+
+fn no_mounts_of_its_own(act: String) -> Failure {
+    Failure::new(
+        act,
+        "it has no mount namespace of its own, and criu would take the host's mounts for its: operation not supported",
+    )
+    .code("CRIU")
+    .fix("add {\"type\": \"mount\"} to linux.namespaces")
 }
 
 /// The names that runc gives to joined namespaces.
@@ -253,6 +265,9 @@ pub fn restore(
         .code("CRIU")
         .fix(fix))
     };
+    if plan.namespaces.shares_mounts() {
+        return Err(no_mounts_of_its_own(format!("cannot restore container {}", plan.id)));
+    }
     if plan.layers.is_some() {
         return refuse(
             "criu cannot put a root file system of layers together",

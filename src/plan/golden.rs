@@ -236,6 +236,8 @@ goldens! {
     root_without_a_map_is_refused
     // Namespaces.
     joined_network
+    mounts_of_the_host
+    mounts_of_the_host_and_what_would_not_hold_there
     joined_namespaces_in_order
     host_network
     network_auto

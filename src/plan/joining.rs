@@ -5,7 +5,7 @@ use super::degrade::Degradation;
 use super::idmap::Idmap;
 use super::inherited::Inherited;
 use super::process::{self, Guard, Process};
-use super::step::Step;
+use super::step::{Op, Step};
 use crate::host::{Facts, Needs};
 use crate::report::Failure;
 use oci_spec::runtime as oci;
@@ -33,6 +33,8 @@ pub struct Before<'a> {
     pub inherited: &'a Inherited,
     /// Its filter lets the stub through.
     pub stub_passes: bool,
+    /// It has our mount namespace, and only its root is another.
+    pub shares_mounts: bool,
 }
 
 /// Which facts this process makes worth reading.
@@ -66,6 +68,7 @@ pub fn decide(
         steps.push(process::keyring(container)?);
     }
     steps.extend(before.inherited.steps());
+    steps.extend(before.shares_mounts.then_some(Op::Chroot).map(Step::from));
     Ok(Joining {
         guard: process.guard(idmap, facts, || before.stub_passes),
         process,

@@ -322,6 +322,7 @@ impl Planner<'_> {
             properties: Properties { all, ..Properties::default() },
             links: Links::default(),
             ids: None,
+            apart: false,
         })
     }
 

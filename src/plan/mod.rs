@@ -300,9 +300,14 @@ pub fn survey(bundle: &Bundle, facts: &Facts, request: &Request) -> Result<Surve
     let guard = process.guard(&idmap, facts, stub_passes);
     let mut remarks = cgroups.remarks;
     if own_cgroup.is_none() && !namespaces.is_new(nix::sched::CloneFlags::CLONE_NEWPID) {
+        let lost = if namespaces.shares_mounts() {
+            "its children"
+        } else {
+            "a process that leaves its mount namespace"
+        };
         remarks.push(format!(
-            "container {id} has neither a cgroup nor a pid namespace of its own: a process that leaves its mount \
-             namespace cannot be killed with it. Such configuration is strongly discouraged"
+            "container {id} has neither a cgroup nor a pid namespace of its own: {lost} cannot be killed with it. \
+             Such configuration is strongly discouraged"
         ));
     }
     let rdt = refused.unless(Topic::Cgroup, rdt::decide(&linux, id, facts), || None);

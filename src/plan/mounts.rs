@@ -184,6 +184,7 @@ fn bind_step(
         properties,
         links: options.links,
         ids,
+        apart: false,
     };
     if bind.ids.is_some() {
         // The same errno says that they cannot be changed.
@@ -330,6 +331,7 @@ impl Planner<'_> {
             properties,
             links: Links::default(),
             ids: None,
+            apart: false,
         }))
     }
 

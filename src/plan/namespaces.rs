@@ -56,6 +56,11 @@ impl Namespaces {
         self.is_new(kind) || self.joined.iter().any(|(k, _)| *k == kind)
     }
 
+    /// Whether what the container mounts is mounted for the caller as well.
+    pub fn shares_mounts(&self) -> bool {
+        !self.has(CloneFlags::CLONE_NEWNS)
+    }
+
     /// All kinds in which the container differs from us: what `exec` has to enter.
     pub fn all(&self) -> CloneFlags {
         self.joined.iter().fold(self.at_clone | self.by_init, |all, (kind, _)| all | *kind)
@@ -65,7 +70,7 @@ impl Namespaces {
 /// Decides.
 ///
 /// # Errors
-/// A container without a mount namespace, which would have the host's root.
+/// A container that has a user namespace and no mount namespace: nobody in it may mount.
 pub fn decide(container: &str, linux: &Linux, facts: &Facts) -> Result<Namespaces, Failure> {
     let act = || format!("cannot make namespaces for container {container}");
     let mut result = Namespaces {
@@ -83,16 +88,17 @@ pub fn decide(container: &str, linux: &Linux, facts: &Facts) -> Result<Namespace
         }
     }
     let has = |kind| fresh.contains(kind) || result.joined.iter().any(|(k, _)| *k == kind);
-    if !has(CloneFlags::CLONE_NEWNS) {
+    // Without privilege there is no namespace at all but below a user namespace: a configuration that was
+    // written for root gets one.
+    let user = has(CloneFlags::CLONE_NEWUSER) || !facts.privileged();
+    if user && !has(CloneFlags::CLONE_NEWNS) {
         return Err(Failure::new(
             act(),
-            "the configuration has no mount namespace, so the container would see the host's root",
+            "the configuration has no mount namespace, and in the host's only root of the host may mount: operation not permitted",
         )
         .fix("add {\"type\": \"mount\"} to linux.namespaces"));
     }
-    // Without privilege there is no namespace at all but below a user namespace: a configuration that was
-    // written for root gets one.
-    if !facts.privileged() && !has(CloneFlags::CLONE_NEWUSER) {
+    if user && !has(CloneFlags::CLONE_NEWUSER) {
         fresh |= CloneFlags::CLONE_NEWUSER;
     }
     let at_clone = CloneFlags::CLONE_NEWUSER | CloneFlags::CLONE_NEWPID;

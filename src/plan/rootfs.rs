@@ -75,10 +75,18 @@ pub fn steps(
         _ if shared => libc::MS_SHARED,
         _ => libc::MS_SLAVE,
     };
-    push(Op::Propagation { flags: of_host | libc::MS_REC });
-    match context.layers {
-        None => push(Op::Root { path: c(context.rootfs, act)?, nodev: context.nodev, own_parent: shared }),
-        Some(asked) => steps.extend(layers::steps(asked, context, shared, degradations)?),
+    let path = c(context.rootfs, act)?;
+    let on_host = context.namespaces.shares_mounts();
+    if on_host {
+        // Nothing of the host's own mounts is changed.
+        check_on_host(linux, context, act)?;
+        push(Op::HostRoot { path, nodev: context.nodev });
+    } else {
+        push(Op::Propagation { flags: of_host | libc::MS_REC });
+        match context.layers {
+            None => push(Op::Root { path, nodev: context.nodev, own_parent: shared }),
+            Some(asked) => steps.extend(layers::steps(asked, context, shared, degradations)?),
+        }
     }
     let mounts = spec.mounts().as_deref().unwrap_or_default();
     let planned = mounts::steps(mounts, context, degradations)?;
@@ -94,10 +102,10 @@ pub fn steps(
     steps.extend(planned.last);
     let hooks = spec.hooks().as_ref();
     #[allow(deprecated)] // Docker puts a prestart hook on almost every container.
-    let on_host = hooks.is_some_and(|h| {
+    let hooks_on_host = hooks.is_some_and(|h| {
         [h.prestart(), h.create_runtime()].iter().any(|list| list.as_ref().is_some_and(|l| !l.is_empty()))
     });
-    if on_host {
+    if hooks_on_host {
         steps.push(Op::AwaitHooks.into());
     }
     let inside = hooks.and_then(|h| h.create_container().as_ref()).map_or(0, Vec::len);
@@ -135,11 +143,46 @@ pub fn steps(
     if root.readonly() == Some(true) {
         steps.push(Op::RootReadOnly.into());
     }
-    steps.push(if no_pivot { Op::MoveRoot } else { Op::Pivot }.into());
+    let entry = match (on_host, no_pivot) {
+        (true, _) => Op::Chroot,
+        (false, true) => Op::MoveRoot,
+        (false, false) => Op::Pivot,
+    };
+    if on_host {
+        steps.iter_mut().for_each(set_apart);
+    }
+    steps.push(entry.into());
     if let Some(flags) = propagation {
         steps.push(Op::RootPropagation { flags }.into());
     }
     Ok(steps)
+}
+
+/// Has what a step shows of the host take part in what happens there, and not the other way round. In a mount namespace
+/// of its own, that is seen to for all mounts at once.
+fn set_apart(step: &mut Step) {
+    let others = step.or.iter_mut().map(|other| &mut other.op);
+    for op in std::iter::once(&mut step.op).chain(others) {
+        match op {
+            Op::Bind(bind) => bind.apart = true,
+            Op::Device { apart, .. } => *apart = true,
+            _ => {}
+        }
+    }
+}
+
+/// What cannot be had of a root in the caller's mount namespace.
+fn check_on_host(linux: &Linux, context: &Context<'_>, act: impl Fn() -> String) -> Result<(), Failure> {
+    let listed = |paths: &Option<Vec<String>>| paths.as_ref().is_some_and(|paths| !paths.is_empty());
+    let cause = if listed(linux.masked_paths()) || listed(linux.readonly_paths()) {
+        // chroot(2) keeps nobody from them.
+        "maskedPaths and readonlyPaths: unable to restrict sys entries without a private MNT namespace: operation not permitted"
+    } else if context.layers.is_some() {
+        "a root of layers is put together in a mount namespace of its own: operation not permitted"
+    } else {
+        return Ok(());
+    };
+    Err(Failure::new(act(), cause).fix("add {\"type\": \"mount\"} to linux.namespaces"))
 }
 
 /// The files by which the container finds names.
@@ -157,6 +200,7 @@ fn shown(context: &Context<'_>) -> Result<Vec<Step>, Failure> {
             },
             links: Links::default(),
             ids: None,
+            apart: false,
         });
         let cost = Degradation::weaker(
             "NET-FILES",
@@ -204,7 +248,7 @@ fn devices(linux: &Linux, own_dev: bool, context: &Context<'_>) -> Result<Vec<St
             let absent = Degradation::weaker("DEV", format!("device {path}"), "no such device", NO_DEVICE)
                 .fix(format!("have the host make {path}, or the outer container pass it on"));
             Step {
-                op: Op::Device { source: at.clone(), at, device },
+                op: Op::Device { source: at.clone(), at, device, apart: false },
                 or: vec![Fallback { on: &[libc::ENOENT], op: Op::Nothing, cost: absent }],
             }
         });
@@ -246,7 +290,7 @@ fn device(wanted: &LinuxDevice, can_make: bool, context: &Context<'_>) -> Result
         .into());
     }
     let source = context.facts.devices.get(&at).unwrap_or(&at);
-    let op = Op::Device { source: c(source, act)?, at: c(&at, act)?, device };
+    let op = Op::Device { source: c(source, act)?, at: c(&at, act)?, device, apart: false };
     if !context.degrade.allows(Allowance::Devices) {
         return Ok(op.into());
     }

@@ -98,6 +98,12 @@ pub enum Op {
         /// it as a parent, and the host would get a mount of the root.
         own_parent: bool,
     },
+    /// The same in the caller's mount namespace, where the container has none of its own. It outlives init there, so
+    /// it is launch that mounts it, and init finds it mounted.
+    HostRoot {
+        path: CString,
+        nodev: bool,
+    },
     /// Makes the root file system of layers, by an overlay of the kernel's. It hides what is mounted beneath its
     /// layers; these binds show it, and are opened before.
     Overlay(Layers, Vec<Bind>),
@@ -126,6 +132,8 @@ pub enum Op {
         source: CString,
         at: CString,
         device: Device,
+        /// What is mounted over it is not to reach the host, and nothing else sees to that.
+        apart: bool,
     },
     /// Makes a device node.
     Node {
@@ -196,6 +204,8 @@ pub enum Op {
     Pivot,
     /// Enters the root by moving it over `/` and chroot(2), for ramdisks.
     MoveRoot,
+    /// Enters the root with chroot(2) alone: `/` is the caller's, too.
+    Chroot,
     /// Gives the root mount this propagation.
     RootPropagation {
         flags: u64,
@@ -285,6 +295,8 @@ pub struct Bind {
     pub links: Links,
     /// Other ids for what is shown.
     pub ids: Option<Ids>,
+    /// What is mounted below it is not to reach the host, and nothing else sees to that.
+    pub apart: bool,
 }
 
 /// What a bind mount makes of symbolic links, which it follows unless one of crun's words says otherwise.
@@ -367,6 +379,7 @@ impl Op {
         match self {
             Op::Propagation { .. } => "set the propagation of /".into(),
             Op::Root { path, .. } => format!("open the root file system {}", text(path)),
+            Op::HostRoot { path, .. } => format!("mount the root file system {} on the host", text(path)),
             Op::Overlay(layers, _) => format!("lay an overlay over {}", layers.describe()),
             Op::Served(served) => format!("lay fuse-overlayfs over {}", served.layers.describe()),
             Op::Copied(layers) => format!("copy {}", layers.describe()),
@@ -400,6 +413,7 @@ impl Op {
             Op::RootReadOnly => "make the root file system read-only".into(),
             Op::Pivot => "pivot_root into the root file system".into(),
             Op::MoveRoot => "move the root file system to /".into(),
+            Op::Chroot => "chroot into the root file system".into(),
             Op::RootPropagation { .. } => "set the propagation of the root file system".into(),
         }
     }

@@ -6,6 +6,7 @@
 //! ROOT/ID/seccomp.bpf   the compiled filter, likewise
 //! ROOT/ID/start.sock    where `start` reaches init, which has it until its exec: created, not yet running
 //! ROOT/ID/cgroup.json   the cgroup and unit that are about to be made: what to remove if nobody gets to the record
+//! ROOT/ID/root.json     the mount that is about to be made on the host, likewise
 //! ```
 //!
 //! The directory itself is the lock (flock(2)) of those who change the container. Making it is the claim on
@@ -19,7 +20,9 @@ use crate::cgroup::Cgroup;
 use crate::cgroup::systemd::Candidate;
 use crate::plan::degrade::Degradation;
 use crate::plan::idmap::Idmap;
+use crate::sys::mount::Identity;
 use crate::sys::{self, Errno};
+use nix::sched::CloneFlags;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -70,6 +73,17 @@ pub struct Record {
     /// What serves the root file system.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub service: Option<Service>,
+    /// Its root, where that is mounted on the host.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host_root: Option<HostRoot>,
+}
+
+/// The root of a container that shares the caller's mount namespace, as far as one has to know it to unmount it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HostRoot {
+    pub at: PathBuf,
+    /// Whatever is mounted there by then, only this one is the container's.
+    pub mount: Identity,
 }
 
 /// A process that works for a container, as far as one has to know it to wait for its end.
@@ -166,6 +180,11 @@ impl RecordedCgroup {
 }
 
 impl Record {
+    /// Whether it has the mount namespace of who made it.
+    pub fn shares_mounts(&self) -> bool {
+        !CloneFlags::from_bits_retain(self.namespaces).contains(CloneFlags::CLONE_NEWNS)
+    }
+
     /// The cgroup, if there is one and it is still there.
     pub fn open_cgroup(&self) -> Option<Cgroup> {
         self.present_cgroup()?.open().ok()

@@ -1,7 +1,7 @@
 //! The directory of containers.
 
 use super::status::Status;
-use super::{Record, RecordedCgroup};
+use super::{HostRoot, Record, RecordedCgroup};
 use crate::report::{Act, Failure, io_text};
 use crate::sys::Errno;
 use crate::sys::fds::{self, Lock};
@@ -9,6 +9,7 @@ use nix::dir::Dir;
 use nix::fcntl::{OFlag, open, openat};
 use nix::sys::stat::Mode;
 use nix::unistd::UnlinkatFlags;
+use serde::de::DeserializeOwned;
 use std::fs::File;
 use std::io::{Read, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -31,8 +32,17 @@ pub struct Entry {
     lock: Option<OwnedFd>,
     /// What held the lock before, or will.
     unlocked: Option<OwnedFd>,
-    /// The cgroup that a create which was killed has left, see [`CGROUP`].
-    pub left: Option<RecordedCgroup>,
+    /// What a create that was killed has left.
+    pub left: Left,
+}
+
+/// What was about to be made outside of an entry's directory, as far as it can be read.
+#[derive(Debug, Default)]
+pub struct Left {
+    /// See [`CGROUP`].
+    pub cgroup: Option<RecordedCgroup>,
+    /// See [`HOST_ROOT`].
+    pub host_root: Option<HostRoot>,
 }
 
 /// How long a command waits for another one that changes the same container.
@@ -41,6 +51,8 @@ const PATIENCE: std::time::Duration = std::time::Duration::from_secs(10);
 const STATE: &str = "state.json";
 /// What an entry may hold, the record first: without it the container does not exist any more.
 const FILES: [&str; 5] = [STATE, EXEC, FILTER, START_SOCKET, CGROUP];
+/// The mount of the root that is about to be made on the host. Few containers have one, so it is not looked for.
+pub const HOST_ROOT: &str = "root.json";
 /// What `exec` starts from.
 pub const EXEC: &str = "exec.json";
 /// The cgroup that is about to be made.
@@ -215,7 +227,7 @@ impl Store {
                 return Ok(None);
             }
             if !fresh {
-                entry.left = entry.planned_cgroup();
+                entry.left = entry.planned();
                 entry.clear()?;
             }
             Ok(Some(entry))
@@ -267,7 +279,8 @@ impl Store {
             Mode::empty(),
         ) {
             Ok(dir) => {
-                Ok(Some(Entry { id: id.to_string(), path, dir, lock: None, unlocked: None, left: None }))
+                let (id, left) = (id.to_string(), Left::default());
+                Ok(Some(Entry { id, path, dir, lock: None, unlocked: None, left }))
             }
             Err(Errno::ENOENT | Errno::ENOTDIR) => Ok(None),
             Err(errno) => Err(Failure::errno(format!("cannot open state of container {id}"), errno)),
@@ -435,9 +448,13 @@ impl Entry {
         })
     }
 
-    /// The cgroup that was about to be made, as far as it can be read.
-    pub fn planned_cgroup(&self) -> Option<RecordedCgroup> {
-        serde_json::from_slice(&self.read(CGROUP).ok()??).ok()
+    /// What was about to be made.
+    pub fn planned(&self) -> Left {
+        fn parse<T: DeserializeOwned>(text: Option<Vec<u8>>) -> Option<T> {
+            serde_json::from_slice(&text?).ok()
+        }
+        let read = |name| self.read(name).ok().flatten();
+        Left { cgroup: parse(read(CGROUP)), host_root: parse(read(HOST_ROOT)) }
     }
 
     /// A file of the entry; `None` where there is none.

@@ -3,6 +3,7 @@
 //! is writable that should not be, and no path is looked up twice.
 
 use super::{Result, check};
+use serde::{Deserialize, Serialize};
 use std::ffi::CStr;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
@@ -184,6 +185,15 @@ pub fn attach(mount: BorrowedFd<'_>, target: BorrowedFd<'_>) -> Result<()> {
     Ok(())
 }
 
+fn statx(file: BorrowedFd<'_>, mask: libc::c_uint) -> Result<libc::statx> {
+    let mut buf = std::mem::MaybeUninit::<libc::statx>::zeroed();
+    // SAFETY: the kernel fills the buffer; zeroes are a valid one all the same.
+    unsafe {
+        check(libc::statx(file.as_raw_fd(), c"".as_ptr(), libc::AT_EMPTY_PATH, mask, buf.as_mut_ptr()))?;
+        Ok(buf.assume_init())
+    }
+}
+
 /// Whether a directory is where a mount begins.
 ///
 /// # Errors
@@ -191,16 +201,36 @@ pub fn attach(mount: BorrowedFd<'_>, target: BorrowedFd<'_>) -> Result<()> {
 pub fn is_root(dir: BorrowedFd<'_>) -> Result<bool> {
     /// `STATX_ATTR_MOUNT_ROOT`.
     const MOUNT_ROOT: u64 = 0x2000;
-    let mut buf = std::mem::MaybeUninit::<libc::statx>::zeroed();
-    // SAFETY: the kernel fills the buffer; zeroes are a valid one all the same.
-    let buf = unsafe {
-        check(libc::statx(dir.as_raw_fd(), c"".as_ptr(), libc::AT_EMPTY_PATH, 0, buf.as_mut_ptr()))?;
-        buf.assume_init()
-    };
-    if buf.stx_attributes_mask & MOUNT_ROOT == 0 {
+    let found = statx(dir, 0)?;
+    if found.stx_attributes_mask & MOUNT_ROOT == 0 {
         return Err(super::Errno::ENOSYS);
     }
-    Ok(buf.stx_attributes & MOUNT_ROOT != 0)
+    Ok(found.stx_attributes & MOUNT_ROOT != 0)
+}
+
+/// What a mount is known by. The kernel uses the number again once a mount is gone (proc_pid_mountinfo(5)), but hardly
+/// for another one of the same directory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Identity {
+    pub number: u64,
+    /// Of the directory that it shows.
+    pub device: (u32, u32),
+    pub inode: u64,
+}
+
+/// The identity of the mount that begins at a directory, attached or not.
+///
+/// # Errors
+/// That of statx(2); `ENOSYS` where the kernel does not tell (before Linux 5.8).
+pub fn identity(dir: BorrowedFd<'_>) -> Result<Identity> {
+    /// `STATX_MNT_ID`.
+    const NUMBER: libc::c_uint = 0x1000;
+    let found = statx(dir, NUMBER | libc::STATX_INO)?;
+    if found.stx_mask & NUMBER == 0 {
+        return Err(super::Errno::ENOSYS);
+    }
+    let device = (found.stx_dev_major, found.stx_dev_minor);
+    Ok(Identity { number: found.stx_mnt_id, device, inode: found.stx_ino })
 }
 
 /// Changes the properties of a mount, and of all mounts beneath it if `recursive`.
@@ -232,6 +262,29 @@ pub fn set_attr(mount: BorrowedFd<'_>, attr: &Attr, recursive: bool) -> Result<(
 pub fn set_idmap(mount: BorrowedFd<'_>, namespace: BorrowedFd<'_>, recursive: bool) -> Result<()> {
     let attr = Attr { set: ATTR_IDMAP, userns_fd: namespace.as_raw_fd() as u64, ..Attr::default() };
     set_attr(mount, &attr, recursive)
+}
+
+/// A path as mountinfo has it: blanks and the like are three octal digits there (proc_pid_mountinfo(5)).
+pub fn unescape(field: &[u8]) -> Vec<u8> {
+    let mut plain = Vec::with_capacity(field.len());
+    let mut rest = field;
+    while let Some((&byte, after)) = rest.split_first() {
+        let octal = after
+            .get(..3)
+            .filter(|digits| byte == b'\\' && digits.iter().all(|digit| (b'0'..b'8').contains(digit)));
+        match octal {
+            Some(digits) => {
+                let value = digits.iter().fold(0u32, |value, digit| value * 8 + u32::from(digit - b'0'));
+                plain.push(value as u8);
+                rest = &after[3..];
+            }
+            None => {
+                plain.push(byte);
+                rest = after;
+            }
+        }
+    }
+    plain
 }
 
 /// mount(2), for what the newer calls cannot say: options of more than 255 bytes, and superblock flags
@@ -315,3 +368,15 @@ pub fn flags(fd: BorrowedFd<'_>) -> Result<u64> {
 pub const PROC_SUPER_MAGIC: i64 = 0x9fa0;
 pub const CGROUP2_SUPER_MAGIC: i64 = 0x6367_7270;
 pub const DEVPTS_SUPER_MAGIC: i64 = 0x1cd1;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_three_octal_digits_stand_for_a_byte() {
+        assert_eq!(unescape(b"/a\\040b\\134"), b"/a b\\");
+        assert_eq!(unescape(b"\\04"), b"\\04");
+        assert_eq!(unescape(b"\\0899"), b"\\0899");
+    }
+}

@@ -1,11 +1,11 @@
 //! `create`, and what `run` shares with it: from a bundle to an init that waits for the word.
 
-use super::warn;
+use super::{delete, warn};
 use crate::bundle::{self, Bundle};
 use crate::cli::Create;
 use crate::host::{self, Needs};
 use crate::init::StateText;
-use crate::launch::cgroup::{self, Home};
+use crate::launch::cgroup::Home;
 use crate::launch::console::{self, Console};
 use crate::launch::copy;
 use crate::launch::layers::{Kept, Server};
@@ -13,7 +13,7 @@ use crate::launch::network;
 use crate::launch::notify;
 use crate::launch::pidfd::{self, Receiver};
 use crate::launch::seccomp::{Agent, Listener};
-use crate::launch::{self, Launch, Ready, Supplies, foreground, hooks};
+use crate::launch::{self, Launch, Ready, Supplies, foreground, hooks, host_root};
 use crate::plan::cgroup::Manager;
 use crate::plan::degrade::{Degradation, Policy};
 use crate::plan::layers::Changes;
@@ -23,7 +23,7 @@ use crate::plan::survey::{Survey, Topic};
 use crate::plan::{self, Plan};
 use crate::report::{Act, Failure, debug, errno_text, io_text};
 use crate::seccomp::{self, Filter};
-use crate::state::store::{CGROUP, EXEC, Entry, FILTER, START_SOCKET, Store};
+use crate::state::store::{CGROUP, EXEC, Entry, FILTER, HOST_ROOT, START_SOCKET, Store};
 use crate::state::{self, Record, Status, status};
 use crate::sys::{fds, stub};
 use nix::sched::CloneFlags;
@@ -68,6 +68,7 @@ pub struct Made {
     // In the order in which they are undone.
     pub launch: Launch<Ready>,
     pub home: Home,
+    pub host_root: Option<host_root::Mounted>,
     pub plan: Plan,
     pub record: Record,
     pub console: Option<OwnedFd>,
@@ -167,6 +168,7 @@ pub fn create(
     let made = make(store, flags, &manner)?;
     made.launch.leave()?;
     made.home.keep();
+    made.host_root.into_iter().for_each(host_root::Mounted::keep);
     made.pid_file.keep();
     made.kept.into_iter().for_each(Kept::keep);
     drop(made.claim.keep());
@@ -242,9 +244,7 @@ pub fn tell(bundle: &Bundle, plan: &Plan) {
 /// An id that is taken.
 pub fn claim(store: &Store, id: &str) -> Result<Claim, Failure> {
     let claim = Claim(Some(store.claim(id)?));
-    if let Some(left) = &claim.entry()?.left {
-        cgroup::dissolve(left, id)?;
-    }
+    delete::remove_left(&claim.entry()?.left, id)?;
     Ok(claim)
 }
 
@@ -273,7 +273,12 @@ pub fn make(store: &Store, flags: &Create, manner: &Manner) -> Result<Made, Fail
     }
     prepare_network(&plan, claim.entry()?)?;
     let mut record = record(&bundle, &plan)?;
-    let supplies = supplies(claim.entry()?, &plan, &record, filter, manner)?;
+    let mut supplies = supplies(claim.entry()?, &plan, &record, filter, manner)?;
+    if let Some(planned) = host_root::Planned::of(&plan)? {
+        note(HOST_ROOT, planned.recorded(), claim.entry()?)?;
+        record.host_root = Some(planned.recorded().clone());
+        supplies.host_root = Some(planned.attach(&plan)?);
+    }
     let launched =
         bring_up(&plan, &supplies, &console, receiver.as_ref(), kept.as_ref(), &mut record, claim.entry()?)
             .and_then(|launched| {
@@ -285,7 +290,8 @@ pub fn make(store: &Store, flags: &Create, manner: &Manner) -> Result<Made, Fail
     });
     let ((launch, home, master), pid_file) = launched.inspect_err(|_| clean_up(&plan, &record))?;
     warn_of(&record);
-    Ok(Made { launch, home, plan, record, console: master, pid_file, kept, claim })
+    let host_root = supplies.host_root;
+    Ok(Made { launch, home, host_root, plan, record, console: master, pid_file, kept, claim })
 }
 
 /// Warns of what has become of weaker means.
@@ -385,8 +391,12 @@ pub fn prepare_network(plan: &Plan, entry: &Entry) -> Result<(), Failure> {
 /// A full disk, say.
 pub fn note_cgroup(home: &Home, entry: &Entry) -> Result<(), Failure> {
     let Some(cgroup) = home.record() else { return Ok(()) };
-    let text = serde_json::to_vec(cgroup).map_err(|e| Failure::new("cannot write state", e.to_string()))?;
-    entry.write(CGROUP, &text)
+    note(CGROUP, cgroup, entry)
+}
+
+fn note(name: &str, what: &impl Serialize, entry: &Entry) -> Result<(), Failure> {
+    let text = serde_json::to_vec(what).map_err(|e| Failure::new("cannot write state", e.to_string()))?;
+    entry.write(name, &text)
 }
 
 /// A container that came up in part has had its hooks run: those for its end are due as well (config.md,
@@ -515,6 +525,7 @@ pub fn record(bundle: &Bundle, plan: &Plan) -> Result<Record, Failure> {
         network: None,
         rdt: None,
         service: None,
+        host_root: None,
     })
 }
 
@@ -543,6 +554,7 @@ fn supplies(
         signals: manner.signals,
         proc: launch::open_proc()?,
         state: entry.path().to_path_buf(),
+        host_root: None,
     })
 }
 

@@ -3,9 +3,9 @@
 use super::{kill, warn};
 use crate::launch::cgroup::dissolve;
 use crate::launch::layers::dismiss;
-use crate::launch::{hooks, network, rdt};
+use crate::launch::{hooks, host_root, network, rdt};
 use crate::report::{Act, Failure};
-use crate::state::store::{Entry, Store};
+use crate::state::store::{Entry, Left, Store};
 use crate::state::{Record, Status};
 use crate::sys::{Errno, pidfd, retry};
 use nix::libc;
@@ -51,12 +51,21 @@ fn forget(store: &Store, id: &str, failure: Failure) -> Result<u8, Failure> {
                 "another command is at work on it: resource temporarily unavailable",
             ));
         }
-        if let Some(cgroup) = entry.planned_cgroup() {
-            dissolve(&cgroup, id)?;
-        }
+        remove_left(&entry.planned(), id)?;
         entry.remove()?;
     }
     Ok(0)
+}
+
+/// Removes what a create that was killed has left outside of its entry.
+///
+/// # Errors
+/// What cannot be removed.
+pub fn remove_left(left: &Left, id: &str) -> Result<(), Failure> {
+    if let Some(cgroup) = &left.cgroup {
+        dissolve(cgroup, id)?;
+    }
+    left.host_root.as_ref().map_or(Ok(()), |root| host_root::remove(root, id))
 }
 
 /// Kills what lives and waits until init is gone.
@@ -92,6 +101,9 @@ pub fn finish(entry: Entry, record: &Record) -> Result<(), Failure> {
     }
     if record.of_this_boot() {
         dismiss(record);
+        if let Some(root) = &record.host_root {
+            host_root::remove(root, &record.id)?;
+        }
         if let Some(rdt) = &record.rdt {
             rdt::remove(rdt).act(|| format!("cannot delete container {}", record.id))?;
         }

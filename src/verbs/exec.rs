@@ -21,8 +21,12 @@ use crate::report::{Act, Failure, io_text};
 use crate::seccomp::Filter;
 use crate::state::store::{EXEC, Entry, FILTER, Store};
 use crate::state::{Record, Status};
+use crate::sys::pidfd;
+use nix::fcntl::{OFlag, open};
 use nix::sched::CloneFlags;
+use nix::sys::stat::Mode;
 use oci_spec::runtime as oci;
+use std::os::fd::OwnedFd;
 use std::path::{Component, Path, PathBuf};
 
 /// `bryo exec`.
@@ -37,6 +41,7 @@ pub fn exec(store: &Store, flags: &Exec, degrade: &Policy) -> Result<u8, Failure
         return Err(Failure::new(act(), "cannot exec in a paused container")
             .fix(format!("bryo resume {id}, or --ignore-paused")));
     }
+    let root = root(&record, &pidfd)?;
     let doors = match status {
         Status::Created => Doors::lent(&start::reach_init(&entry, id)?, id)?,
         _ => Doors::of_process(pidfd, record.namespaces),
@@ -68,6 +73,7 @@ pub fn exec(store: &Store, flags: &Exec, degrade: &Policy) -> Result<u8, Failure
         oom_score_adj: plan.oom_score_adj,
         processors: plan.processors.as_deref(),
         cgroup: entrance.as_ref(),
+        root: root.as_ref(),
     };
     let mut joined = join::join(&joining, agent)?;
     degrade.check(&format_args!("container {id}"), &joined.found.degradations)?;
@@ -104,6 +110,19 @@ pub fn exec(store: &Store, flags: &Exec, degrade: &Policy) -> Result<u8, Failure
     debug_assert!(!matches!(console, Console::Socket(..)) || master.is_none());
     let code = foreground::attend(&child, &signals, master, None, false)?;
     Ok(u8::try_from(code).unwrap_or(1))
+}
+
+/// The root of a container that has our mount namespace: that of its init, which its pidfd says is still that one.
+fn root(record: &Record, init: &OwnedFd) -> Result<Option<OwnedFd>, Failure> {
+    if !record.shares_mounts() {
+        return Ok(None);
+    }
+    let act = || format!("cannot open the root of container {}", record.id);
+    let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+    let root = open(format!("/proc/{}/root", record.pid).as_str(), flags, Mode::empty()).act(act)?;
+    // Signal 0 asks whether it lives: its number could be somebody else's by now.
+    pidfd::signal(init, 0).act(act)?;
+    Ok(Some(root))
 }
 
 /// The way into the container's cgroup, or into the one below it that --cgroup names.
@@ -311,6 +330,7 @@ fn decide(
         affinity: template.affinity.as_deref(),
         inherited: &template.inherited,
         stub_passes: !template.stops_stub,
+        shares_mounts: record.shares_mounts(),
     };
     joining::decide(wanted, &idmap, &facts, request, before)
 }

@@ -53,17 +53,20 @@ fn number(signal: &str) -> Option<i32> {
 }
 
 /// The namespace by which the processes of a container are known where there is no cgroup: the pid namespace
-/// if it is the container's alone, else its mount namespace, which every container has.
+/// if it is the container's alone, else its mount namespace, if it has one.
 fn mark(record: &Record) -> &'static str {
     if record.owns_pids { "pid" } else { "mnt" }
 }
 
 /// That namespace. None where it is our own as well, since then it says nothing: a configuration may join the
-/// host's.
+/// host's. And none where it has that of whoever made it, be we in that or not.
 ///
 /// # Errors
 /// A /proc that does not tell whether init lives.
 fn home(record: &Record) -> Result<Option<u64>, Errno> {
+    if !record.owns_pids && record.shares_mounts() {
+        return Ok(None);
+    }
     let kind = mark(record);
     let wanted = namespace(&record.pid.to_string(), kind)?;
     let known = record.alive()? && namespace("self", kind)? != wanted;
@@ -173,7 +176,7 @@ impl Rest {
     /// Of a container whose program runs. None where nothing can be left, as [`sweep`] has it, and where the mount
     /// namespace is our own as well.
     pub fn of(record: &Record) -> Option<Rest> {
-        if record.owns_pids || record.cgroup.is_some() {
+        if record.owns_pids || record.cgroup.is_some() || record.shares_mounts() {
             return None;
         }
         let file = File::open(format!("/proc/{}/ns/mnt", record.pid)).ok()?;

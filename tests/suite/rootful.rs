@@ -1,6 +1,7 @@
 //! Root, and no user namespace: what engines that run as root ask for. `scripts/test` runs these as root in a
 //! mount namespace of their own, here and in the guest.
 
+mod host_root;
 mod idmapped;
 mod scheduling;
 

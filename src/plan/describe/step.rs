@@ -102,6 +102,7 @@ fn word(op: &Op) -> &'static str {
     match op {
         Op::Propagation { .. } | Op::RootPropagation { .. } => "propagation",
         Op::Root { .. } => "root",
+        Op::HostRoot { .. } => "host-root",
         Op::Overlay(..) => "overlay",
         Op::Served(_) => "fuse-overlayfs",
         Op::Copied(_) => "copy",
@@ -133,6 +134,7 @@ fn word(op: &Op) -> &'static str {
         Op::RootReadOnly => "root-readonly",
         Op::Pivot => "pivot",
         Op::MoveRoot => "move-root",
+        Op::Chroot => "chroot",
     }
 }
 
@@ -140,6 +142,10 @@ fn word(op: &Op) -> &'static str {
 fn line(op: &Op) -> String {
     match op {
         Op::Propagation { flags } => format!("make / {}", propagation(*flags)),
+        Op::HostRoot { path, nodev } => {
+            let nodev = if *nodev { " +nodev" } else { "" };
+            format!("open root {}{nodev}, mounted in the caller's mount namespace", text(path))
+        }
         Op::Root { path, nodev, own_parent } => {
             let nodev = if *nodev { " +nodev" } else { "" };
             let parent = if *own_parent { " on a parent of its own" } else { "" };
@@ -164,8 +170,9 @@ fn line(op: &Op) -> String {
         Op::Filesystem(filesystem) => mount(filesystem),
         Op::Bind(wanted) => bind(wanted),
         Op::Remount { at, properties } => format!("remount {}{}", text(at), self::properties(properties)),
-        Op::Device { source, at, device } => {
-            format!("show {} at {} as {}", text(source), text(at), numbers(device))
+        Op::Device { source, at, device, apart } => {
+            let apart = if *apart { ", slave of the host's" } else { "" };
+            format!("show {} at {} as {}{apart}", text(source), text(at), numbers(device))
         }
         Op::Node { at, device, mode, uid, gid } => {
             format!("mknod {} {} mode {mode:04o} owner {uid}:{gid}", text(at), numbers(device))
@@ -198,6 +205,7 @@ fn line(op: &Op) -> String {
         Op::RootReadOnly => "make the root read-only".into(),
         Op::Pivot => "pivot_root".into(),
         Op::MoveRoot => "move the root to / and chroot".into(),
+        Op::Chroot => "chroot".into(),
         Op::RootPropagation { flags } => format!("make the root {}", propagation(*flags)),
     }
 }
@@ -216,7 +224,7 @@ fn mount_ids(ids: &Ids) -> String {
 }
 
 fn bind(bind: &Bind) -> String {
-    let Bind { source, at, recursive, properties, links, ids } = bind;
+    let Bind { source, at, recursive, properties, links, ids, apart } = bind;
     let act = if *recursive { "rbind" } else { "bind" };
     let Links { shown, covered, copied } = links;
     let words = [
@@ -226,7 +234,8 @@ fn bind(bind: &Bind) -> String {
     ];
     let link: String = words.iter().filter(|(said, _)| **said).map(|(_, word)| *word).collect();
     let ids = ids.as_ref().map(mount_ids).unwrap_or_default();
-    format!("{act} {} on {}{link}{}{ids}", text(source), text(at), self::properties(properties))
+    let apart = if *apart { ", slave of the host's" } else { "" };
+    format!("{act} {} on {}{link}{}{ids}{apart}", text(source), text(at), self::properties(properties))
 }
 
 fn layers(layers: &Layers) -> String {

@@ -1,6 +1,7 @@
 //! Namespaces, and the network.
 
 use super::*;
+use crate::host::CAP_MKNOD;
 
 pub(super) fn joined_network() -> Scenario {
     let mut list = namespaces(&["mount", "pid", "user"]);
@@ -16,6 +17,27 @@ pub(super) fn joined_namespaces_in_order() -> Scenario {
         "namespaces": list, "uidMappings": null, "gidMappings": null,
     }});
     scenario(with(one_id(), &change), alice())
+}
+
+/// A configuration without a mount namespace, and without paths that are kept from the container.
+fn sharing_mounts(kinds: &[&str]) -> Value {
+    let change = json!({"linux": {
+        "namespaces": namespaces(kinds), "maskedPaths": null, "readonlyPaths": null,
+    }});
+    with(bare(), &change)
+}
+
+pub(super) fn mounts_of_the_host() -> Scenario {
+    let volume = json!([{"destination": "/srv", "source": "/srv", "options": ["rbind", "rshared"]}]);
+    let config = with(sharing_mounts(&["pid"]), &json!({"mounts": volume}));
+    // Not a device can be made; they are shown.
+    let facts = Facts { capabilities: EVERY_CAPABILITY & !(1 << CAP_MKNOD), ..root() };
+    scenario(config, facts).asking(|request| request.no_pivot = true)
+}
+
+pub(super) fn mounts_of_the_host_and_what_would_not_hold_there() -> Scenario {
+    let masked = json!({"linux": {"maskedPaths": ["/proc/kcore"]}});
+    scenario(with(sharing_mounts(&["pid"]), &masked), root())
 }
 
 /// A host with a route, both helpers and a resolver in its network.

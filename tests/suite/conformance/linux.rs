@@ -49,8 +49,8 @@ fn a_relative_path_of_a_namespace_is_refused() {
 
 /// config-linux.md#namespaces
 #[test]
-fn a_container_does_not_get_the_mounts_of_the_host() {
-    bryo_only!("runc 1.1 changes the root of the process, and leaves the container's mounts on the host");
+fn a_container_of_a_user_does_not_get_the_mounts_of_the_host() {
+    bryo_only!("runc says which of its steps the kernel did not let it take");
     let lab = Lab::new();
     lab.bundle().without_namespace("mount").run().refuses(1, &["mount namespace", "; fix: "]);
     assert!(lab.state_entries().is_empty());
