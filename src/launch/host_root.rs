@@ -15,10 +15,13 @@ use crate::report::{Act, Failure, errno_text};
 use crate::state::HostRoot;
 use crate::sys::mount::{self, ATTR_NODEV, Attr};
 use crate::sys::{self, Errno, fds};
+use nix::fcntl::{OFlag, open};
 use nix::libc;
-use std::ffi::{CString, OsStr};
+use nix::sys::stat::Mode;
+use std::ffi::{CString, OsStr, OsString};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::os::unix::ffi::OsStrExt;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::PathBuf;
 
 /// A root that nobody sees yet.
 #[derive(Debug)]
@@ -107,38 +110,40 @@ fn failure(plan: &Plan, errno: Errno) -> Failure {
     Failure::errno(act, errno)
 }
 
-/// Unmounts the root of a container, with all that is mounted beneath it. Another mount that is there by now stays, and
-/// where we do not see the container's there is nothing to do: it went with its mount namespace, or will.
+/// Unmounts the root of a container, with all that is mounted beneath it. Where it is now the kernel knows: somebody may
+/// have moved the directory, or put another one in the place of one above it. What we do not see went with its mount
+/// namespace, or will.
 ///
 /// # Errors
 /// `EBUSY` where another mount covers it; that of umount2(2).
 fn unmount(recorded: &HostRoot) -> sys::Result<()> {
-    let path = CString::new(recorded.at.as_os_str().as_bytes()).map_err(|_| Errno::EINVAL)?;
-    let top = match init::place(&path, false) {
-        Err(Errno::ENOENT | Errno::ENOTDIR | Errno::EACCES) => return Ok(()),
-        other => other?,
-    };
-    if !mount::is_root(top.as_fd())? || mount::identity(top.as_fd())? != recorded.mount {
-        return if is_mounted(recorded)? { Err(Errno::EBUSY) } else { Ok(()) };
+    let Some(place) = find(recorded.mount.number)? else { return Ok(()) };
+    let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+    let top = open(&place, flags, Mode::empty())?;
+    let found = mount::identity(top.as_fd())?;
+    if found.number != recorded.mount.number {
+        return Err(Errno::EBUSY);
+    }
+    if found != recorded.mount {
+        // Its number is another one's by now.
+        return Ok(());
     }
     // What the host has shown there, it keeps: unmounting what it shares with the container would reach it.
     mount::set_attr(top.as_fd(), &PRIVATE, true)?;
-    // By descriptor: somebody may have put another directory in the place of one above it.
     let path = CString::new(format!("/proc/self/fd/{}", top.as_raw_fd())).map_err(|_| Errno::EINVAL)?;
     mount::detach(&path)
 }
 
-/// Whether a mount of its number is at its place, and be it beneath others (proc_pid_mountinfo(5)).
-fn is_mounted(recorded: &HostRoot) -> sys::Result<bool> {
+/// Where the mount of this number is (proc_pid_mountinfo(5)).
+fn find(number: u64) -> sys::Result<Option<PathBuf>> {
     let text = std::fs::read("/proc/self/mountinfo").map_err(fds::io_errno)?;
-    let HostRoot { at, mount } = recorded;
-    let number = mount.number.to_string();
-    let is_it = |line: &[u8]| {
+    let number = number.to_string();
+    let place = |line: &[u8]| {
         let mut fields = line.split(|byte| *byte == b' ');
-        fields.next() == Some(number.as_bytes())
-            && fields.nth(3).is_some_and(|place| mount::unescape(place) == at.as_os_str().as_bytes())
+        let is_it = fields.next() == Some(number.as_bytes());
+        fields.nth(3).filter(|_| is_it).map(|place| PathBuf::from(OsString::from_vec(mount::unescape(place))))
     };
-    Ok(text.split(|byte| *byte == b'\n').any(is_it))
+    Ok(text.split(|byte| *byte == b'\n').find_map(place))
 }
 
 /// Unmounts the root of a container that has ended, if it is still there, with all that is mounted beneath it.
@@ -151,7 +156,8 @@ pub fn remove(recorded: &HostRoot, id: &str) -> Result<(), Failure> {
     match unmount(recorded) {
         Err(Errno::EBUSY) => {
             let cause = format!("something else is mounted over it: {}", errno_text(Errno::EBUSY));
-            Err(Failure::new(act(), cause).code("MNT-BUSY").fix(format!("umount {at}")))
+            let fix = format!("delete the container that uses it, too, or umount {at}");
+            Err(Failure::new(act(), cause).code("MNT-BUSY").fix(fix))
         }
         other => other.act(act),
     }

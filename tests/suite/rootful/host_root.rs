@@ -192,10 +192,22 @@ fn what_somebody_else_has_mounted_over_it_stays() {
     let container = bundle.detach();
     mount(&["-t", "tmpfs", "tmpfs"], &rootfs);
     let refused = container.call("delete", ["--force"]).done();
-    refused.refuses(1, &["MNT-BUSY", "something else is mounted over it", "; fix: umount "]);
+    refused.refuses(1, &["MNT-BUSY", "something else is mounted over it", "; fix: ", "umount "]);
     assert!(Command::new("umount").arg(&rootfs).status().unwrap().success());
     container.remove();
     assert_eq!(mounts_below(&lab.dir), []);
+
+    // Where the bundle is by then makes no difference.
+    let bundle = on_host(&lab).sleeps();
+    let (dir, moved) = (bundle.rootfs().parent().unwrap().to_owned(), lab.dir.join("moved"));
+    let container = bundle.detach();
+    fs::rename(&dir, &moved).unwrap();
+    fs::create_dir_all(dir.join("rootfs")).unwrap();
+    mount(&["-t", "tmpfs", "tmpfs"], &dir.join("rootfs"));
+    container.remove();
+    let left: Vec<_> = mounts_below(&lab.dir).into_iter().map(|(at, _)| at).collect();
+    assert_eq!(left, [dir.join("rootfs").display().to_string()]);
+    assert!(Command::new("umount").arg(dir.join("rootfs")).status().unwrap().success());
 
     // Who has unmounted it has done our work.
     let bundle = on_host(&lab).sleeps();
