@@ -5,6 +5,7 @@ use super::{print, warn};
 use crate::host::idmap::user_name;
 use crate::report::Failure;
 use crate::state::store::Store;
+use crate::state::{Record, Status};
 use std::collections::BTreeMap;
 
 /// `bryo list`. A directory that was `named` has to be there: a typing error is not an empty list.
@@ -12,14 +13,10 @@ pub fn list(store: &Store, named: bool, quiet: bool, json: bool) -> Result<u8, F
     if named {
         store.check_there()?;
     }
-    let mut rows = Vec::new();
+    let mut found = Vec::new();
     for id in store.ids()? {
-        let found = store.entry(&id).and_then(|entry| match entry {
-            Some(entry) => Ok(entry.record()?.map(|record| (entry, record))),
-            None => Ok(None),
-        });
-        match found {
-            Ok(Some(row)) => rows.push(row),
+        match look(store, &id, !quiet) {
+            Ok(Some(container)) => found.push(container),
             // Being made, or deleted meanwhile.
             Ok(None) => {}
             Err(failure) => warn(&failure.to_string()),
@@ -27,18 +24,16 @@ pub fn list(store: &Store, named: bool, quiet: bool, json: bool) -> Result<u8, F
     }
     if quiet {
         return Ok(print(
-            &rows.iter().flat_map(|(_, record)| [record.id.as_str(), "\n"]).collect::<String>(),
+            &found.iter().flat_map(|(record, _)| [record.id.as_str(), "\n"]).collect::<String>(),
         ));
     }
-    let mut views = Vec::new();
     let mut names = BTreeMap::new();
     let name = |uid| user_name(uid).unwrap_or_else(|| format!("#{uid}"));
-    for (entry, record) in &rows {
+    let mut views = Vec::new();
+    for (record, status) in &found {
+        let Some(status) = status else { continue };
         let owner = names.entry(record.owner).or_insert_with_key(|uid| name(*uid));
-        match View::new(entry, record) {
-            Ok(view) => views.push(View { owner: Some(owner.clone()), ..view }),
-            Err(failure) => warn(&failure.to_string()),
-        }
+        views.push(View { owner: Some(owner.clone()), ..View::new(record, *status) });
     }
     if json {
         let text = serde_json::to_string(&views)
@@ -46,6 +41,15 @@ pub fn list(store: &Store, named: bool, quiet: bool, json: bool) -> Result<u8, F
         return Ok(print(&format!("{text}\n")));
     }
     Ok(print(&table(&views)))
+}
+
+/// A container, with its status if that is asked for. Nothing of it is kept open: there may be more of them than
+/// descriptors.
+fn look(store: &Store, id: &str, asked: bool) -> Result<Option<(Record, Option<Status>)>, Failure> {
+    let Some(entry) = store.entry(id)? else { return Ok(None) };
+    let Some(record) = entry.record()? else { return Ok(None) };
+    let status = asked.then(|| entry.status(&record)).transpose()?;
+    Ok(Some((record, status)))
 }
 
 /// Columns as Go's tabwriter makes them for runc: at least 12 wide, 3 blanks between.

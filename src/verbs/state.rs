@@ -2,7 +2,7 @@
 
 use super::print;
 use crate::report::Failure;
-use crate::state::store::{Entry, Store};
+use crate::state::store::Store;
 use crate::state::{Record, Status};
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -29,13 +29,9 @@ pub struct View<'a> {
 }
 
 impl<'a> View<'a> {
-    /// Looks at a container.
-    ///
-    /// # Errors
-    /// A status that cannot be told.
-    pub fn new(entry: &Entry, record: &'a Record) -> Result<View<'a>, Failure> {
-        let status = entry.status(record)?;
-        Ok(View {
+    /// A container that has this status.
+    pub fn new(record: &'a Record, status: Status) -> View<'a> {
+        View {
             oci_version: &record.oci_version,
             id: &record.id,
             pid: if status == Status::Stopped { 0 } else { record.pid },
@@ -46,14 +42,14 @@ impl<'a> View<'a> {
             annotations: &record.annotations,
             owner: None,
             degraded: &record.degraded,
-        })
+        }
     }
 }
 
 /// `bryo state`.
 pub fn state(store: &Store, id: &str) -> Result<u8, Failure> {
     let (entry, record) = store.open("read state of", id)?;
-    let text = serde_json::to_string_pretty(&View::new(&entry, &record)?)
+    let text = serde_json::to_string_pretty(&View::new(&record, entry.status(&record)?))
         .map_err(|e| Failure::new(format!("cannot print state of container {id}"), e.to_string()))?;
     Ok(print(&format!("{text}\n")))
 }

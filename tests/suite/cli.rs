@@ -49,6 +49,17 @@ fn list_quiet_shows_the_ids_alone() {
     b.remove();
 }
 
+#[test]
+fn list_shows_more_containers_than_it_may_open_files() {
+    let lab = Lab::new();
+    let containers: Vec<_> = (0..12).map(|_| lab.bundle().create()).collect();
+    let table = lab.call(["list"]).after_shell("ulimit -n 12").done().ok();
+    assert_eq!(table.stdout.lines().count(), 1 + containers.len(), "{}{}", table.stdout, table.stderr);
+    for container in containers {
+        container.remove();
+    }
+}
+
 /// Whether this is a time that Go's RFC3339Nano parser takes.
 fn is_rfc3339_nano(text: &str) -> bool {
     let (seconds, rest) = text.split_at_checked("2006-01-02T15:04:05".len()).unwrap_or_default();
