@@ -1,7 +1,7 @@
 //! Whether namespaces are to be had here, and why not.
 
 use crate::report::{Failure, errno_text};
-use crate::sys::Errno;
+use crate::sys::{Errno, fds};
 use nix::sched::CloneFlags;
 use std::os::unix::fs::MetadataExt;
 
@@ -79,6 +79,35 @@ impl Obstacles {
         }
         (self.clone_off && !privileged).then_some(Errno::EPERM)
     }
+}
+
+/// The number of a process's namespace; `self` is a process, too. None for one that has gone, and for one that is not
+/// ours to look at.
+///
+/// # Errors
+/// What else stat(2) fails with.
+pub fn of(pid: &str, kind: &str) -> Result<Option<u64>, Errno> {
+    match std::fs::metadata(format!("/proc/{pid}/ns/{kind}")).map_err(fds::io_errno) {
+        Ok(meta) => Ok(Some(meta.ino())),
+        Err(Errno::ENOENT | Errno::ESRCH | Errno::EACCES | Errno::EPERM) => Ok(None),
+        Err(errno) => Err(errno),
+    }
+}
+
+/// The pids of all processes in a namespace.
+///
+/// # Errors
+/// A /proc that does not list them.
+pub fn sharing(kind: &str, number: u64) -> Result<Vec<i32>, Errno> {
+    let entries = std::fs::read_dir("/proc").and_then(Iterator::collect::<std::io::Result<Vec<_>>>);
+    let entries = entries.map_err(fds::io_errno)?.into_iter();
+    let mut pids = Vec::new();
+    for pid in entries.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok()) {
+        if of(&pid.to_string(), kind)? == Some(number) {
+            pids.push(pid);
+        }
+    }
+    Ok(pids)
 }
 
 /// Why the clone failed, told apart by facts, since the kernel says the same for several causes.

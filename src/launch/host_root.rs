@@ -8,12 +8,13 @@
 //!     a detached copy -> its identity, on disk -> attached ... container ... unmounted, if it is still the same one
 //! ```
 
+use crate::host::namespaces;
 use crate::init;
 use crate::plan::Plan;
 use crate::plan::step::Op;
 use crate::report::{Act, Failure, errno_text};
 use crate::state::HostRoot;
-use crate::sys::mount::{self, ATTR_NODEV, Attr};
+use crate::sys::mount::{self, ATTR_NODEV, Attr, Identity};
 use crate::sys::{self, Errno, fds};
 use nix::fcntl::{OFlag, open};
 use nix::libc;
@@ -26,8 +27,11 @@ use std::path::PathBuf;
 /// A root that nobody sees yet.
 #[derive(Debug)]
 pub struct Planned {
-    tree: OwnedFd,
     place: OwnedFd,
+    /// The directory alone, to mount the tree on: a tree of several mounts that was mounted for the peers of the mount
+    /// above as well would stay there.
+    base: Option<OwnedFd>,
+    tree: OwnedFd,
     recorded: HostRoot,
 }
 
@@ -54,12 +58,21 @@ impl Planned {
         let Some((path, nodev)) = wanted else { return Ok(None) };
         let copy = || {
             let place = init::place(path, false)?;
+            let base =
+                if is_single(&place)? { None } else { Some(mount::clone_tree(place.as_fd(), c"", false)?) };
             let tree = mount::clone_tree(place.as_fd(), c"", true)?;
             let set = if nodev { ATTR_NODEV } else { 0 };
             mount::set_attr(tree.as_fd(), &Attr { set, ..PRIVATE }, true)?;
-            let mount = mount::identity(tree.as_fd())?;
-            let at = OsStr::from_bytes(path.to_bytes()).into();
-            Ok(Planned { tree, place, recorded: HostRoot { at, mount } })
+            let recorded = HostRoot {
+                at: OsStr::from_bytes(path.to_bytes()).into(),
+                mounts: base
+                    .iter()
+                    .chain([&tree])
+                    .map(|tree| mount::identity(tree.as_fd()))
+                    .collect::<sys::Result<_>>()?,
+                namespace: namespaces::of("self", "mnt")?.ok_or(Errno::ENOENT)?,
+            };
+            Ok(Planned { place, base, tree, recorded })
         };
         copy().map(Some).map_err(|errno| failure(plan, errno))
     }
@@ -74,12 +87,19 @@ impl Planned {
     /// # Errors
     /// That of move_mount(2).
     pub fn attach(self, plan: &Plan) -> Result<Mounted, Failure> {
-        let Planned { tree, place, recorded } = self;
+        let Planned { place, base, tree, recorded } = self;
         let attach = || {
-            mount::attach(tree.as_fd(), place.as_fd())?;
+            let lowest = base.as_ref().unwrap_or(&tree);
+            mount::attach(lowest.as_fd(), place.as_fd())?;
             let mounted = Mounted { tree, recorded: Some(recorded) };
-            // Where the mount above it is shared, it has become so, too (mount_namespaces(7)).
-            mount::set_attr(mounted.tree.as_fd(), &PRIVATE, true)?;
+            // Where the mount above is shared, it has become so, too (mount_namespaces(7)).
+            match &base {
+                Some(base) => {
+                    mount::set_attr(base.as_fd(), &PRIVATE, false)?;
+                    mount::attach(mounted.tree.as_fd(), base.as_fd())?;
+                }
+                None => mount::set_attr(mounted.tree.as_fd(), &PRIVATE, true)?,
+            }
             Ok(mounted)
         };
         attach().map_err(|errno| failure(plan, errno))
@@ -110,22 +130,29 @@ fn failure(plan: &Plan, errno: Errno) -> Failure {
     Failure::errno(act, errno)
 }
 
-/// Unmounts the root of a container, with all that is mounted beneath it. Where it is now the kernel knows: somebody may
-/// have moved the directory, or put another one in the place of one above it. What we do not see went with its mount
-/// namespace, or will.
+/// Unmounts the root of a container, with all that is mounted beneath it.
+fn unmount(recorded: &HostRoot) -> sys::Result<()> {
+    recorded.mounts.iter().rev().try_for_each(detach)
+}
+
+/// Unmounts one mount, if it is still there. Where that is the kernel knows: somebody may have moved the directory, or
+/// put another one in the place of one above it.
 ///
 /// # Errors
 /// `EBUSY` where another mount covers it; that of umount2(2).
-fn unmount(recorded: &HostRoot) -> sys::Result<()> {
-    let Some(place) = find(recorded.mount.number)? else { return Ok(()) };
+fn detach(wanted: &Identity) -> sys::Result<()> {
+    let Some(place) = find(wanted.number)? else { return Ok(()) };
     let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-    let top = open(&place, flags, Mode::empty())?;
+    let top = match open(&place, flags, Mode::empty()) {
+        // What has its number by now is no directory.
+        Err(Errno::ENOTDIR | Errno::ELOOP) => return Ok(()),
+        other => other?,
+    };
     let found = mount::identity(top.as_fd())?;
-    if found.number != recorded.mount.number {
+    if found.number != wanted.number {
         return Err(Errno::EBUSY);
     }
-    if found != recorded.mount {
-        // Its number is another one's by now.
+    if !wanted.matches(&found) {
         return Ok(());
     }
     // What the host has shown there, it keeps: unmounting what it shares with the container would reach it.
@@ -134,25 +161,47 @@ fn unmount(recorded: &HostRoot) -> sys::Result<()> {
     mount::detach(&path)
 }
 
-/// Where the mount of this number is (proc_pid_mountinfo(5)).
-fn find(number: u64) -> sys::Result<Option<PathBuf>> {
+/// The numbers of the mounts that we see, and where they are (proc_pid_mountinfo(5)).
+fn mounts() -> sys::Result<Vec<(u64, PathBuf)>> {
     let text = std::fs::read("/proc/self/mountinfo").map_err(fds::io_errno)?;
-    let number = number.to_string();
-    let place = |line: &[u8]| {
+    let mount = |line: &[u8]| {
         let mut fields = line.split(|byte| *byte == b' ');
-        let is_it = fields.next() == Some(number.as_bytes());
-        fields.nth(3).filter(|_| is_it).map(|place| PathBuf::from(OsString::from_vec(mount::unescape(place))))
+        let number = std::str::from_utf8(fields.next()?).ok()?.parse().ok()?;
+        Some((number, PathBuf::from(OsString::from_vec(mount::unescape(fields.nth(3)?)))))
     };
-    Ok(text.split(|byte| *byte == b'\n').find_map(place))
+    Ok(text.split(|byte| *byte == b'\n').filter_map(mount).collect())
+}
+
+/// Where the mount of this number is.
+fn find(number: u64) -> sys::Result<Option<PathBuf>> {
+    Ok(mounts()?.into_iter().find_map(|(other, place)| (other == number).then_some(place)))
+}
+
+/// Whether nothing is mounted below a directory.
+fn is_single(place: &OwnedFd) -> sys::Result<bool> {
+    let path = std::fs::read_link(format!("/proc/self/fd/{}", place.as_raw_fd())).map_err(fds::io_errno)?;
+    Ok(mounts()?.iter().all(|(_, other)| *other == path || !other.starts_with(&path)))
 }
 
 /// Unmounts the root of a container that has ended, if it is still there, with all that is mounted beneath it.
 ///
 /// # Errors
-/// `MNT-BUSY` where somebody has mounted something else over it.
+/// `MNT-BUSY` where somebody has mounted something else over it; a mount namespace that is not ours, and that somebody
+/// is in.
 pub fn remove(recorded: &HostRoot, id: &str) -> Result<(), Failure> {
     let at = recorded.at.display();
     let act = || format!("cannot unmount root file system {at} of container {id}");
+    if namespaces::of("self", "mnt").act(act)? != Some(recorded.namespace) {
+        return match namespaces::sharing("mnt", recorded.namespace).act(act)?.first() {
+            // It went with its mount namespace.
+            None => Ok(()),
+            Some(pid) => Err(Failure::new(
+                act(),
+                format!("it is in the mount namespace of process {pid}, and we are not: invalid argument"),
+            )
+            .fix(format!("delete it from there: nsenter --target {pid} --mount bryo delete --force {id}"))),
+        };
+    }
     match unmount(recorded) {
         Err(Errno::EBUSY) => {
             let cause = format!("something else is mounted over it: {}", errno_text(Errno::EBUSY));

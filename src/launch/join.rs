@@ -65,7 +65,8 @@ pub struct Joining<'a> {
     pub processors: Option<&'a [u16]>,
     /// The container's cgroup.
     pub cgroup: Option<&'a Entrance<'a>>,
-    /// Its root, where no namespace leads there.
+    /// Its root, where no namespace leads there. It is entered before anybody inside can see us, and look at the one that
+    /// we had before.
     pub root: Option<&'a OwnedFd>,
 }
 
@@ -110,7 +111,7 @@ pub fn join<'a>(joining: &'a Joining<'a>, agent: Option<Agent>) -> Result<Joined
         launch_reaches_more: false,
         agent: agent.as_ref().map(|agent| (&agent.socket, &agent.greeting)),
         proc: &proc,
-        host_root: joining.root.map(AsFd::as_fd),
+        host_root: None,
     };
     limits::raise(&joining.process.rlimits, id)?;
     let score = oom::lend(joining.oom_score_adj, id)?;
@@ -118,8 +119,11 @@ pub fn join<'a>(joining: &'a Joining<'a>, agent: Option<Agent>) -> Result<Joined
     // From before the first namespace is entered: who is inside must find nothing of ours to look into
     // (CVE-2016-9962).
     sys::process::set_undumpable().act(act)?;
-    let spawned = spawn_in(&joins, CloneFlags::empty(), joining.cgroup.map(Entrance::fd), &mut || {
+    let root = joining.root.map(AsFd::as_fd);
+    let spawned = spawn_in(&joins, root, CloneFlags::empty(), joining.cgroup.map(Entrance::fd), &mut || {
         sys::fds::abandon(ours.as_fd());
+        // What it shows is its root by now.
+        root.into_iter().for_each(sys::fds::abandon);
         init::live(&orders, &theirs)
     });
     let (child, in_cgroup) = spawned

@@ -166,7 +166,7 @@ pub fn spawn(
     if !joins.is_empty() && plan.idmap.maps().is_none() {
         sys::process::set_undumpable().act(act)?;
     }
-    let spawned = spawn_in(&joins, plan.namespaces.at_clone, home.entrance(), &mut || {
+    let spawned = spawn_in(&joins, None, plan.namespaces.at_clone, home.entrance(), &mut || {
         // Our copy of the parent's end would keep the conversation open after the parent's death.
         sys::fds::abandon(ours.as_fd());
         ours_alone.iter().for_each(|fd| sys::fds::abandon(*fd));
@@ -200,13 +200,14 @@ fn before_and_after(joins: Vec<Join<'_>>) -> (Vec<Join<'_>>, Option<Join<'_>>) {
 /// Clones a child into a cgroup, or outside of it where the kernel does not let us; says which.
 fn spawn_in(
     joins: &[Join<'_>],
+    root: Option<BorrowedFd<'_>>,
     fresh: CloneFlags,
     cgroup: Option<BorrowedFd<'_>>,
     body: &mut dyn FnMut() -> std::convert::Infallible,
 ) -> Result<(Child, bool), clone::SpawnError> {
-    match clone::spawn(joins, fresh, cgroup, body) {
+    match clone::spawn_below(joins, root, fresh, cgroup, body) {
         Err(error) if cgroup.is_some() && error.join.is_none() && clone::is_about_cgroup(error.errno) => {
-            clone::spawn(joins, fresh, None, body).map(|child| (child, false))
+            clone::spawn_below(joins, root, fresh, None, body).map(|child| (child, false))
         }
         other => other.map(|child| (child, cgroup.is_some())),
     }

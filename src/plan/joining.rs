@@ -5,7 +5,7 @@ use super::degrade::Degradation;
 use super::idmap::Idmap;
 use super::inherited::Inherited;
 use super::process::{self, Guard, Process};
-use super::step::{Op, Step};
+use super::step::Step;
 use crate::host::{Facts, Needs};
 use crate::report::Failure;
 use oci_spec::runtime as oci;
@@ -33,8 +33,8 @@ pub struct Before<'a> {
     pub inherited: &'a Inherited,
     /// Its filter lets the stub through.
     pub stub_passes: bool,
-    /// It has our mount namespace, and only its root is another.
-    pub shares_mounts: bool,
+    /// Somebody inside may look into whoever comes.
+    pub watched: bool,
 }
 
 /// Which facts this process makes worth reading.
@@ -45,6 +45,12 @@ pub fn needs(wanted: &oci::Process) -> Needs {
         hard_limits: super::needs_hard_limits(wanted),
         ..Needs::default()
     }
+}
+
+/// Whether who has these capabilities may look into any process that he sees, in his user namespace (capabilities(7)).
+pub fn may_trace(capabilities: Option<&oci::LinuxCapabilities>) -> bool {
+    let sets = capabilities.into_iter().flat_map(|sets| [sets.bounding(), sets.permitted()]);
+    sets.flatten().any(|set| set.contains(&oci::Capability::SysPtrace))
 }
 
 /// Decides.
@@ -68,9 +74,8 @@ pub fn decide(
         steps.push(process::keyring(container)?);
     }
     steps.extend(before.inherited.steps());
-    steps.extend(before.shares_mounts.then_some(Op::Chroot).map(Step::from));
     Ok(Joining {
-        guard: process.guard(idmap, facts, || before.stub_passes),
+        guard: process.guard(idmap, facts, before.watched, || before.stub_passes),
         process,
         steps,
         processors: affinity.initial,

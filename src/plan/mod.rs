@@ -40,6 +40,7 @@ use crate::sys::stub;
 use degrade::Degradation;
 use idmap::Idmap;
 use namespaces::Namespaces;
+use nix::sched::CloneFlags;
 use oci_spec::runtime::{LinuxNamespaceType, Spec};
 use std::collections::HashMap;
 use std::ffi::{CString, OsStr};
@@ -130,7 +131,7 @@ pub struct Context<'a> {
 impl Context<'_> {
     /// Whether the container's mounts are those of a user namespace: its own, or ours.
     fn in_user_namespace(&self) -> bool {
-        self.namespaces.has(nix::sched::CloneFlags::CLONE_NEWUSER) || self.facts.in_child_userns
+        self.namespaces.has(CloneFlags::CLONE_NEWUSER) || self.facts.in_child_userns
     }
 }
 
@@ -219,7 +220,7 @@ pub fn survey(bundle: &Bundle, facts: &Facts, request: &Request) -> Result<Surve
     let mut network = refused.unless(Topic::Network, network, network::Network::default);
     let of_host = network::decide_devices(&linux, id, &namespaces, facts);
     network.devices = refused.unless(Topic::Network, of_host, Vec::new);
-    let idmap = if namespaces.is_new(nix::sched::CloneFlags::CLONE_NEWUSER) {
+    let idmap = if namespaces.is_new(CloneFlags::CLONE_NEWUSER) {
         let wanted = idmap::Wanted {
             container: id,
             uids: linux.uid_mappings().as_deref().unwrap_or_default(),
@@ -228,7 +229,7 @@ pub fn survey(bundle: &Bundle, facts: &Facts, request: &Request) -> Result<Surve
         };
         idmap::decide(wanted, facts, &mut degradations)
     } else {
-        let joined = namespaces.has(nix::sched::CloneFlags::CLONE_NEWUSER);
+        let joined = namespaces.has(CloneFlags::CLONE_NEWUSER);
         let idmap = if joined { Idmap::unknown() } else { Idmap::ours(facts) };
         idmap.check_user(spec_process.user(), id).map(|()| idmap)
     };
@@ -286,7 +287,7 @@ pub fn survey(bundle: &Bundle, facts: &Facts, request: &Request) -> Result<Surve
         degrade: &request.degrade,
         listen_names: request.listen_names.as_deref(),
         keep_groups: process::keeps_groups(annotation),
-        init: namespaces.is_new(nix::sched::CloneFlags::CLONE_NEWPID),
+        init: namespaces.is_new(CloneFlags::CLONE_NEWPID),
         grantable: facts.grantable(namespaces.all()),
     };
     let process = process::decide(spec_process, &idmap, facts, process_request, &mut degradations);
@@ -297,9 +298,12 @@ pub fn survey(bundle: &Bundle, facts: &Facts, request: &Request) -> Result<Surve
     // For what joins later; said now, while the configuration is looked at.
     refused.unless(Topic::Process, affinity::decide(spec_process, None, id).map(|_| ()), || ());
     let stub_passes = || seccomp.as_ref().is_none_or(|profile| profile.permits(&stub::CALLS));
-    let guard = process.guard(&idmap, facts, stub_passes);
+    // In a pid namespace of its own nobody is there yet.
+    let joins_pids = namespaces.joined.iter().any(|(kind, _)| *kind == CloneFlags::CLONE_NEWPID);
+    let watched = joins_pids && !namespaces.has(CloneFlags::CLONE_NEWUSER);
+    let guard = process.guard(&idmap, facts, watched, stub_passes);
     let mut remarks = cgroups.remarks;
-    if own_cgroup.is_none() && !namespaces.is_new(nix::sched::CloneFlags::CLONE_NEWPID) {
+    if own_cgroup.is_none() && !namespaces.is_new(CloneFlags::CLONE_NEWPID) {
         let lost = if namespaces.shares_mounts() {
             "its children"
         } else {
@@ -327,7 +331,7 @@ pub fn survey(bundle: &Bundle, facts: &Facts, request: &Request) -> Result<Surve
         inherited,
         seccomp,
         guard,
-        launch_reaches_more: facts.privileged() && namespaces.is_new(nix::sched::CloneFlags::CLONE_NEWUSER),
+        launch_reaches_more: facts.privileged() && namespaces.is_new(CloneFlags::CLONE_NEWUSER),
         oom_score_adj,
         namespaces,
         idmap,

@@ -53,15 +53,20 @@ impl Default for Programs {
 impl Process {
     /// How our own binary is kept from the container, whose filter lets the stub through or not. SELinux knows
     /// better than to let a container write to the host's programs, and its label would not let memory be executed.
-    pub fn guard(&self, idmap: &Idmap, facts: &Facts, stub_passes: impl FnOnce() -> bool) -> Guard {
+    ///
+    /// The stub comes last. `watched`: somebody inside may look into us before, since CAP_SYS_PTRACE in our own user
+    /// namespace lets him, dumpable or not (ptrace(2), "Ptrace access mode checking").
+    pub fn guard(
+        &self,
+        idmap: &Idmap,
+        facts: &Facts,
+        watched: bool,
+        stub_passes: impl FnOnce() -> bool,
+    ) -> Guard {
         let selinux = self.label.as_ref().is_some_and(|label| label.module == Module::Selinux);
         match facts.binary_owner {
             Some(owner) if !selinux && idmap.reaches(owner, facts) => {
-                if stub::WRITTEN && stub_passes() {
-                    Guard::Stub
-                } else {
-                    Guard::Copy
-                }
+                if stub::WRITTEN && !watched && stub_passes() { Guard::Stub } else { Guard::Copy }
             }
             _ => Guard::Needless,
         }
@@ -75,7 +80,8 @@ pub enum Guard {
     Needless,
     /// A stub is executed before the program ([`crate::sys::stub`]).
     Stub,
-    /// There is no stub for this machine, or the filter does not let it through: we are started again from a copy that cannot be written to.
+    /// There is no stub for this machine, the filter does not let it through, or it would come too late: we are started
+    /// again from a copy that cannot be written to.
     Copy,
 }
 

@@ -82,8 +82,10 @@ pub struct Record {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HostRoot {
     pub at: PathBuf,
-    /// Whatever is mounted there by then, only this one is the container's.
-    pub mount: Identity,
+    /// Whatever is mounted there by then, only these are the container's; the outer first.
+    pub mounts: Vec<Identity>,
+    /// The mount namespace that they are in, by its inode number.
+    pub namespace: u64,
 }
 
 /// A process that works for a container, as far as one has to know it to wait for its end.

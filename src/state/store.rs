@@ -39,6 +39,8 @@ pub struct Entry {
 /// What was about to be made outside of an entry's directory, as far as it can be read.
 #[derive(Debug, Default)]
 pub struct Left {
+    /// The entry was there before.
+    pub stale: bool,
     /// See [`CGROUP`].
     pub cgroup: Option<RecordedCgroup>,
     /// See [`HOST_ROOT`].
@@ -59,6 +61,8 @@ pub const EXEC: &str = "exec.json";
 pub const CGROUP: &str = "cgroup.json";
 /// The compiled filter: four bytes of flags, then the program.
 pub const FILTER: &str = "seccomp.bpf";
+/// Is there once a process was let in that may look into others.
+pub const TRACES: &str = "traces";
 /// The socket that `start` connects to.
 pub const START_SOCKET: &str = "start.sock";
 
@@ -228,7 +232,6 @@ impl Store {
             }
             if !fresh {
                 entry.left = entry.planned();
-                entry.clear()?;
             }
             Ok(Some(entry))
         };
@@ -420,11 +423,7 @@ impl Entry {
     }
 
     fn has_record(&self) -> Result<bool, Failure> {
-        match nix::sys::stat::fstatat(&self.dir, STATE, AtFlags::AT_SYMLINK_NOFOLLOW) {
-            Ok(_) => Ok(true),
-            Err(Errno::ENOENT) => Ok(false),
-            Err(errno) => Err(Failure::errno(self.act("look at"), errno)),
-        }
+        self.has(STATE)
     }
 
     /// Whether there is a record that can be understood.
@@ -454,7 +453,7 @@ impl Entry {
             serde_json::from_slice(&text?).ok()
         }
         let read = |name| self.read(name).ok().flatten();
-        Left { cgroup: parse(read(CGROUP)), host_root: parse(read(HOST_ROOT)) }
+        Left { stale: true, cgroup: parse(read(CGROUP)), host_root: parse(read(HOST_ROOT)) }
     }
 
     /// A file of the entry; `None` where there is none.
@@ -526,6 +525,18 @@ impl Entry {
         PathBuf::from(format!("/proc/self/fd/{}/{name}", self.dir.as_raw_fd()))
     }
 
+    /// Whether a file of the entry is there.
+    ///
+    /// # Errors
+    /// That of fstatat(2).
+    pub fn has(&self, name: &str) -> Result<bool, Failure> {
+        match nix::sys::stat::fstatat(&self.dir, name, AtFlags::AT_SYMLINK_NOFOLLOW) {
+            Ok(_) => Ok(true),
+            Err(Errno::ENOENT) => Ok(false),
+            Err(errno) => Err(Failure::errno(self.act("look at"), errno)),
+        }
+    }
+
     /// Whether init still waits for `start`: it has the start socket until its exec closes it.
     fn init_waits(&self) -> Result<bool, Errno> {
         // Most have started long ago, and who has started them has removed it: a look costs less than a connection.
@@ -572,7 +583,10 @@ impl Entry {
     }
 
     /// Removes what is in the directory.
-    fn clear(&self) -> Result<(), Failure> {
+    ///
+    /// # Errors
+    /// What cannot be removed.
+    pub fn clear(&self) -> Result<(), Failure> {
         clear(&self.dir).act(|| self.act("delete"))
     }
 

@@ -68,11 +68,25 @@ pub fn spawn(
     cgroup: Option<BorrowedFd<'_>>,
     body: &mut dyn FnMut() -> std::convert::Infallible,
 ) -> std::result::Result<Child, SpawnError> {
-    if joins.is_empty() {
+    spawn_below(joins, None, fresh, cgroup, body)
+}
+
+/// The same for a child that finds this directory as its root (chroot(2)) from its first moment.
+///
+/// # Errors
+/// As [`spawn`].
+pub fn spawn_below(
+    joins: &[Join<'_>],
+    root: Option<BorrowedFd<'_>>,
+    fresh: CloneFlags,
+    cgroup: Option<BorrowedFd<'_>>,
+    body: &mut dyn FnMut() -> std::convert::Infallible,
+) -> std::result::Result<Child, SpawnError> {
+    if joins.is_empty() && root.is_none() {
         let child = clone3(fresh, cgroup, body).map_err(|errno| SpawnError { join: None, errno })?;
         return Ok(child);
     }
-    spawn_joined(joins, fresh, cgroup, body)
+    spawn_joined(joins, root, fresh, cgroup, body)
 }
 
 /// clone_args of clone3(2), as of Linux 5.7.
@@ -146,6 +160,7 @@ fn clone3(
 /// What the joiner shares with us.
 struct Joiner<'a> {
     joins: &'a [Join<'a>],
+    root: Option<BorrowedFd<'a>>,
     fresh: CloneFlags,
     cgroup: Option<BorrowedFd<'a>>,
     body: &'a mut dyn FnMut() -> std::convert::Infallible,
@@ -167,6 +182,7 @@ const STACK: usize = 512 * 1024;
 
 fn spawn_joined(
     joins: &[Join<'_>],
+    root: Option<BorrowedFd<'_>>,
     fresh: CloneFlags,
     cgroup: Option<BorrowedFd<'_>>,
     body: &mut dyn FnMut() -> std::convert::Infallible,
@@ -177,7 +193,7 @@ fn spawn_joined(
     let outcome: *mut Outcome = page.start().cast();
     // SAFETY: the page is ours, zeroed, aligned and large enough.
     unsafe { outcome.write(Outcome { pid: 0, errno: 0, join: -1 }) };
-    let mut joiner = Joiner { joins, fresh, cgroup, body, outcome };
+    let mut joiner = Joiner { joins, root, fresh, cgroup, body, outcome };
 
     // Entering a time namespace needs memory of one's own (EUSERS otherwise, see timens_install).
     let joins_time = joins.iter().any(|j| j.kinds.contains(time_namespace()));
@@ -235,6 +251,16 @@ extern "C" fn join_and_clone(arg: *mut libc::c_void) -> libc::c_int {
                     return 1;
                 }
             }
+        }
+    }
+    if let Some(root) = joiner.root {
+        let enter = || {
+            nix::unistd::fchdir(root)?;
+            nix::unistd::chroot(c".")
+        };
+        if let Err(errno) = enter() {
+            report(0, errno as i32, -1);
+            return 1;
         }
     }
     let mut args = CloneArgs {

@@ -208,14 +208,25 @@ pub fn is_root(dir: BorrowedFd<'_>) -> Result<bool> {
     Ok(found.stx_attributes & MOUNT_ROOT != 0)
 }
 
-/// What a mount is known by. The kernel uses the number again once a mount is gone (proc_pid_mountinfo(5)), but hardly
-/// for another one of the same directory.
+/// What a mount is known by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Identity {
+    /// As in mountinfo. The kernel gives the lowest that is free, so the next mount has that of the last one.
     pub number: u64,
+    /// Never used again until the next boot; 0 where the kernel has none (before Linux 6.8).
+    pub unique: u64,
     /// Of the directory that it shows.
     pub device: (u32, u32),
     pub inode: u64,
+}
+
+impl Identity {
+    /// Whether both are of one mount, as far as what is known of them tells.
+    pub fn matches(&self, other: &Identity) -> bool {
+        let known = self.unique != 0 && other.unique != 0;
+        (self.number, self.device, self.inode) == (other.number, other.device, other.inode)
+            && (!known || self.unique == other.unique)
+    }
 }
 
 /// The identity of the mount that begins at a directory, attached or not.
@@ -225,12 +236,17 @@ pub struct Identity {
 pub fn identity(dir: BorrowedFd<'_>) -> Result<Identity> {
     /// `STATX_MNT_ID`.
     const NUMBER: libc::c_uint = 0x1000;
+    /// `STATX_MNT_ID_UNIQUE`.
+    const UNIQUE: libc::c_uint = 0x4000;
     let found = statx(dir, NUMBER | libc::STATX_INO)?;
     if found.stx_mask & NUMBER == 0 {
         return Err(super::Errno::ENOSYS);
     }
     let device = (found.stx_dev_major, found.stx_dev_minor);
-    Ok(Identity { number: found.stx_mnt_id, device, inode: found.stx_ino })
+    // Asked for both, the kernel tells this one alone.
+    let other = statx(dir, UNIQUE)?;
+    let unique = if other.stx_mask & UNIQUE == 0 { 0 } else { other.stx_mnt_id };
+    Ok(Identity { number: found.stx_mnt_id, unique, device, inode: found.stx_ino })
 }
 
 /// Changes the properties of a mount, and of all mounts beneath it if `recursive`.

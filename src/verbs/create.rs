@@ -243,9 +243,13 @@ pub fn tell(bundle: &Bundle, plan: &Plan) {
 /// # Errors
 /// An id that is taken.
 pub fn claim(store: &Store, id: &str) -> Result<Claim, Failure> {
-    let claim = Claim(Some(store.claim(id)?));
-    delete::remove_left(&claim.entry()?.left, id)?;
-    Ok(claim)
+    let entry = store.claim(id)?;
+    if entry.left.stale {
+        // What cannot be removed stays known.
+        delete::remove_left(&entry.left, id)?;
+        entry.clear()?;
+    }
+    Ok(Claim(Some(entry)))
 }
 
 /// Makes a container up to where its program may run.

@@ -6,11 +6,12 @@ use crate::launch::layers::dismiss;
 use crate::launch::{hooks, host_root, network, rdt};
 use crate::report::{Act, Failure};
 use crate::state::store::{Entry, Left, Store};
-use crate::state::{Record, Status};
+use crate::state::{HostRoot, Record, Status};
 use crate::sys::{Errno, pidfd, retry};
 use nix::libc;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::os::fd::AsFd;
+use std::path::Path;
 
 /// How long a killed process may take to go: uninterruptible sleep ends with its I/O.
 const PATIENCE_MS: u16 = 10_000;
@@ -101,7 +102,7 @@ pub fn finish(entry: Entry, record: &Record) -> Result<(), Failure> {
     }
     if record.of_this_boot() {
         dismiss(record);
-        if let Some(root) = &record.host_root {
+        if let Some(root) = record.host_root.as_ref().filter(|root| !is_anothers(root, &entry, record)) {
             host_root::remove(root, &record.id)?;
         }
         if let Some(rdt) = &record.rdt {
@@ -113,4 +114,16 @@ pub fn finish(entry: Entry, record: &Record) -> Result<(), Failure> {
     let state = record.oci(Status::Stopped, 0).to_string();
     hooks::run_poststop(&record.hooks.poststop, &state, &record.id, warn);
     Ok(())
+}
+
+/// Whether the mounts of a container are another one's by now: who has unmounted them by hand has set their numbers
+/// free. Where each has a number that is unique (Linux 6.8), that need not be asked.
+fn is_anothers(root: &HostRoot, entry: &Entry, record: &Record) -> bool {
+    if root.mounts.iter().all(|mount| mount.unique != 0) {
+        return false;
+    }
+    let store = Store::at(entry.path().parent().unwrap_or(Path::new("/")).to_owned());
+    let others = store.ids().unwrap_or_default().into_iter().filter(|id| *id != record.id);
+    let mut roots = others.filter_map(|id| store.open("look at", &id).ok()?.1.host_root);
+    roots.any(|other| other.mounts.iter().any(|mount| root.mounts.iter().any(|ours| ours.matches(mount))))
 }

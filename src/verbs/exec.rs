@@ -19,7 +19,7 @@ use crate::plan::joining::{self, Joining};
 use crate::plan::process::{self, Guard};
 use crate::report::{Act, Failure, io_text};
 use crate::seccomp::Filter;
-use crate::state::store::{EXEC, Entry, FILTER, Store};
+use crate::state::store::{EXEC, Entry, FILTER, Store, TRACES};
 use crate::state::{Record, Status};
 use crate::sys::pidfd;
 use nix::fcntl::{OFlag, open};
@@ -49,7 +49,8 @@ pub fn exec(store: &Store, flags: &Exec, degrade: &Policy) -> Result<u8, Failure
     let entrance = entrance(flags, &record)?;
     let template = template(&entry, &record)?;
     let process = wanted(flags, &template.process)?;
-    let plan = decide(flags, &record, &template, &process, degrade)?;
+    let watched = watched(&entry, &record, &template, &process)?;
+    let plan = decide(flags, &record, &template, &process, watched, degrade)?;
     if plan.guard == Guard::Copy {
         return Err(copy::start_again(passed_on(flags.preserve_fds), &foreground::current_mask()?, id));
     }
@@ -110,6 +111,27 @@ pub fn exec(store: &Store, flags: &Exec, degrade: &Policy) -> Result<u8, Failure
     debug_assert!(!matches!(console, Console::Socket(..)) || master.is_none());
     let code = foreground::attend(&child, &signals, master, None, false)?;
     Ok(u8::try_from(code).unwrap_or(1))
+}
+
+/// Whether somebody in the container may look into us: who was let in with that right, or anybody who was there before.
+/// In a user namespace of its own nobody may. A process that gets the right now is remembered for the next ones.
+fn watched(
+    entry: &Entry,
+    record: &Record,
+    template: &Template,
+    wanted: &oci::Process,
+) -> Result<bool, Failure> {
+    let has = |bits: i32, kind| CloneFlags::from_bits_retain(bits).contains(kind);
+    if has(record.namespaces, CloneFlags::CLONE_NEWUSER) {
+        return Ok(false);
+    }
+    let from_the_start = joining::may_trace(template.process.capabilities().as_ref())
+        || has(record.joined, CloneFlags::CLONE_NEWPID);
+    let since = from_the_start || entry.has(TRACES)?;
+    if !since && joining::may_trace(wanted.capabilities().as_ref()) {
+        entry.write(TRACES, b"")?;
+    }
+    Ok(since)
 }
 
 /// The root of a container that has our mount namespace: that of its init, which its pidfd says is still that one.
@@ -306,6 +328,7 @@ fn decide(
     record: &Record,
     template: &Template,
     wanted: &oci::Process,
+    watched: bool,
     degrade: &Policy,
 ) -> Result<Joining, Failure> {
     let facts = host::read(joining::needs(wanted)).act(|| "cannot read facts of the host")?;
@@ -330,7 +353,7 @@ fn decide(
         affinity: template.affinity.as_deref(),
         inherited: &template.inherited,
         stub_passes: !template.stops_stub,
-        shares_mounts: record.shares_mounts(),
+        watched,
     };
     joining::decide(wanted, &idmap, &facts, request, before)
 }

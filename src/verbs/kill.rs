@@ -1,9 +1,10 @@
 //! `kill`: a signal for init, or in need for all that the container has.
 
+use crate::host::namespaces::{of as namespace, sharing};
 use crate::report::Failure;
 use crate::state::Record;
 use crate::state::store::Store;
-use crate::sys::{Errno, fds, pidfd};
+use crate::sys::{Errno, pidfd};
 use nix::libc;
 use std::fs::File;
 use std::os::unix::fs::MetadataExt;
@@ -88,28 +89,6 @@ pub fn pids(record: &Record) -> Result<Vec<i32>, Errno> {
     let mut pids = sharing(mark(record), wanted)?;
     pids.sort_unstable();
     Ok(pids)
-}
-
-/// The pids of all processes in a namespace.
-fn sharing(kind: &str, number: u64) -> Result<Vec<i32>, Errno> {
-    let entries = std::fs::read_dir("/proc").and_then(Iterator::collect::<std::io::Result<Vec<_>>>);
-    let entries = entries.map_err(fds::io_errno)?.into_iter();
-    let mut pids = Vec::new();
-    for pid in entries.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok()) {
-        if namespace(&pid.to_string(), kind)? == Some(number) {
-            pids.push(pid);
-        }
-    }
-    Ok(pids)
-}
-
-/// None for a process that has gone, and for one that is not ours to look at: it is none of a container of ours.
-fn namespace(pid: &str, kind: &str) -> Result<Option<u64>, Errno> {
-    match std::fs::metadata(format!("/proc/{pid}/ns/{kind}")).map_err(fds::io_errno) {
-        Ok(meta) => Ok(Some(meta.ino())),
-        Err(Errno::ENOENT | Errno::ESRCH | Errno::EACCES | Errno::EPERM) => Ok(None),
-        Err(errno) => Err(errno),
-    }
 }
 
 /// Signals every process of a container: those of its cgroup, of which its init may be dead already, or else init

@@ -4,6 +4,7 @@
 mod host_root;
 mod idmapped;
 mod scheduling;
+mod watched;
 
 use std::fs;
 use std::path::Path;

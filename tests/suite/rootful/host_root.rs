@@ -10,7 +10,7 @@ use super::rootful;
 use crate::lab::{Bundle, Lab, NONE, PATIENCE, bryo_only, eventually, is_peer};
 
 /// A bundle that asks for it, with a root file system that nobody else mounts anything on.
-fn on_host(lab: &Lab) -> Bundle<'_> {
+pub fn on_host(lab: &Lab) -> Bundle<'_> {
     rootful(lab).own_rootfs().without_namespace("mount").with(|c| {
         c["linux"]["maskedPaths"] = Value::Null;
         c["linux"]["readonlyPaths"] = Value::Null;
@@ -84,6 +84,23 @@ fn its_mounts_go_with_it_and_reach_no_other_namespace() {
     assert!(ours.iter().all(|(_, peers)| peers.starts_with("shared:")), "{ours:?}");
     let bundle = on_host(&lab);
     let rootfs = bundle.rootfs();
+    // A mount in it, and somebody in another mount namespace that hears of all this.
+    fs::create_dir(rootfs.join("within")).unwrap();
+    mount(&["-t", "tmpfs", "tmpfs"], &rootfs.join("within"));
+    let ours = mounts_below(&lab.dir);
+    let mut peer = Command::new("unshare")
+        .args(["--mount", "--propagation", "unchanged", "sleep", "1000"])
+        .spawn()
+        .unwrap();
+    let table = format!("/proc/{}/mountinfo", peer.id());
+    let of_peer = || {
+        let text = fs::read_to_string(&table).unwrap();
+        text.lines().filter(|line| line.contains(lab.dir.to_str().unwrap())).count()
+    };
+    let named = || fs::read_link(format!("/proc/{}/ns/mnt", peer.id())).unwrap();
+    let own = fs::read_link("/proc/self/ns/mnt").unwrap();
+    assert!(eventually(PATIENCE, || named() != own));
+    let heard = of_peer();
     let others = |lab: &Lab| {
         let mut all = mounts_below(&lab.dir);
         all.retain(|mount| !ours.contains(mount));
@@ -112,6 +129,10 @@ fn its_mounts_go_with_it_and_reach_no_other_namespace() {
     let hook = json!({ "path": "/bin/false" });
     on_host(&lab).hook("createRuntime", hook).run().refuses(1, &["hook"]);
     assert_eq!(others(&lab), []);
+    assert_eq!(of_peer(), heard);
+    peer.kill().unwrap();
+    peer.wait().unwrap();
+    assert!(Command::new("umount").arg(rootfs.join("within")).status().unwrap().success());
     let here = |text: &str| -> Vec<String> {
         text.lines().filter(|line| line.contains(lab.dir.to_str().unwrap())).map(String::from).collect()
     };
@@ -218,6 +239,83 @@ fn what_somebody_else_has_mounted_over_it_stays() {
     container.remove();
     assert_eq!(mounts_below(&lab.dir).len(), 1);
     assert!(Command::new("umount").arg(&rootfs).status().unwrap().success());
+}
+
+#[test]
+#[ignore = "needs root; scripts/test runs it"]
+fn what_a_killed_create_has_left_stays_known_until_it_is_removed() {
+    bryo_only!("runc leaves its mounts");
+    let lab = Lab::new();
+    let kills = lab.script("kills", "kill -KILL $PPID; sleep 0.2");
+    let bundle = on_host(&lab).sleeps().named("killed");
+    let bundle = bundle.hook("createRuntime", json!({ "path": kills }));
+    assert_eq!(bundle.call("create", NONE).done().status.code(), None);
+    // Covered, it cannot be removed.
+    mount(&["-t", "tmpfs", "tmpfs"], &bundle.rootfs());
+    bundle.call("create", NONE).done().refuses(1, &["MNT-BUSY"]);
+    assert!(Command::new("umount").arg(bundle.rootfs()).status().unwrap().success());
+    lab.call(["delete", "--force", "killed"]).done().ok();
+    assert_eq!(mounts_below(&lab.dir), []);
+    lab.forget_ids();
+}
+
+/// The kernel gives a new mount the lowest number that is free: that of one which somebody has unmounted by hand.
+#[test]
+#[ignore = "needs root; scripts/test runs it"]
+fn the_root_of_another_container_of_the_same_bundle_stays() {
+    bryo_only!("runc leaves its mounts");
+    let lab = Lab::new();
+    let file = |id: &str| lab.root().join(id).join("state.json");
+    let read = |id: &str| -> Value { serde_json::from_slice(&fs::read(file(id)).unwrap()).unwrap() };
+    for kernel_has_unique_numbers in [true, false] {
+        let bundle = on_host(&lab).sleeps();
+        let rootfs = bundle.rootfs();
+        bundle.named_call("run", "first").args(["--detach"]).done().ok();
+        lab.call(["kill", "first", "KILL"]).done().ok();
+        assert!(
+            eventually(PATIENCE, || lab.call(["state", "first"]).done().ok().json()["status"] == "stopped")
+        );
+        assert!(Command::new("umount").args(["-R", "-l"]).arg(&rootfs).status().unwrap().success());
+        assert_eq!(mounts_below(&lab.dir), []);
+        bundle.named_call("run", "second").args(["--detach"]).done().ok();
+        // Other tests mount things meanwhile, so it is told here which numbers were used again.
+        let (mut first, mut second) = (read("first"), read("second"));
+        let numbers = first["hostRoot"]["mounts"].as_array_mut().unwrap().iter_mut();
+        for (old, new) in numbers.zip(second["hostRoot"]["mounts"].as_array_mut().unwrap()) {
+            assert_eq!((&old["device"], &old["inode"]), (&new["device"], &new["inode"]));
+            old["number"] = new["number"].clone();
+            if !kernel_has_unique_numbers {
+                (old["unique"], new["unique"]) = (0.into(), 0.into());
+            }
+        }
+        fs::write(file("first"), first.to_string()).unwrap();
+        fs::write(file("second"), second.to_string()).unwrap();
+        lab.call(["delete", "first"]).done().ok();
+        lab.call(["exec", "second", "cat", "/proc/1/comm"]).done().prints("sleep\n");
+        lab.call(["delete", "--force", "second"]).done().ok();
+        assert_eq!(mounts_below(&lab.dir), []);
+    }
+    lab.forget_ids();
+}
+
+#[test]
+#[ignore = "needs root; scripts/test runs it"]
+fn from_another_mount_namespace_it_is_not_deleted() {
+    bryo_only!("runc leaves its mounts");
+    let lab = Lab::new();
+    let container = on_host(&lab).sleeps().detach();
+    let elsewhere = container.call("delete", ["--force"]).under(["unshare", "--mount"]).done();
+    elsewhere.refuses(1, &["in the mount namespace of process", "; fix: ", "nsenter"]);
+    assert!(!mounts_below(&lab.dir).is_empty());
+    container.remove();
+    assert_eq!(mounts_below(&lab.dir), []);
+
+    // One that is gone has taken them along.
+    let bundle = on_host(&lab).sleeps().named("alone");
+    bundle.call("create", NONE).under(["unshare", "--mount"]).done().ok();
+    lab.call(["kill", "alone", "KILL"]).done().ok();
+    assert!(eventually(PATIENCE, || lab.call(["delete", "alone"]).done().status.success()));
+    lab.forget_ids();
 }
 
 /// Nobody else's processes are taken for the container's.
