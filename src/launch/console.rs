@@ -55,18 +55,19 @@ pub fn check(terminal: bool, detach: bool, socket: bool, act: &str) -> Result<()
     }
 }
 
-/// Makes a new master as engines expect it: the size of our terminal unless it has one, and no newline
-/// translation on output, which the outer terminal does.
+/// Makes a new master ready for us to relay: the size of our terminal unless it has one, and no newline translation on
+/// output, which the outer terminal does. One that goes through a socket is its receiver's to set up, as with runc: a
+/// client whose own terminal translates nothing counts on ONLCR.
 ///
 /// # Errors
 /// None that a pseudoterminal gives.
 pub fn prepare(master: &OwnedFd, console: &Console, container: &str) -> Result<(), Failure> {
+    let Console::Ours = console else { return Ok(()) };
     let act = || format!("cannot set up the terminal of container {container}");
     let mut settings = tcgetattr(master).act(act)?;
     settings.output_flags.remove(OutputFlags::ONLCR);
     tcsetattr(master, SetArg::TCSANOW, &settings).act(act)?;
-    let unset = tty::size(master).act(act)? == tty::Size { rows: 0, columns: 0 };
-    if let (Console::Ours, true) = (console, unset) {
+    if tty::size(master).act(act)? == (tty::Size { rows: 0, columns: 0 }) {
         // Without a terminal of ours there is no size to take.
         if let Ok(size) = tty::size(std::io::stdin()) {
             tty::set_size(master, size).act(act)?;

@@ -102,6 +102,8 @@ pub fn restore(
     let mut restored =
         |pid: i32, terminal: Option<OwnedFd>, network: Option<&crate::launch::network::Connected>| {
             if let Some(terminal) = terminal {
+                // Its settings are those of the images, and it may have been somebody else's to relay then.
+                console::prepare(&terminal, &console, id)?;
                 master = console::hand_over(terminal, &console, id)?;
             }
             record.pid = pid;

@@ -199,6 +199,27 @@ fn create_sends_the_terminal_through_the_console_socket() {
     c.delete().ok();
 }
 
+/// A client whose own terminal translates nothing counts on it.
+#[test]
+fn a_terminal_that_goes_through_a_socket_ends_its_lines_itself() {
+    let lab = Lab::new();
+    let socket = ConsoleSocket::new(&lab.dir);
+    let options = ["--console-socket", socket.path()];
+    // It stays: what nobody has read is gone with the other end.
+    let bundle = || lab.bundle().named(&lab.id()).tty().sh("echo moss; exec sleep 1000");
+    let created = bundle().launch("create", &options);
+    let mut master = socket.receive();
+    created.start().ok();
+    master.wait_for("moss\r\n");
+    let detached = bundle().launch("run", &["--detach", options[0], options[1]]);
+    socket.receive().wait_for("moss\r\n");
+    let exec = ["-d", "-t", options[0], options[1]];
+    created.exec_call(&exec, ["sh", "-c", "echo fern; exec sleep 1000"]).done().ok();
+    socket.receive().wait_for("fern\r\n");
+    created.remove();
+    detached.remove();
+}
+
 #[test]
 fn a_detached_terminal_without_a_console_socket_is_refused_with_the_known_words() {
     let lab = Lab::new();
