@@ -100,6 +100,19 @@ fn memory_policies() -> (Vec<&'static str>, Vec<&'static str>) {
     })
 }
 
+/// The annotations that change what is done on the host (features.md, "Unsafe annotations in `config.json`"). Ours all
+/// do, so their prefix stands for them, with the dot that makes it one.
+const UNSAFE_ANNOTATIONS: [&str; 8] = [
+    "io.bryo.",
+    "org.systemd.property.",
+    "run.oci.delegate-cgroup",
+    "run.oci.hooks.stderr",
+    "run.oci.hooks.stdout",
+    "run.oci.pidfd_receiver",
+    "run.oci.seccomp.receiver",
+    "run.oci.systemd.subgroup",
+];
+
 /// `bryo features`.
 pub fn features() -> Result<u8, Failure> {
     let mount_options: Vec<&str> = options::known().collect();
@@ -126,18 +139,37 @@ pub fn features() -> Result<u8, Failure> {
         net_devices: sys::caps::effective().is_ok_and(|held| (held >> CAP_NET_ADMIN) & 1 == 1),
         checkpoint: host::criu::read(None)
             .is_ok_and(|criu| plan::checkpoint::allowed(&criu, "cannot checkpoint").is_ok()),
-        unsafe_annotations: &[
-            "io.bryo.network",
-            "io.bryo.publish",
-            "org.systemd.property.",
-            "run.oci.delegate-cgroup",
-            "run.oci.hooks.stderr",
-            "run.oci.hooks.stdout",
-            "run.oci.pidfd_receiver",
-            "run.oci.seccomp.receiver",
-            "run.oci.systemd.subgroup",
-        ],
+        unsafe_annotations: &UNSAFE_ANNOTATIONS,
     };
     let text = features::text(&known).map_err(|e| Failure::new("cannot print features", e.to_string()))?;
     Ok(print(&text))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::UNSAFE_ANNOTATIONS;
+    use std::path::{Path, PathBuf};
+
+    fn sources(dir: &Path) -> Vec<PathBuf> {
+        let entries = std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path());
+        entries.flat_map(|path| if path.is_dir() { sources(&path) } else { vec![path] }).collect()
+    }
+
+    #[test]
+    fn engines_are_told_of_every_annotation_of_ours() {
+        let of_ours = concat!("\"", "io.bryo.");
+        let mut named = std::collections::BTreeSet::new();
+        for path in sources(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src")) {
+            let text = std::fs::read_to_string(&path).unwrap();
+            let names = text.match_indices(of_ours).map(|(at, _)| text[at + 1..].split('"').next().unwrap());
+            named.extend(names.map(String::from));
+        }
+        assert!(named.contains("io.bryo.network") && named.contains("io.bryo.rootfs.layers"), "{named:?}");
+        let told = |name: &str| {
+            UNSAFE_ANNOTATIONS.iter().any(|it| name == *it || (it.ends_with('.') && name.starts_with(it)))
+        };
+        let untold: Vec<_> = named.iter().filter(|name| !told(name)).collect();
+        assert!(untold.is_empty(), "{untold:?}");
+    }
 }
