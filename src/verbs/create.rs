@@ -162,7 +162,7 @@ pub fn create(
     degrade: Policy,
     cgroups: Option<Manager>,
 ) -> Result<u8, Failure> {
-    guard_fds(flags.preserve_fds, &flags.id)?;
+    guard_fds(passed_on(flags.preserve_fds), &flags.id)?;
     let manner =
         Manner { by_start: true, detached: true, signals: foreground::current_mask()?, degrade, cgroups };
     let made = make(store, flags, &manner)?;
@@ -436,7 +436,7 @@ fn request(store: &Store, flags: &Create, manner: &Manner) -> Result<plan::Reque
 }
 
 /// The sockets that systemd passed to us (sd_listen_fds(3)), if they are for us.
-pub fn listen_fds() -> (u32, Option<String>) {
+fn listen_fds() -> (u32, Option<String>) {
     let number = |name| std::env::var(name).ok().and_then(|v| v.parse::<u32>().ok());
     if number("LISTEN_PID") != Some(std::process::id()) {
         return (0, None);
@@ -444,15 +444,14 @@ pub fn listen_fds() -> (u32, Option<String>) {
     (number("LISTEN_FDS").unwrap_or(0), std::env::var("LISTEN_FDNAMES").ok())
 }
 
-/// How many descriptors from 3 on the container gets.
+/// How many descriptors from 3 on a new container gets.
 pub fn passed_on(preserve_fds: u32) -> u32 {
     listen_fds().0.saturating_add(preserve_fds)
 }
 
 /// Looks after the descriptors that our caller left open, before we open any ourselves: what is to be passed
-/// on has to be there, and nothing else may reach a hook or the container.
-pub fn guard_fds(preserve_fds: u32, id: &str) -> Result<(), Failure> {
-    let count = passed_on(preserve_fds);
+/// on, `count` of them, has to be there, and nothing else may reach a hook or the container.
+pub fn guard_fds(count: u32, id: &str) -> Result<(), Failure> {
     fds::cloexec_from(3).act(|| format!("cannot close descriptors to container {id}"))?;
     match (3..3u32.saturating_add(count)).find(|fd| i32::try_from(*fd).map_or(true, |fd| !fds::is_open(fd))) {
         None => Ok(()),

@@ -1,6 +1,6 @@
 //! `exec`: another process in a running container.
 
-use super::create::{PidFile, Template, connect, guard_fds, listen_fds, passed_on};
+use super::create::{PidFile, Template, connect, guard_fds};
 use super::{start, warn};
 use crate::bundle;
 use crate::cli::Exec;
@@ -52,7 +52,7 @@ pub fn exec(store: &Store, flags: &Exec, degrade: &Policy) -> Result<u8, Failure
     let watched = watched(&entry, &record, &template, &process)?;
     let plan = decide(flags, &record, &template, &process, watched, degrade)?;
     if plan.guard == Guard::Copy {
-        return Err(copy::start_again(passed_on(flags.preserve_fds), &foreground::current_mask()?, id));
+        return Err(copy::start_again(flags.preserve_fds, &foreground::current_mask()?, id));
     }
     degrade.check(&format_args!("container {id}"), &plan.degradations)?;
     let console =
@@ -332,7 +332,6 @@ fn decide(
     degrade: &Policy,
 ) -> Result<Joining, Failure> {
     let facts = host::read(joining::needs(wanted)).act(|| "cannot read facts of the host")?;
-    let (listen_fds, listen_names) = listen_fds();
     let idmap = match &template.maps {
         // Ours or a joined one: the kernel knows which ids it has.
         None => Idmap::unknown(),
@@ -341,8 +340,9 @@ fn decide(
     let request = process::Request {
         container: &flags.id,
         preserve_fds: flags.preserve_fds,
-        listen_fds,
-        listen_names: listen_names.as_deref(),
+        // Those are for the container's own process.
+        listen_fds: 0,
+        listen_names: None,
         keep_groups: process::keeps_groups(|name| record.annotations.get(name).cloned()),
         init: false,
         grantable: facts.grantable(CloneFlags::from_bits_retain(record.namespaces)),

@@ -34,7 +34,7 @@ pub fn explain(
     if !named {
         create.id = name_of(&create.bundle);
     }
-    create::guard_fds(create.preserve_fds, &create.id)?;
+    create::guard_fds(create::passed_on(create.preserve_fds), &create.id)?;
     let signals = foreground::current_mask()?;
     let manner = Manner { by_start: false, detached: flags.detach, signals, degrade, cgroups };
     let Surveyed { bundle, mut survey } = create::survey(store, &create, &manner)?;

@@ -18,7 +18,7 @@ use crate::sys;
 /// `bryo run`.
 pub fn run(store: &Store, flags: &Run, degrade: Policy, cgroups: Option<Manager>) -> Result<u8, Failure> {
     let id = flags.create.id.as_str();
-    create::guard_fds(flags.create.preserve_fds, id)?;
+    create::guard_fds(create::passed_on(flags.create.preserve_fds), id)?;
     let (signals, before) = foreground::signals(flags.detach)?;
     let reap = reaps(signals.is_some(), flags.no_subreaper, &format!("cannot run container {id}"))?;
     let manner = Manner { by_start: false, detached: flags.detach, signals: before, degrade, cgroups };

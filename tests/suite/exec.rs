@@ -99,6 +99,24 @@ fn exec_into_a_stopped_container_fails() {
 }
 
 #[test]
+fn sockets_of_systemd_are_not_for_exec() {
+    let lab = Lab::new();
+    let c = sleeper(&lab);
+    let (three, four) = (lab.file("three", "three\n"), lab.file("four", "four\n"));
+    let open = format!(
+        "exec 3<{} 4<{}; export LISTEN_FDS=1 LISTEN_PID=$$ LISTEN_FDNAMES=moss",
+        three.display(),
+        four.display()
+    );
+    let script = "echo ${LISTEN_FDS-none} ${LISTEN_PID-none} ${LISTEN_FDNAMES-none}; \
+                  for n in 3 4; do [ -e /proc/$$/fd/$n ] && cat <&$n; done; true";
+    let call = |options: &[&str]| c.exec_call(options, ["sh", "-c", script]).after_shell(&open).done();
+    call(&[]).prints("none none none\n");
+    call(&["--preserve-fds", "1"]).prints("none none none\nthree\n");
+    c.remove();
+}
+
+#[test]
 fn exec_without_a_command_is_refused() {
     let lab = Lab::new();
     let c = sleeper(&lab);
