@@ -35,7 +35,8 @@ pub fn exec(store: &Store, flags: &Exec, degrade: &Policy) -> Result<u8, Failure
     guard_fds(flags.preserve_fds, id)?;
     let (entry, record) = store.open("exec in", id)?;
     let act = || format!("cannot exec in container {id}");
-    let pidfd = record.pidfd().act(act)?.ok_or_else(|| Failure::new(act(), "container not running"))?;
+    let stopped = || Failure::new(act(), "cannot exec in a stopped container: container not running");
+    let pidfd = record.pidfd().act(act)?.ok_or_else(stopped)?;
     let status = entry.status_of_living(&record)?;
     if status == Status::Paused && !flags.ignore_paused {
         return Err(Failure::new(act(), "cannot exec in a paused container")
