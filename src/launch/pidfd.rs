@@ -11,6 +11,15 @@ use std::path::{Path, PathBuf};
 /// crun's annotation for the same.
 pub const RECEIVER: &str = "run.oci.pidfd_receiver";
 
+/// How a process came into its container, by which a receiver tells a container's first one from others.
+#[derive(Debug, Clone, Copy)]
+pub enum Birth {
+    /// The container was made with it.
+    Created,
+    /// It joined a container that was there.
+    Joined,
+}
+
 /// Whoever listens.
 #[derive(Debug)]
 pub struct Receiver {
@@ -29,12 +38,16 @@ impl Receiver {
         Ok(Some(Receiver { socket, path: path.to_path_buf() }))
     }
 
-    /// Sends the descriptor, in one message as runc's receivers expect it.
+    /// Sends the descriptor, in one message with runc's word beside it for how the process came about.
     ///
     /// # Errors
     /// A receiver that is gone.
-    pub fn send(&self, child: &Child, container: &str) -> Result<(), Failure> {
-        fds::send(self.socket.as_fd(), b"pidfd", Some(child.pidfd.as_fd()))
+    pub fn send(&self, child: &Child, birth: Birth, container: &str) -> Result<(), Failure> {
+        let word: &[u8] = match birth {
+            Birth::Created => b"standard",
+            Birth::Joined => b"setns",
+        };
+        fds::send(self.socket.as_fd(), word, Some(child.pidfd.as_fd()))
             .act(|| format!("cannot send the pidfd of container {container} to {}", self.path.display()))
     }
 }

@@ -11,7 +11,7 @@ use crate::launch::copy;
 use crate::launch::layers::{Kept, Server};
 use crate::launch::network;
 use crate::launch::notify;
-use crate::launch::pidfd::{self, Receiver};
+use crate::launch::pidfd::{self, Birth, Receiver};
 use crate::launch::seccomp::{Agent, Listener};
 use crate::launch::{self, Launch, Ready, Supplies, foreground, hooks, host_root};
 use crate::plan::cgroup::Manager;
@@ -362,7 +362,7 @@ fn bring_up(
         None => None,
     };
     if let Some(receiver) = receiver {
-        receiver.send(launch.child()?, &plan.id)?;
+        receiver.send(launch.child()?, Birth::Created, &plan.id)?;
     }
     record.cgroup = home.record().cloned();
     record.rdt = launch.found().rdt.as_ref().and_then(|placed| placed.recorded().cloned());

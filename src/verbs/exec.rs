@@ -10,7 +10,7 @@ use crate::launch::console::{self, Console};
 use crate::launch::copy;
 use crate::launch::foreground;
 use crate::launch::join::{self, Doors};
-use crate::launch::pidfd::Receiver;
+use crate::launch::pidfd::{Birth, Receiver};
 use crate::launch::rdt;
 use crate::plan;
 use crate::plan::degrade::Policy;
@@ -103,7 +103,7 @@ pub fn exec(store: &Store, flags: &Exec, degrade: &Policy) -> Result<u8, Failure
         rdt::join(rdt, joined.child()?.pid, id)?;
     }
     if let Some(receiver) = receiver {
-        receiver.send(joined.child()?, id)?;
+        receiver.send(joined.child()?, Birth::Joined, id)?;
     }
     let pid_file = PidFile::write(flags.pid_file.as_deref(), joined.child()?.pid)?;
     let child = joined.start()?;

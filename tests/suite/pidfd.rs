@@ -27,7 +27,9 @@ fn create_sends_the_pidfd_of_the_first_process() {
     let lab = Lab::new();
     let socket = ConsoleSocket::new(&lab.dir);
     let c = lab.bundle().sleeps().launch("create", &["--pidfd-socket", socket.path()]);
-    let pidfd = socket.receive_fd();
+    let (mut fds, word) = socket.receive_all();
+    assert_eq!(word, "standard");
+    let pidfd = fds.remove(0);
     assert_eq!(pid_of(&pidfd), c.pid().to_string());
     c.start().ok();
     c.kill("KILL").ok();
@@ -57,7 +59,9 @@ fn exec_sends_the_pidfd_of_the_process_that_joins() {
     let file = lab.dir.join("pid");
     let options = ["--detach", "--pidfd-socket", socket.path(), "--pid-file", file.to_str().unwrap()];
     c.exec_call(&options, ["sleep", "1000"]).done().ok();
-    let pidfd = socket.receive_fd();
+    let (mut fds, word) = socket.receive_all();
+    assert_eq!(word, "setns");
+    let pidfd = fds.remove(0);
     assert_eq!(pid_of(&pidfd), std::fs::read_to_string(&file).unwrap());
     c.remove();
     ends(&pidfd);
