@@ -10,7 +10,8 @@
 //! - a list of processors may be empty, which is as good as absent;
 //! - `SCHED_FLAG_RESET_ON_FORK` and `SCHED_FLAG_DL_OVERRUN` have other spellings in the crate;
 //! - an I/O priority without a class is invalid; the crate makes it one;
-//! - `pids` without a limit is no limit; the crate makes it 0, which means one process.
+//! - `pids` without a limit is no limit; the crate makes it 0, which means one process;
+//! - what is of another platform is not ours to judge, whatever its shape.
 //!
 //! What the crate fills in of its own is never what runs: its `Default`s and builders list namespaces, masks,
 //! capabilities and limits that nobody asked for. Its deserialisation adds nothing, and is all that is used.
@@ -106,14 +107,19 @@ pub fn parse(text: &[u8]) -> Result<(Spec, Vec<String>), String> {
         Ok(_) => None,
         Err(error) => Some(error.to_string()),
     };
-    // Cut off or no JSON at all: the first error says it best.
-    let say = |error: serde_json::Error| direct.clone().unwrap_or_else(|| error.to_string());
-    let mut value = serde_json::from_slice::<Value>(text).map_err(say)?;
+    let mut value = serde_json::from_slice::<Value>(text).map_err(|error| error.to_string())?;
     let remarks = normalise(&mut value)?;
     objects(&value, "the configuration")?;
     check_memory_policy(&value)?;
-    let spec = serde_json::from_value(value).map_err(say)?;
+    let spec = serde_json::from_value(value).map_err(|error| placed(&error, direct))?;
     Ok((spec, remarks))
+}
+
+/// What is wrong with a text that was smoothed out, which is not always what was found first; where it is, it has a line
+/// and a column.
+fn placed(error: &serde_json::Error, found_first: Option<String>) -> String {
+    let error = error.to_string();
+    found_first.filter(|first| first.starts_with(&error)).unwrap_or(error)
 }
 
 /// Names what of a memory policy the types do not know, in the words that users of runc have seen.
@@ -188,20 +194,19 @@ pub fn parse_process(text: &[u8]) -> Result<(oci_spec::runtime::Process, Vec<Str
         Ok(_) => None,
         Err(error) => Some(error.to_string()),
     };
-    let say = |error: serde_json::Error| direct.clone().unwrap_or_else(|| error.to_string());
-    let mut value = serde_json::from_slice::<Value>(text).map_err(say)?;
+    let mut value = serde_json::from_slice::<Value>(text).map_err(|error| error.to_string())?;
     drop_nulls(&mut value);
     keys::spell(&mut value)?;
     let mut remarks = Vec::new();
     normalise_process(&mut value, &mut remarks)?;
     objects(&value, "the process")?;
-    let process = serde_json::from_value(value).map_err(say)?;
+    let process = serde_json::from_value(value).map_err(|error| placed(&error, direct))?;
     Ok((process, remarks))
 }
 
 /// The keys whose values are objects. The crate's types take a list for an object as well, whose elements
 /// they assign to the fields in order.
-const OBJECTS: [&str; 29] = [
+const OBJECTS: [&str; 26] = [
     "annotations",
     "blockIO",
     "capabilities",
@@ -224,13 +229,10 @@ const OBJECTS: [&str; 29] = [
     "root",
     "scheduler",
     "seccomp",
-    "solaris",
     "sysctl",
     "timeOffsets",
     "unified",
     "user",
-    "vm",
-    "windows",
 ];
 
 /// Refuses a list where an object has to be. A look at what stands before each bracket settles nearly every
@@ -246,7 +248,8 @@ fn shape(text: &[u8]) -> Result<(), String> {
     if !brackets.any(doubtful) {
         return Ok(());
     }
-    let value = serde_json::from_slice::<Value>(text).map_err(|e| e.to_string())?;
+    let mut value = serde_json::from_slice::<Value>(text).map_err(|e| e.to_string())?;
+    drop_elsewhere(&mut value);
     objects(&value, "the configuration")
 }
 
@@ -266,8 +269,12 @@ fn objects(value: &Value, name: &str) -> Result<(), String> {
     }
 }
 
+/// The parts of a configuration that are for other platforms than Linux.
+const ELSEWHERE: [&str; 4] = ["solaris", "vm", "windows", "zos"];
+
 fn normalise(config: &mut Value) -> Result<Vec<String>, String> {
     let mut remarks = Vec::new();
+    drop_elsewhere(config);
     drop_nulls(config);
     keys::spell(config)?;
     if let Some(process) = config.get_mut("process") {
@@ -319,6 +326,12 @@ fn normalise_process(process: &mut Value, remarks: &mut Vec<String>) -> Result<(
         *flag = spelling.into();
     }
     Ok(())
+}
+
+fn drop_elsewhere(config: &mut Value) {
+    if let Some(config) = config.as_object_mut() {
+        config.retain(|key, _| !ELSEWHERE.contains(&key.as_str()));
+    }
 }
 
 fn drop_nulls(value: &mut Value) {
@@ -518,6 +531,31 @@ mod tests {
         ] {
             assert!(parse_resources(bad.as_bytes()).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn what_is_of_another_platform_is_not_looked_at() {
+        for platform in ELSEWHERE {
+            for value in ["{}", "[]", "[[1]]", "1", "\"x\"", r#"{"devices": [[1]], "Kernel": []}"#] {
+                let mut config = minimal();
+                config[platform] = serde_json::from_str(value).unwrap();
+                assert_eq!(verdict(&config), Ok(vec![]), "{platform} {value}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_is_told_and_not_what_is_only_missing() {
+        let error = |text: &str| parse_process(text.as_bytes()).unwrap_err();
+        assert_eq!(error(r#"{"args": ["sh"]}"#), "missing field `cwd`");
+        assert_eq!(error(r#"{"user": {}, "args": ["sh"]}"#), "missing field `cwd` at line 1 column 28");
+        let trailing = error(r#"{"cwd": "/"} moss"#);
+        assert!(trailing.starts_with("trailing characters at line 1"), "{trailing}");
+        let trailing = error(r#"{"user": {}, "cwd": "/"}}"#);
+        assert!(trailing.starts_with("trailing characters at line 1"), "{trailing}");
+        let mut config = minimal();
+        config["process"] = serde_json::json!({"args": ["sh"]});
+        assert_eq!(verdict(&config), Err("missing field `cwd`".into()));
     }
 
     #[test]
