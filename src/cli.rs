@@ -8,7 +8,8 @@ use crate::criu::CgroupMode;
 use crate::doctor::Scope;
 use crate::plan::checkpoint;
 use crate::plan::network::{self, Mode, Publish};
-use clap::{Arg, ArgAction, ArgMatches, Command};
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+use clap::{Arg, ArgAction, ArgMatches, Command, ValueHint};
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
@@ -182,6 +183,9 @@ pub struct Spec {
     pub from: Option<PathBuf>,
 }
 
+/// A uid, and perhaps a gid.
+pub type Ids = (u32, Option<u32>);
+
 /// `exec`.
 #[derive(Debug, Clone)]
 pub struct Exec {
@@ -192,7 +196,7 @@ pub struct Exec {
     pub cwd: Option<String>,
     pub env: Vec<String>,
     pub tty: bool,
-    pub user: Option<(u32, Option<u32>)>,
+    pub user: Option<Ids>,
     pub additional_gids: Vec<u32>,
     pub process: Option<PathBuf>,
     pub detach: bool,
@@ -286,8 +290,9 @@ fn option(name: &'static str, help: &'static str) -> Arg {
     Arg::new(name).long(name).help(help).value_name("value").overrides_with(name)
 }
 
+/// Read with [`path_of`]: clap's own paths cannot be empty.
 fn path(name: &'static str, help: &'static str) -> Arg {
-    option(name, help).value_parser(clap::value_parser!(PathBuf))
+    option(name, help).value_parser(clap::value_parser!(OsString)).value_hint(ValueHint::AnyPath)
 }
 
 fn flag(name: &'static str, help: &'static str) -> Arg {
@@ -692,7 +697,7 @@ fn exec(command: Command) -> Command {
         option("cwd", "current working directory in the container"),
         many("env", 'e', "set environment variables"),
         flag("tty", "allocate a pseudo-TTY").short('t'),
-        option("user", "UID (format: <uid>[:<gid>])").short('u').value_parser(user),
+        option("user", "UID (format: <uid>[:<gid>])").short('u').value_parser(user_or_none),
         many("additional-gids", 'g', "additional gids").value_parser(clap::value_parser!(u32)),
         path("process", "path to the process.json").short('p'),
         flag("detach", "detach from the container's process").short('d'),
@@ -717,8 +722,12 @@ fn exec(command: Command) -> Command {
     ])
 }
 
+fn user_or_none(text: &str) -> Result<Option<Ids>, String> {
+    if text.is_empty() { Ok(None) } else { user(text).map(Some) }
+}
+
 /// Ids are decimal numbers and nothing else: no sign, no blanks, no names (CVE-2016-3697).
-fn user(text: &str) -> Result<(u32, Option<u32>), String> {
+fn user(text: &str) -> Result<Ids, String> {
     let id = |text: &str| -> Result<u32, String> {
         let digits = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
         let number = if digits { text.parse().ok() } else { None };
@@ -756,20 +765,25 @@ pub fn parse(args: &[OsString]) -> Result<Call, String> {
     }
     // Whatever else that word may be, the verb is among those that are found like this.
     let called: Vec<&str> = VERBS.into_iter().filter(|name| args.iter().any(|arg| arg == name)).collect();
-    let command = command(&own_name(args), |name| called.is_empty() || called.contains(&name));
-    let matches = match command.try_get_matches_from(args) {
+    let define = || command(&own_name(args), |name| called.is_empty() || called.contains(&name));
+    let matches = match define().try_get_matches_from(args) {
         Ok(matches) => matches,
         Err(error) if !error.use_stderr() => return Ok(Call::Print(error.render().to_string())),
-        Err(error) => return Err(line(&error)),
+        Err(error) => {
+            return match without_value(args, &error, define()) {
+                Some(args) => parse(&args),
+                None => Err(line(&error)),
+            };
+        }
     };
     let global = Global {
         debug: matches.get_flag("debug") || text(&matches, "log-level").as_deref() == Some("debug"),
-        log: matches.get_one::<PathBuf>("log").filter(|p| !p.as_os_str().is_empty()).cloned(),
+        log: path_of(&matches, "log"),
         json_log: text(&matches, "log-format").as_deref() == Some("json"),
-        root: matches.get_one("root").cloned(),
+        root: path_of(&matches, "root"),
         systemd_cgroup: matches.get_flag("systemd-cgroup"),
         cgroup_manager: text(&matches, "cgroup-manager"),
-        criu: matches.get_one("criu").cloned(),
+        criu: path_of(&matches, "criu"),
         degrade: text(&matches, "degrade").or_else(|| std::env::var("BRYO_DEGRADE").ok()),
     };
     let (name, sub) = matches.subcommand().ok_or("no command given; fix: see bryo --help")?;
@@ -790,30 +804,83 @@ fn line(error: &clap::Error) -> String {
     format!("{first}; fix: see bryo --help, or bryo COMMAND --help")
 }
 
+/// The arguments with one flag that has a value, as Go's have (`--detach=false`), made one that has none, if that is what
+/// was refused. One that is false is not there, and neither is what was said of it before.
+fn without_value(args: &[OsString], error: &clap::Error, mut definition: Command) -> Option<Vec<OsString>> {
+    let refused = context(error, ContextKind::InvalidArg)?;
+    let is_refused = |name: &str| match error.kind() {
+        ErrorKind::TooManyValues => name == refused,
+        // What is attached to a short flag is more of them to clap.
+        ErrorKind::UnknownArgument => refused == "-=" && name.len() == 2,
+        _ => false,
+    };
+    definition.build();
+    let commands = std::iter::once(&definition).chain(definition.get_subcommands());
+    let flags = commands.flat_map(Command::get_arguments).filter(|arg| !arg.get_action().takes_values());
+    let names: Vec<[String; 2]> = flags.map(names).collect();
+    let (at, names, is_set) = args.iter().enumerate().find_map(|(at, word)| {
+        let (name, value) = word.to_str()?.split_once('=')?;
+        let names = names.iter().find(|names| names.iter().any(|it| it == name && is_refused(name)))?;
+        Some((at, names, truth(value)?))
+    })?;
+    let (before, after) = (args.get(..at)?, args.get(at + 1..)?);
+    let mut mended = before.to_vec();
+    if is_set {
+        mended.extend(names.first().map(OsString::from));
+    } else {
+        mended.retain(|word| names.iter().all(|name| word != name.as_str()));
+    }
+    mended.extend_from_slice(after);
+    Some(mended)
+}
+
+/// What a flag is called, with its dashes; its short name is empty where it has none.
+fn names(flag: &Arg) -> [String; 2] {
+    let long = flag.get_long().map(|name| format!("--{name}"));
+    let short = flag.get_short().map(|letter| format!("-{letter}"));
+    [long.unwrap_or_default(), short.unwrap_or_default()]
+}
+
+/// The words of Go's strconv.ParseBool.
+fn truth(word: &str) -> Option<bool> {
+    match word {
+        "1" | "t" | "T" | "true" | "TRUE" | "True" => Some(true),
+        "0" | "f" | "F" | "false" | "FALSE" | "False" => Some(false),
+        _ => None,
+    }
+}
+
+fn context(error: &clap::Error, kind: ContextKind) -> Option<&str> {
+    match error.get(kind) {
+        Some(ContextValue::String(text)) => Some(text),
+        _ => None,
+    }
+}
+
 /// The word where a verb should be. In runc's words, by which scripts find out whether a runtime has a verb.
 fn no_command(error: &clap::Error) -> Option<&str> {
-    use clap::error::{ContextKind, ContextValue, ErrorKind};
-    match (error.kind(), error.get(ContextKind::InvalidSubcommand)) {
-        (ErrorKind::InvalidSubcommand, Some(ContextValue::String(word))) => Some(word),
+    match error.kind() {
+        ErrorKind::InvalidSubcommand => context(error, ContextKind::InvalidSubcommand),
         _ => None,
     }
 }
 
 /// The flag without its value. In these words Podman finds out whether a runtime knows a flag.
 fn lacks_value(error: &clap::Error) -> Option<String> {
-    use clap::error::{ContextKind, ContextValue, ErrorKind};
-    let text = |kind| match error.get(kind) {
-        Some(ContextValue::String(text)) => Some(text.as_str()),
-        _ => None,
-    };
-    if error.kind() != ErrorKind::InvalidValue || text(ContextKind::InvalidValue) != Some("") {
+    if error.kind() != ErrorKind::InvalidValue || context(error, ContextKind::InvalidValue) != Some("") {
         return None;
     }
-    text(ContextKind::InvalidArg)?.split_whitespace().next().map(String::from)
+    context(error, ContextKind::InvalidArg)?.split_whitespace().next().map(String::from)
 }
 
+/// The value of an option. An empty one is none, as with runc: callers pass on what they have themselves not been given.
 fn text(matches: &ArgMatches, name: &str) -> Option<String> {
-    matches.get_one::<String>(name).cloned()
+    matches.get_one::<String>(name).filter(|text| !text.is_empty()).cloned()
+}
+
+/// The same for what [`path`] defines.
+fn path_of(matches: &ArgMatches, name: &str) -> Option<PathBuf> {
+    matches.get_one::<OsString>(name).filter(|path| !path.is_empty()).map(PathBuf::from)
 }
 
 fn texts(matches: &ArgMatches, name: &str) -> Vec<String> {
@@ -854,10 +921,10 @@ fn verb(name: &str, m: &ArgMatches) -> Verb {
         }),
         "exec" => Verb::Exec(Box::new(exec_of(m))),
         "spec" => Verb::Spec(Spec {
-            bundle: m.get_one("bundle").cloned(),
+            bundle: path_of(m, "bundle"),
             rootless: m.get_flag("rootless"),
             subids: m.get_flag("subids"),
-            from: m.get_one("from-config").cloned(),
+            from: path_of(m, "from-config"),
         }),
         "features" => Verb::Features,
         "remove-tree" => {
@@ -875,7 +942,7 @@ fn verb(name: &str, m: &ArgMatches) -> Verb {
         },
         "bundle" => Verb::Bundle(Box::new(bundle_of(m))),
         "completion" => Verb::Completion { shell: text(m, "shell").unwrap_or_default() },
-        "man" => Verb::Man { verb: text(m, "verb"), all: m.get_one("all").cloned() },
+        "man" => Verb::Man { verb: text(m, "verb"), all: path_of(m, "all") },
         "update" => Verb::Update(Box::new(update_of(m))),
         "checkpoint" => Verb::Checkpoint(Box::new(checkpoint_of(m))),
         "restore" => Verb::Restore(Box::new(restore_of(m))),
@@ -903,9 +970,9 @@ fn criu_of(m: &ArgMatches) -> checkpoint::Flags {
 fn checkpoint_of(m: &ArgMatches) -> Checkpoint {
     Checkpoint {
         id: text(m, "id").unwrap_or_default(),
-        image_path: m.get_one("image-path").cloned(),
-        work_path: m.get_one("work-path").cloned(),
-        parent_path: m.get_one("parent-path").cloned(),
+        image_path: path_of(m, "image-path"),
+        work_path: path_of(m, "work-path"),
+        parent_path: path_of(m, "parent-path"),
         leave_running: m.get_flag("leave-running"),
         tcp_skip_in_flight: m.get_flag("tcp-skip-in-flight"),
         link_remap: m.get_flag("link-remap"),
@@ -920,14 +987,14 @@ fn restore_of(m: &ArgMatches) -> Restore {
     Restore {
         create: Create {
             id: text(m, "id").unwrap_or_default(),
-            bundle: m.get_one("bundle").cloned().unwrap_or_default(),
-            console_socket: m.get_one("console-socket").cloned(),
-            pid_file: m.get_one("pid-file").cloned(),
+            bundle: path_of(m, "bundle").unwrap_or_else(|| ".".into()),
+            console_socket: path_of(m, "console-socket"),
+            pid_file: path_of(m, "pid-file"),
             no_pivot: m.get_flag("no-pivot"),
             ..Create::default()
         },
-        image_path: m.get_one("image-path").cloned(),
-        work_path: m.get_one("work-path").cloned(),
+        image_path: path_of(m, "image-path"),
+        work_path: path_of(m, "work-path"),
         detach: m.get_flag("detach"),
         no_subreaper: m.get_flag("no-subreaper"),
         lsm_profile: text(m, "lsm-profile"),
@@ -938,9 +1005,9 @@ fn restore_of(m: &ArgMatches) -> Restore {
 
 fn create_of(m: &ArgMatches) -> Create {
     Create {
-        console_socket: m.get_one("console-socket").cloned(),
-        pidfd_socket: m.get_one("pidfd-socket").cloned(),
-        pid_file: m.get_one("pid-file").cloned(),
+        console_socket: path_of(m, "console-socket"),
+        pidfd_socket: path_of(m, "pidfd-socket"),
+        pid_file: path_of(m, "pid-file"),
         ..planned_of(m)
     }
 }
@@ -949,7 +1016,7 @@ fn create_of(m: &ArgMatches) -> Create {
 fn planned_of(m: &ArgMatches) -> Create {
     Create {
         id: text(m, "id").unwrap_or_default(),
-        bundle: m.get_one("bundle").cloned().unwrap_or_default(),
+        bundle: path_of(m, "bundle").unwrap_or_else(|| ".".into()),
         console_socket: None,
         pidfd_socket: None,
         pid_file: None,
@@ -959,19 +1026,18 @@ fn planned_of(m: &ArgMatches) -> Create {
         network: m.get_one("network").cloned(),
         publish: m.get_many("publish").into_iter().flatten().copied().collect(),
         ephemeral: m.get_flag("ephemeral"),
-        overlay: m.get_one("overlay").cloned(),
+        overlay: path_of(m, "overlay"),
     }
 }
 
 fn bundle_of(m: &ArgMatches) -> Bundle {
-    let store = m.get_one::<PathBuf>("store").cloned();
     Bundle {
         from: text(m, "from").unwrap_or_default(),
         dir: m.get_one("dir").cloned().unwrap_or_default(),
         command: texts(m, "command"),
         flat: m.get_flag("flat"),
         tty: m.get_flag("tty"),
-        store: store.or_else(|| std::env::var_os("BRYO_STORE").map(PathBuf::from)),
+        store: path_of(m, "store").or_else(|| std::env::var_os("BRYO_STORE").map(PathBuf::from)),
         prune: m.get_flag("prune"),
     }
 }
@@ -980,22 +1046,22 @@ fn exec_of(m: &ArgMatches) -> Exec {
     Exec {
         id: text(m, "id").unwrap_or_default(),
         command: texts(m, "command"),
-        console_socket: m.get_one("console-socket").cloned(),
-        pidfd_socket: m.get_one("pidfd-socket").cloned(),
+        console_socket: path_of(m, "console-socket"),
+        pidfd_socket: path_of(m, "pidfd-socket"),
         cwd: text(m, "cwd"),
         env: texts(m, "env"),
         tty: m.get_flag("tty"),
-        user: m.get_one("user").copied(),
+        user: m.get_one::<Option<Ids>>("user").copied().flatten(),
         additional_gids: m.get_many("additional-gids").into_iter().flatten().copied().collect(),
-        process: m.get_one("process").cloned(),
+        process: path_of(m, "process"),
         detach: m.get_flag("detach"),
-        pid_file: m.get_one("pid-file").cloned(),
+        pid_file: path_of(m, "pid-file"),
         process_label: text(m, "process-label"),
         apparmor: text(m, "apparmor"),
         no_new_privs: m.get_flag("no-new-privs"),
         caps: texts(m, "cap"),
         preserve_fds: m.get_one("preserve-fds").copied().unwrap_or(0),
-        cgroup: texts(m, "cgroup"),
+        cgroup: texts(m, "cgroup").into_iter().filter(|path| !path.is_empty()).collect(),
         ignore_paused: m.get_flag("ignore-paused"),
     }
 }
@@ -1004,7 +1070,7 @@ fn update_of(m: &ArgMatches) -> Update {
     let text = |name| text(m, name);
     Update {
         id: text("id").unwrap_or_default(),
-        resources: m.get_one("resources").cloned(),
+        resources: path_of(m, "resources"),
         blkio_weight: text("blkio-weight"),
         cpu_period: text("cpu-period"),
         cpu_quota: text("cpu-quota"),
@@ -1087,6 +1153,90 @@ mod tests {
             }
             other => panic!("{other:?}"),
         }
+    }
+
+    /// Words that blanks do not tell apart.
+    fn words(words: &[&str]) -> Result<Call, String> {
+        parse(&words.iter().map(OsString::from).collect::<Vec<_>>())
+    }
+
+    #[test]
+    fn flags_have_the_values_that_go_gives_them() {
+        let detached = |line: &str| match parsed(line) {
+            Verb::Run(run) => (run.detach, run.keep),
+            other => panic!("{line}: {other:?}"),
+        };
+        for word in ["1", "t", "T", "true", "TRUE", "True"] {
+            assert_eq!(detached(&format!("bryo run --detach={word} web")), (true, false));
+            assert_eq!(detached(&format!("bryo run -d={word} web")), (true, false));
+        }
+        for word in ["0", "f", "F", "false", "FALSE", "False"] {
+            assert_eq!(detached(&format!("bryo run web --keep --detach={word}")), (false, true));
+            assert_eq!(detached(&format!("bryo run -d={word} web --keep=true")), (false, true));
+        }
+        // The last one counts.
+        assert_eq!(detached("bryo run -d --detach --detach=true --detach=false web"), (false, false));
+        assert_eq!(detached("bryo run --detach=false -d web"), (true, false));
+        for bad in [
+            "bryo run --detach=no web",
+            "bryo run --detach= web",
+            "bryo run -d=no web",
+            "bryo run -x=true web",
+        ] {
+            assert!(call(bad).is_err(), "{bad}");
+        }
+        let Ok(Call::Verb(global, Verb::List { quiet: true, .. })) =
+            call("bryo --debug=true --systemd-cgroup --systemd-cgroup=false list -q=1")
+        else {
+            panic!()
+        };
+        assert!(global.debug && !global.systemd_cgroup);
+        assert!(matches!(parsed("bryo delete --force=true web"), Verb::Delete { force: true, .. }));
+        assert!(matches!(call("bryo --version=true"), Ok(Call::Print(_))));
+    }
+
+    #[test]
+    fn the_values_of_flags_of_a_command_are_its_own() {
+        match parsed("bryo exec -d=false --tty=true web ls --tty=false -d=true -t --detach") {
+            Verb::Exec(exec) => {
+                assert!(exec.tty && !exec.detach);
+                assert_eq!(exec.command, ["ls", "--tty=false", "-d=true", "-t", "--detach"]);
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn an_empty_value_is_none() {
+        let exec = "bryo exec --user  --cwd  --cgroup  -p  --console-socket  --pidfd-socket  --pid-file  \
+                    --process-label  --apparmor  web true";
+        match words(&exec.split(' ').collect::<Vec<_>>()) {
+            Ok(Call::Verb(_, Verb::Exec(exec))) => {
+                assert_eq!(
+                    (exec.user, &exec.cwd, &exec.process, &exec.pid_file),
+                    (None, &None, &None, &None)
+                );
+                assert_eq!((&exec.console_socket, &exec.pidfd_socket, &exec.apparmor), (&None, &None, &None));
+                assert_eq!((exec.process_label, exec.id.as_str()), (None, "web"));
+                assert!(exec.cgroup.is_empty() && exec.command == ["true"]);
+            }
+            other => panic!("{other:?}"),
+        }
+        match words(&["bryo", "--log=", "--root", "", "--criu", "", "create", "-b", "", "--pid-file=", "web"])
+        {
+            Ok(Call::Verb(global, Verb::Create(create))) => {
+                assert_eq!((global.log, global.root, global.criu), (None, None, None));
+                assert_eq!((create.bundle, create.pid_file), (".".into(), None));
+            }
+            other => panic!("{other:?}"),
+        }
+        assert!(matches!(words(&["bryo", "update", "--memory", "", "web"]),
+            Ok(Call::Verb(_, Verb::Update(update))) if update.memory.is_none()));
+        for word in ["--pid-file", "--bundle", "--console-socket"] {
+            let error = call(&format!("bryo create web {word}")).unwrap_err();
+            assert!(error.starts_with(&format!("flag needs an argument: {word};")), "{error}");
+        }
+        assert!(words(&["bryo", "create", "--preserve-fds", "", "web"]).is_err());
     }
 
     #[test]

@@ -190,7 +190,7 @@ fn exec_user_beyond_32_bits_is_refused() {
     bryo_only!("runc 1.1 cuts the number to 32 bits: 4294967296 is root");
     let lab = Lab::new();
     let c = lab.bundle().subids().sleeps().detach();
-    for word in ["4294967296", "4294967295", "1:4294967296", "-1", "", ":", "1:", "+1", " 1", "1:1:1"] {
+    for word in ["4294967296", "4294967295", "1:4294967296", "-1", ":", "1:", "+1", " 1", "1:1:1"] {
         let ran = c.exec_call(&[&format!("--user={word}")], ["id"]).done();
         assert_eq!(ran.code(), 255, "-u {word:?}: {ran:?}");
         assert_eq!(ran.stdout, "", "-u {word:?}");
