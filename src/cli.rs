@@ -10,15 +10,22 @@ use crate::plan::checkpoint;
 use crate::plan::network::{self, Mode, Publish};
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Arg, ArgAction, ArgMatches, Command, ValueHint};
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+
+/// Where errors are told beside stderr, and in which form.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Log {
+    pub file: Option<PathBuf>,
+    pub json: bool,
+}
 
 /// The flags before the verb.
 #[derive(Debug, Clone)]
 pub struct Global {
     pub debug: bool,
-    pub log: Option<PathBuf>,
-    pub json_log: bool,
+    pub log: Log,
     pub root: Option<PathBuf>,
     pub systemd_cgroup: bool,
     pub cgroup_manager: Option<String>,
@@ -778,8 +785,10 @@ pub fn parse(args: &[OsString]) -> Result<Call, String> {
     };
     let global = Global {
         debug: matches.get_flag("debug") || text(&matches, "log-level").as_deref() == Some("debug"),
-        log: path_of(&matches, "log"),
-        json_log: text(&matches, "log-format").as_deref() == Some("json"),
+        log: Log {
+            file: path_of(&matches, "log"),
+            json: text(&matches, "log-format").as_deref() == Some("json"),
+        },
         root: path_of(&matches, "root"),
         systemd_cgroup: matches.get_flag("systemd-cgroup"),
         cgroup_manager: text(&matches, "cgroup-manager"),
@@ -788,6 +797,31 @@ pub fn parse(args: &[OsString]) -> Result<Call, String> {
     };
     let (name, sub) = matches.subcommand().ok_or("no command given; fix: see bryo --help")?;
     Ok(Call::Verb(Box::new(global), verb(name, sub)))
+}
+
+/// The log that a command line asks for which cannot be read otherwise: what its words before the verb tell of one.
+pub fn log(args: &[OsString]) -> Log {
+    let definition = command("", |_| false);
+    let mut log = Log::default();
+    let mut words = args.iter().skip(1).map(|word| word.as_bytes());
+    while let Some(word) = words.next().filter(|word| word.starts_with(b"-")) {
+        let (name, attached) = match word.iter().position(|byte| *byte == b'=') {
+            Some(at) => (&word[..at], Some(&word[at + 1..])),
+            None => (word, None),
+        };
+        let is_it = |arg: &&Arg| {
+            let long = arg.get_long().map(str::as_bytes);
+            arg.get_action().takes_values() && name.strip_prefix(b"--") == long && long.is_some()
+        };
+        let Some(option) = definition.get_arguments().find(is_it) else { continue };
+        let value = attached.or_else(|| words.next()).unwrap_or_default();
+        match option.get_id().as_str() {
+            "log" => log.file = Some(OsStr::from_bytes(value).into()).filter(|_| !value.is_empty()),
+            "log-format" => log.json = value == b"json",
+            _ => {}
+        }
+    }
+    log
 }
 
 /// What clap says, as one line.
@@ -1207,6 +1241,25 @@ mod tests {
     }
 
     #[test]
+    fn the_log_of_a_line_that_makes_no_sense_is_found() {
+        let asked = |line: &str| log(&line.split_whitespace().map(OsString::from).collect::<Vec<_>>());
+        let wanted = |file: &str, json| Log { file: Some(file.into()), json };
+        for line in [
+            "bryo --log /l --log-format json --fly run web",
+            "bryo --fly --debug --log=/first --log=/l --log-format=json",
+            "bryo --root run -x --log-format text --log /l --log-format json fly",
+            "bryo --log /l --rootless=maybe --log-format json state",
+            "bryo --systemd-cgroup --log /l --log-format json exec --log /x",
+        ] {
+            assert_eq!(asked(line), wanted("/l", true), "{line}");
+        }
+        assert_eq!(asked("bryo --log /l --log-format xml list"), wanted("/l", false));
+        for line in ["bryo", "bryo --log", "bryo --log= list", "bryo run --log /l", "bryo --root --log"] {
+            assert_eq!(asked(line), Log::default(), "{line}");
+        }
+    }
+
+    #[test]
     fn an_empty_value_is_none() {
         let exec = "bryo exec --user  --cwd  --cgroup  -p  --console-socket  --pidfd-socket  --pid-file  \
                     --process-label  --apparmor  web true";
@@ -1225,7 +1278,7 @@ mod tests {
         match words(&["bryo", "--log=", "--root", "", "--criu", "", "create", "-b", "", "--pid-file=", "web"])
         {
             Ok(Call::Verb(global, Verb::Create(create))) => {
-                assert_eq!((global.log, global.root, global.criu), (None, None, None));
+                assert_eq!((global.log.file, global.root, global.criu), (None, None, None));
                 assert_eq!((create.bundle, create.pid_file), (".".into(), None));
             }
             other => panic!("{other:?}"),

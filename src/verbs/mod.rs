@@ -22,22 +22,23 @@ mod state;
 mod unshare;
 mod update;
 
-use crate::cli::{Global, Verb};
+use crate::cli::{Global, Log, Verb};
 use crate::host;
 use crate::plan::cgroup::Manager;
 use crate::plan::degrade::Policy;
-use crate::report::{Failure, warn};
+use crate::report::{Act, Failure, warn};
 use crate::state::store::{Store, Whereabouts};
 use std::ffi::OsString;
+use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
 /// The exit code of an exec that failed itself (runc; Podman tells it from the program's own).
 const EXEC_FAILED: u8 = 255;
 
-/// Tells of a command line that makes no sense.
+/// Tells of a command line that makes no sense, where it says that errors are told.
 pub fn misused(args: &[OsString], line: &str) -> u8 {
-    let _ = writeln!(std::io::stderr(), "bryo: {line}");
+    tell(&crate::cli::log(args), line);
     // exec fails with 255 whatever the reason. Of a line that does not parse, this is the best guess.
     let mut words = args.iter().skip(1);
     let verb = words.find(|word| crate::cli::VERBS.iter().any(|verb| word == verb));
@@ -46,15 +47,20 @@ pub fn misused(args: &[OsString], line: &str) -> u8 {
 
 /// Runs a verb to its exit code. Errors are told here and nowhere else.
 pub fn call(global: &Global, verb: Verb) -> u8 {
+    // Whoever reads the log learns nothing of what is done without it.
+    if let Some(Err(failure)) = global.log.file.as_deref().map(make_log) {
+        let _ = writeln!(std::io::stderr(), "bryo: {failure}");
+        return 1;
+    }
     if global.debug {
-        let (log, json) = (global.log.clone(), global.json_log);
-        crate::report::set_debug(move |line| note(log.as_deref(), &entry("debug", line, json)));
+        let log = global.log.clone();
+        crate::report::set_debug(move |line| note(log.file.as_deref(), &entry("debug", line, log.json)));
     }
     let failed = if matches!(verb, Verb::Exec(_)) { EXEC_FAILED } else { 1 };
     match dispatch(global, verb) {
         Ok(code) => code,
         Err(failure) => {
-            tell(global, &failure.to_string());
+            tell(&global.log, &failure.to_string());
             failure.exit_status().unwrap_or(failed)
         }
     }
@@ -142,13 +148,13 @@ pub fn print(text: &str) -> u8 {
 
 /// Tells the error: on stderr, and once in the log. Podman reads the whole log as one JSON object, and
 /// containerd the last error line.
-fn tell(global: &Global, line: &str) {
+fn tell(log: &Log, line: &str) {
     // Nobody may be listening on stderr.
-    if global.log.is_some() || !global.json_log {
+    if log.file.is_some() || !log.json {
         let _ = writeln!(std::io::stderr(), "bryo: {line}");
     }
-    if global.log.is_some() || global.json_log {
-        note(global.log.as_deref(), &entry("error", line, global.json_log));
+    if log.file.is_some() || log.json {
+        note(log.file.as_deref(), &entry("error", line, log.json));
     }
 }
 
@@ -162,14 +168,24 @@ fn entry(level: &str, line: &str, json: bool) -> String {
     }
 }
 
+/// Opened for each line anew: a descriptor that stays would be one that the container could be given.
+fn open_log(path: &Path) -> std::io::Result<File> {
+    File::options().append(true).create(true).open(path)
+}
+
+/// Makes the log: callers open it whether there is a line in it or not.
+fn make_log(path: &Path) -> Result<(), Failure> {
+    let opened = open_log(path).act(|| format!("cannot open log {}", path.display()));
+    opened.map(drop).map_err(|failure| failure.fix("name a file that can be written with --log"))
+}
+
 /// Writes it where the log is: without one, on stderr.
 fn note(log: Option<&Path>, entry: &str) {
     let Some(path) = log else {
         let _ = writeln!(std::io::stderr(), "{entry}");
         return;
     };
-    let file = std::fs::File::options().append(true).create(true).open(path);
-    if let Err(error) = file.and_then(|mut file| writeln!(file, "{entry}")) {
+    if let Err(error) = open_log(path).and_then(|mut file| writeln!(file, "{entry}")) {
         eprintln!("bryo: cannot write log {}: {}", path.display(), crate::report::io_text(&error));
     }
 }

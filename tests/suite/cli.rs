@@ -1,7 +1,7 @@
 //! The command line as engines read it: list, ps, the logs, versions, and wrong usage.
 
 use std::fs;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{PermissionsExt, symlink};
 
 use serde_json::{Value, json};
 
@@ -290,6 +290,71 @@ fn a_success_leaves_the_log_file_without_an_error() {
     lab.call(options).args([&bundle.dir]).args(["quiet"]).done().ok();
     let text = fs::read_to_string(&log).unwrap_or_default();
     assert!(!text.contains("\"error\""), "{text}");
+}
+
+/// go-runc opens it whatever came of the call.
+#[test]
+fn a_log_is_there_even_if_nothing_was_written() {
+    let lab = Lab::new();
+    fs::create_dir(lab.root()).unwrap();
+    let log = lab.dir.join("log");
+    lab.call(["--log", log.to_str().unwrap(), "list"]).done().ok();
+    assert_eq!(fs::read_to_string(&log).unwrap(), "");
+}
+
+#[test]
+fn a_log_that_cannot_be_written_fails_before_anything_is_done() {
+    let lab = Lab::new();
+    let bundle = lab.bundle().named("unlogged").sh("echo ran");
+    bundle.save();
+    let locked = lab.file("locked", "");
+    fs::set_permissions(&locked, std::fs::Permissions::from_mode(0o400)).unwrap();
+    let missing = lab.dir.join("nodir/log");
+    let mut cases =
+        vec![(missing.as_path(), "no such file or directory"), (lab.dir.as_path(), "is a directory")];
+    if !nix::unistd::geteuid().is_root() {
+        cases.push((&locked, "permission denied"));
+    }
+    for (log, words) in cases {
+        let options = ["--log", log.to_str().unwrap(), "run", "--bundle"];
+        let ran = lab.call(options).args([&bundle.dir]).args(["unlogged"]).done();
+        assert_eq!(ran.stdout, "");
+        ran.refuses(1, &[words, log.to_str().unwrap()]);
+        let exec = lab.call(["--log", log.to_str().unwrap(), "exec", "unlogged", "true"]).done();
+        exec.refuses(1, &[words]);
+    }
+    assert!(lab.state_entries().is_empty());
+}
+
+#[test]
+fn a_command_line_that_makes_no_sense_is_told_in_the_log() {
+    let lab = Lab::new();
+    for (n, wrong) in
+        [&["run", "--fly", "web"][..], &["state", "bad/id"], &["fly"], &["exec", "-u", "1x", "web", "true"]]
+            .into_iter()
+            .enumerate()
+    {
+        let log = lab.dir.join(format!("log.{n}"));
+        let options = ["--log", log.to_str().unwrap(), "--log-format", "json"];
+        let ran = lab.call(options).args(wrong).done();
+        assert_ne!(ran.code(), 0);
+        let text = fs::read_to_string(&log).unwrap();
+        let told = json_line(&text);
+        let line = format!("bryo: {}\n", told["msg"].as_str().unwrap());
+        assert!(is_peer() || ran.stderr == line, "{wrong:?}: {} is not {line}", ran.stderr);
+    }
+}
+
+#[test]
+fn a_flag_may_have_gos_values_and_an_option_none() {
+    let lab = Lab::new();
+    let bundle = lab.bundle().named("gos").sh("echo ran; exit 3");
+    bundle.save();
+    let options = ["--systemd-cgroup=false", "--log=", "run", "--detach=false", "--pid-file", "", "--bundle"];
+    let ran = lab.call(options).args([&bundle.dir]).args(["gos"]).done().exits(3);
+    assert_eq!(ran.stdout, "ran\n");
+    lab.call(["delete", "--force=true", "gos"]).done().ok();
+    lab.call(["delete", "--force=false", "gos"]).done().refuses(1, &["container does not exist"]);
 }
 
 #[test]
