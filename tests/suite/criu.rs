@@ -15,7 +15,7 @@ use nix::unistd::geteuid;
 use serde_json::{Value, json};
 
 use crate::lab::{Bundle, Call, Container, Lab, NONE, PATIENCE, Ran, bryo_only, eventually, field};
-use crate::pty::ConsoleSocket;
+use crate::pty::{ConsoleSocket, terminal};
 
 /// The criu that the tests use.
 fn criu() -> String {
@@ -394,6 +394,29 @@ fn a_terminal_is_handed_over_anew() {
     master.type_in("moss\n");
     master.wait_for("got moss");
     subject.remove();
+}
+
+/// Its settings are those of the dump, when its lines ended as who had it from the socket wanted it.
+#[test]
+#[ignore = "needs root and criu; scripts/test runs it"]
+fn a_terminal_that_is_restored_in_the_foreground_leaves_line_ends_to_the_callers() {
+    let lab = Lab::new();
+    let socket = ConsoleSocket::new(&lab.dir);
+    let script = "echo ready; while read line; do echo got $line; done";
+    let bundle = rootful(&lab).sh(script).with(|c| c["process"]["terminal"] = true.into());
+    let container = bundle.launch("run", &["--detach", "--console-socket", socket.path()]);
+    let subject = Subject::of(&container);
+    let mut master = socket.receive();
+    master.wait_for("ready\r\n");
+    subject.checkpoint(&[]).ok();
+    drop(master);
+    let (mut outer, slave) = terminal(24, 80);
+    let restored = subject.restore_call(&[]).on_terminal(&slave).spawn();
+    outer.type_in("moss\n");
+    outer.wait_for("got moss\r\n");
+    assert!(!outer.seen().contains("\r\r"), "{:?}", outer.seen());
+    container.kill("KILL").ok();
+    restored.wait().exits(137);
 }
 
 #[test]
