@@ -8,6 +8,7 @@ use crate::criu::CgroupMode;
 use crate::doctor::Scope;
 use crate::plan::checkpoint;
 use crate::plan::network::{self, Mode, Publish};
+use clap::builder::{PossibleValue, PossibleValuesParser};
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Arg, ArgAction, ArgMatches, Command, ValueHint};
 use std::ffi::{OsStr, OsString};
@@ -297,6 +298,13 @@ fn option(name: &'static str, help: &'static str) -> Arg {
     Arg::new(name).long(name).help(help).value_name("value").overrides_with(name)
 }
 
+/// One of these words. An empty one is as good as none to runc, and is no word to suggest.
+fn word(name: &'static str, help: &'static str, words: &[&'static str]) -> Arg {
+    let none = PossibleValue::new("").hide(true);
+    option(name, help)
+        .value_parser(PossibleValuesParser::new(words.iter().copied().map(PossibleValue::new).chain([none])))
+}
+
 /// Read with [`path_of`]: clap's own paths cannot be empty.
 fn path(name: &'static str, help: &'static str) -> Arg {
     option(name, help).value_parser(clap::value_parser!(OsString)).value_hint(ValueHint::AnyPath)
@@ -328,8 +336,7 @@ fn command(name: &str, called: impl Fn(&str) -> bool) -> Command {
         .args([
             flag("debug", "enable debug logging"),
             path("log", "write the error that ends a command to this file, too"),
-            option("log-format", "format of the log file")
-                .value_parser(["text", "json"])
+            word("log-format", "format of the log file", &["text", "json"])
                 .default_value("text"),
             option("log-level", "crun's name for --debug: debug, warning or error")
                 .value_parser(["debug", "info", "warning", "error"]),
@@ -342,8 +349,7 @@ fn command(name: &str, called: impl Fn(&str) -> bool) -> Command {
                 "degrade",
                 "auto: weaker means are fine; strict: they are not; and what may go: limits, groups, proc, network, devices, apparmor (with commas between; else $BRYO_DEGRADE)",
             ),
-            option("rootless", "accepted for runc's callers: bryo looks at what it may do")
-                .value_parser(["true", "false", "auto"])
+            word("rootless", "accepted for runc's callers: bryo looks at what it may do", &["true", "false", "auto"])
                 .default_value("auto"),
             Arg::new("version")
                 .long("version")
@@ -517,8 +523,11 @@ fn criu(command: Command) -> Command {
         flag("shell-job", "allow a terminal that is not the container's own"),
         flag("file-locks", "handle file locks, of which the container has to be the only user"),
         flag("lazy-pages", "bring memory when it is needed, by userfaultfd(2)"),
-        option("manage-cgroups-mode", "what becomes of cgroups: soft (default), full, strict or ignore")
-            .value_parser(["soft", "full", "strict", "ignore"]),
+        word(
+            "manage-cgroups-mode",
+            "what becomes of cgroups: soft (default), full, strict or ignore",
+            &["soft", "full", "strict", "ignore"],
+        ),
         Arg::new("empty-ns")
             .long("empty-ns")
             .help("a namespace whose properties are left out; network, which is always one")
@@ -608,7 +617,7 @@ fn kill(command: Command) -> Command {
 }
 
 fn format() -> Arg {
-    option("format", "table or json").short('f').value_parser(["table", "json"]).default_value("table")
+    word("format", "table or json", &["table", "json"]).short('f').default_value("table")
 }
 
 fn list(command: Command) -> Command {
@@ -1285,6 +1294,12 @@ mod tests {
         }
         assert!(matches!(words(&["bryo", "update", "--memory", "", "web"]),
             Ok(Call::Verb(_, Verb::Update(update))) if update.memory.is_none()));
+        match words(&["bryo", "--log-format=", "--rootless", "", "list", "--format", "", "-q"]) {
+            Ok(Call::Verb(global, Verb::List { quiet: true, json: false })) => assert!(!global.log.json),
+            other => panic!("{other:?}"),
+        }
+        let error = words(&["bryo", "--log-format"]).unwrap_err();
+        assert!(error.starts_with("flag needs an argument: --log-format;"), "{error}");
         for word in ["--pid-file", "--bundle", "--console-socket"] {
             let error = call(&format!("bryo create web {word}")).unwrap_err();
             assert!(error.starts_with(&format!("flag needs an argument: {word};")), "{error}");
