@@ -4,15 +4,12 @@ use super::copy_up;
 use super::{Orders, Trouble};
 use crate::plan::step::{Bind, Filesystem, IdMaps, Properties};
 use crate::sync::{Channel, FromInit, Place};
-use crate::sys::mount::{
-    self, ATTR_ATIME, ATTR_NOATIME, ATTR_NODEV, ATTR_NODIRATIME, ATTR_NOEXEC, ATTR_NOSUID, ATTR_NOSYMFOLLOW,
-    ATTR_RDONLY, ATTR_STRICTATIME, Attr, Context,
-};
+use crate::sys::mount::{self, ATTR_ATIME, ATTR_RDONLY, Attr, Context};
 use crate::sys::path::{self, Kind, Resolve};
 use crate::sys::{Errno, fds, userns};
 use nix::fcntl::{OFlag, readlinkat};
 use nix::libc;
-use nix::sys::stat::Mode;
+use nix::sys::stat::{Mode, mkdirat};
 use nix::unistd::symlinkat;
 use std::ffi::{CStr, CString, OsStr};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -27,9 +24,40 @@ pub fn filesystem(root: &OwnedFd, wanted: &Filesystem) -> Result<(), Trouble> {
     let mode = if wanted.mode_of_place { mode_of_place(root, &wanted.at)? } else { None };
     let way = if wanted.exact { Way::NoLinks } else { Way::Links };
     let target = mount_point(root, &wanted.at, Kind::Directory, way)?;
-    if let Some(flags) = wanted.legacy {
-        return Ok(by_mount(&target, root, wanted, mode.as_deref(), flags)?);
+    let attributes = attributes(&wanted.properties);
+    // Nothing more could be put into what is read-only.
+    let late = if wanted.copy_up || wanted.label.is_some() { attributes & ATTR_RDONLY } else { 0 };
+    let tree = match wanted.legacy {
+        None => by_context(wanted, mode.as_deref(), attributes & !late)?,
+        Some(flags) => by_mount(&target, wanted, mode.as_deref(), flags, attributes & !late)?,
+    };
+    if wanted.copy_up {
+        let given = |name: &CStr| wanted.options.iter().any(|(key, _)| key.as_c_str() == name);
+        let keep = copy_up::Keep { mode: given(c"mode"), owner: given(c"uid") || given(c"gid") };
+        copy_up::copy(&target, &tree, keep)?;
     }
+    if let Some(label) = &wanted.label {
+        let top = nix::fcntl::openat(&tree, c".", OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty())?;
+        fds::set_xattr(top.as_fd(), c"security.selinux", label)?;
+    }
+    set(&tree, &Attr { set: late, ..Attr::default() }, false)?;
+    mount::attach(tree.as_fd(), target.as_fd())?;
+    propagate(&tree, &wanted.properties)?;
+    Ok(())
+}
+
+/// What a new mount is to be: it has nothing to clear, and nothing beneath it yet that `all` could mean besides.
+fn attributes(Properties { own, all, .. }: &Properties) -> u64 {
+    own.set & !(all.clear & ATTR_ATIME) | all.set
+}
+
+/// Whether the file system is to be read-only, too, and not this mount of it alone.
+fn is_read_only(wanted: &Filesystem, attributes: u64) -> bool {
+    attributes & ATTR_RDONLY != 0 && !SHARED.contains(&wanted.fstype.as_c_str())
+}
+
+/// A new mount by the newer calls, detached.
+fn by_context(wanted: &Filesystem, mode: Option<&CStr>, attributes: u64) -> Result<OwnedFd, Errno> {
     let context = Context::open(&wanted.fstype)?;
     context.string(c"source", &wanted.source)?;
     for (key, value) in &wanted.options {
@@ -38,35 +66,74 @@ pub fn filesystem(root: &OwnedFd, wanted: &Filesystem) -> Result<(), Trouble> {
             None => context.flag(key)?,
         }
     }
-    if let Some(mode) = &mode {
+    if let Some(mode) = mode {
         context.string(c"mode", mode)?;
     }
-    let own = &wanted.properties.own;
-    if own.set & ATTR_RDONLY != 0 && !SHARED.contains(&wanted.fstype.as_c_str()) {
+    if is_read_only(wanted, attributes) {
         context.flag(c"ro")?;
     }
-    let tree = if wanted.copy_up {
-        let tree = context.mount(own.set & !ATTR_RDONLY)?;
-        let given = |name: &CStr| wanted.options.iter().any(|(key, _)| key.as_c_str() == name);
-        let keep = copy_up::Keep { mode: given(c"mode"), owner: given(c"uid") || given(c"gid") };
-        copy_up::copy(&target, &tree, keep)?;
-        if own.set & ATTR_RDONLY != 0 {
-            mount::set_attr(tree.as_fd(), &Attr { set: ATTR_RDONLY, ..Attr::default() }, false)?;
-        }
+    context.mount(attributes)
+}
+
+/// The same by mount(2), for what the newer calls cannot say. It attaches what it makes, and so gets a place of ours,
+/// where nobody sees it and no name has to be looked up that the image or a volume may change meanwhile. What this
+/// place covers is shown on top of it: source and options may well lead there.
+fn by_mount(
+    target: &OwnedFd,
+    wanted: &Filesystem,
+    mode: Option<&CStr>,
+    flags: u64,
+    attributes: u64,
+) -> Result<OwnedFd, Errno> {
+    let read_only = if is_read_only(wanted, attributes) { libc::MS_RDONLY } else { 0 };
+    let covered = mount::clone_tree(target.as_fd(), c"", true)?;
+    let place = Context::open(c"tmpfs")?.mount(0)?;
+    mkdirat(&place, c"new", Mode::S_IRWXU)?;
+    mount::attach(place.as_fd(), target.as_fd())?;
+    let away = || mount::detach(&by_proc(&place, "")?);
+    let tree = mount::attach(covered.as_fd(), place.as_fd()).and_then(|()| {
+        let tree = mount_in(&place, wanted, mode, flags | read_only);
+        // umount2(2) takes what is on top of a place, here and below.
+        away()?;
         tree
-    } else {
-        context.mount(own.set)?
-    };
-    if let Some(label) = &wanted.label {
-        let top = nix::fcntl::openat(&tree, c".", OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty())?;
-        fds::set_xattr(top.as_fd(), c"security.selinux", label)?;
+    });
+    // Whatever came of it: the mount itself, or what else the plan has, is to be there.
+    away()?;
+    let tree = tree?;
+    // The access time modes are one field: to set it is to clear it first (mount_setattr(2)).
+    let clear = if attributes & ATTR_ATIME == 0 { 0 } else { ATTR_ATIME };
+    set(&tree, &Attr { set: attributes, clear, ..Attr::default() }, false)?;
+    Ok(tree)
+}
+
+/// A copy of what mount(2) makes in this directory, detached.
+fn mount_in(place: &OwnedFd, wanted: &Filesystem, mode: Option<&CStr>, flags: u64) -> Result<OwnedFd, Errno> {
+    let data = data(&wanted.options, mode)?;
+    mount::mount(Some(&wanted.source), &by_proc(place, "/new")?, Some(&wanted.fstype), flags, Some(&data))?;
+    mount::clone_tree(place.as_fd(), c"new", false)
+}
+
+/// What lies behind a descriptor, for calls that take a path only: by way of the host's /proc.
+fn by_proc(fd: &OwnedFd, inside: &str) -> Result<CString, Errno> {
+    CString::new(format!("/proc/self/fd/{}{inside}", fd.as_raw_fd())).map_err(|_| Errno::EINVAL)
+}
+
+/// The options as mount(2) takes them.
+fn data(options: &[(CString, Option<CString>)], mode: Option<&CStr>) -> Result<CString, Errno> {
+    let mut data = mode.map(|mode| [b"mode=", mode.to_bytes()].concat()).unwrap_or_default();
+    for (key, value) in options {
+        if !data.is_empty() {
+            data.push(b',');
+        }
+        data.extend(key.to_bytes());
+        if let Some(value) = value {
+            data.push(b'=');
+            // The commas of a label are its own.
+            let quote: &[u8] = if key.to_bytes().ends_with(b"context") { b"\"" } else { b"" };
+            data.extend([quote, value.to_bytes(), quote].concat());
+        }
     }
-    // A new mount has nothing to clear, and nothing beneath it yet.
-    let all = Attr { clear: wanted.properties.all.clear & ATTR_ATIME, ..wanted.properties.all };
-    set(&tree, &all, true)?;
-    mount::attach(tree.as_fd(), target.as_fd())?;
-    propagate(&tree, &wanted.properties)?;
-    Ok(())
+    CString::new(data).map_err(|_| Errno::EINVAL)
 }
 
 /// The mode of what is there already, as an option of mount(8). What is made for the mount has none to keep.
@@ -232,57 +299,29 @@ fn propagate(tree: &OwnedFd, properties: &Properties) -> Result<(), Errno> {
     Ok(())
 }
 
-/// By mount(2), for options that are too long for fsconfig(2). Its target is the resolved descriptor, by
-/// way of the host's /proc.
-fn by_mount(
-    target: &OwnedFd,
-    root: &OwnedFd,
-    wanted: &Filesystem,
-    mode: Option<&CStr>,
-    flags: u64,
-) -> Result<(), Errno> {
-    let mut data = mode.map(|mode| [b"mode=", mode.to_bytes()].concat()).unwrap_or_default();
-    for (key, value) in &wanted.options {
-        if !data.is_empty() {
-            data.push(b',');
-        }
-        data.extend(key.to_bytes());
-        if let Some(value) = value {
-            data.push(b'=');
-            // The commas of a label are its own.
-            let quote: &[u8] = if key.to_bytes().ends_with(b"context") { b"\"" } else { b"" };
-            data.extend([quote, value.to_bytes(), quote].concat());
-        }
-    }
-    let data = CString::new(data).map_err(|_| Errno::EINVAL)?;
-    let place = CString::new(format!("/proc/self/fd/{}", target.as_raw_fd())).map_err(|_| Errno::EINVAL)?;
-    let flags = flags | mount_flags(wanted.properties.own.set);
-    mount::mount(Some(&wanted.source), &place, Some(&wanted.fstype), flags, Some(&data))?;
-    // The descriptor still means what is beneath; ask again for what is on top.
-    let mounted = path::open(root.as_fd(), &wanted.at, libc::O_PATH, Resolve::InRoot)?;
-    propagate(&mounted, &wanted.properties)
-}
-
-fn mount_flags(attr: u64) -> u64 {
-    [
-        (ATTR_RDONLY, libc::MS_RDONLY),
-        (ATTR_NOSUID, libc::MS_NOSUID),
-        (ATTR_NODEV, libc::MS_NODEV),
-        (ATTR_NOEXEC, libc::MS_NOEXEC),
-        (ATTR_NOATIME, libc::MS_NOATIME),
-        (ATTR_STRICTATIME, libc::MS_STRICTATIME),
-        (ATTR_NODIRATIME, libc::MS_NODIRATIME),
-        // MS_NOSYMFOLLOW (Linux 5.10).
-        (ATTR_NOSYMFOLLOW, 256),
-    ]
-    .iter()
-    .filter(|(bit, _)| attr & bit != 0)
-    .fold(0, |flags, (_, flag)| flags | flag)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sys::mount::{ATTR_NOATIME, ATTR_NOEXEC, ATTR_NOSUID, ATTR_STRICTATIME};
+
+    #[test]
+    fn a_new_mount_is_what_is_wanted_of_it_and_of_all_beneath() {
+        let together = |own, all| attributes(&Properties { own, all, ..Properties::default() });
+        let own = Attr { set: ATTR_NOSUID | ATTR_NOATIME, clear: ATTR_ATIME, ..Attr::default() };
+        let all = Attr { set: ATTR_RDONLY | ATTR_NOEXEC, ..Attr::default() };
+        assert_eq!(together(own, all), ATTR_NOSUID | ATTR_NOATIME | ATTR_RDONLY | ATTR_NOEXEC);
+        let all = Attr { set: ATTR_STRICTATIME, clear: ATTR_ATIME, ..Attr::default() };
+        assert_eq!(together(own, all), ATTR_NOSUID | ATTR_STRICTATIME);
+    }
+
+    #[test]
+    fn options_for_mount_2_are_one_string() {
+        let text = |text: &str| Some(CString::new(text).unwrap());
+        let options =
+            [(c"size".into(), text("1m")), (c"noswap".into(), None), (c"context".into(), text("a:c1,c2"))];
+        assert_eq!(data(&options, Some(c"755")), Ok(c"mode=755,size=1m,noswap,context=\"a:c1,c2\"".into()));
+        assert_eq!(data(&[], None), Ok(c"".into()));
+    }
 
     #[test]
     fn what_only_begins_like_proc_is_not_in_it() {

@@ -295,8 +295,10 @@ impl Planner<'_> {
             Way::Attribute(label) => Some(label),
             Way::None => None,
         };
-        let long = data.iter().any(|(_, v)| v.as_ref().is_some_and(|v| v.len() > FSCONFIG_MAX));
         let source = self.source.filter(|s| !s.as_os_str().is_empty()).unwrap_or(Path::new(fstype));
+        let source = c(source, act)?;
+        let long = options.iter().filter_map(|(_, value)| value.as_ref()).chain([&source]);
+        let long = long.map(|value| value.count_bytes()).any(|len| len > FSCONFIG_MAX);
         let mut properties = properties;
         // What is in these was put there by the kernel, or by who may not make nodes.
         let harmless = matches!(fstype, "proc" | "sysfs" | "devpts" | "mqueue" | "cgroup2" | "tmpfs");
@@ -306,7 +308,7 @@ impl Planner<'_> {
         }
         Ok(Op::Filesystem(Filesystem {
             fstype: c(fstype, act)?,
-            source: c(source, act)?,
+            source,
             at: c(self.at, act)?,
             options,
             properties,

@@ -309,6 +309,98 @@ fn tmpcopyup_fills_the_tmpfs_with_what_it_covers() {
     lab.bundle().add_mount(mount).sh(script).run().prints("root:x:0:0:root:/root:/bin/sh\nmore\n");
 }
 
+/// `iversion` has no word in the newer calls: the same mount goes by mount(2).
+fn with_iversion<'a>(options: &[&'a str]) -> Vec<&'a str> {
+    [&["iversion"], options].concat()
+}
+
+#[test]
+fn a_mount_that_only_the_old_call_can_make_has_the_same_properties() {
+    bryo_only!("runc 1.1 heeds the recursive words with bind mounts alone");
+    let lab = Lab::new();
+    for options in [
+        &["rro", "rnoexec"][..],
+        &["rnosuid", "rnodev"],
+        &["ro", "nosuid", "nodev", "noexec"],
+        &["rnoatime", "rnodiratime"],
+        &["noatime", "nodiratime"],
+        &["noatime", "rstrictatime"],
+        &["rro", "shared"],
+        &["mode=0711", "size=1024k"],
+    ] {
+        let new = mountinfo(lab.bundle().add_mount(tmpfs(options)));
+        let old = mountinfo(lab.bundle().add_mount(tmpfs(&with_iversion(options))));
+        let (new, old) = (mount_at(&new, "/mnt"), mount_at(&old, "/mnt"));
+        assert_eq!(old.options, new.options, "{options:?}");
+        assert_eq!(old.propagation, new.propagation, "{options:?}");
+        assert_eq!(old.superblock.replace(",iversion", ""), new.superblock, "{options:?}");
+    }
+    let info = mountinfo(lab.bundle().add_mount(tmpfs(&["iversion", "rro", "rnoexec"])));
+    let mount = mount_at(&info, "/mnt");
+    for option in ["ro", "noexec"] {
+        assert!(mount.options.iter().any(|o| o == option), "{mount:?}");
+    }
+}
+
+#[test]
+fn no_link_is_followed_in_a_mount_that_only_the_old_call_can_make() {
+    bryo_only!("runc 1.1 does not know rnosymfollow");
+    let lab = Lab::new();
+    for word in ["nosymfollow", "rnosymfollow"] {
+        let info = mountinfo(lab.bundle().add_mount(tmpfs(&["iversion", word])));
+        let mount = mount_at(&info, "/mnt");
+        assert!(mount.options.iter().any(|o| o == "nosymfollow"), "{mount:?}");
+    }
+}
+
+#[test]
+fn tmpcopyup_fills_also_a_tmpfs_that_only_the_old_call_can_make() {
+    bryo_only!("runc 1.1 heeds the recursive words with bind mounts alone");
+    let lab = Lab::new();
+    for (options, writable) in
+        [(&["iversion", "tmpcopyup"][..], "yes"), (&["iversion", "tmpcopyup", "rro"], "no")]
+    {
+        let mut mount = tmpfs(options);
+        mount["destination"] = "/etc".into();
+        let script = "head -n 1 /etc/passwd; grep -c ' /etc ' /proc/self/mountinfo; \
+                      touch /etc/new 2>/dev/null && echo yes || echo no";
+        let expected = format!("root:x:0:0:root:/root:/bin/sh\n1\n{writable}\n");
+        lab.bundle().add_mount(mount).sh(script).run().prints(&expected);
+    }
+}
+
+#[test]
+fn the_options_of_a_mount_that_only_the_old_call_can_make_may_lead_through_its_destination() {
+    let lab = Lab::new();
+    let bundle = lab.bundle().own_rootfs();
+    let covered = bundle.rootfs().join("etc");
+    let other = lab.dir.join("o".repeat(255));
+    fs::create_dir(&other).unwrap();
+    fs::write(other.join("moss"), "green\n").unwrap();
+    let lower = format!("lowerdir={}:{}", covered.display(), other.display());
+    let mount = json!({ "destination": "/etc", "type": "overlay", "source": "o", "options": [lower] });
+    let script = "ls /etc; grep -c ' /etc' /proc/self/mountinfo";
+    bundle.add_mount(mount).sh(script).run().prints("group\nmoss\npasswd\n1\n");
+}
+
+#[test]
+fn a_source_or_a_value_may_be_longer_than_the_newer_calls_take() {
+    let lab = Lab::new();
+    let zeros = "0".repeat(300);
+    let value = tmpfs(&["size=1024k", &format!("mode={zeros}711"), "ro"]);
+    let mut source = tmpfs(&["size=1024k", "mode=0711", "ro"]);
+    source["source"] = format!("moss{zeros}").into();
+    for (mount, named) in [(value, "tmpfs".into()), (source, format!("moss{zeros}"))] {
+        let info = mountinfo(lab.bundle().add_mount(mount));
+        let mount = mount_at(&info, "/mnt");
+        assert!(mount.options.iter().any(|o| o == "ro"), "{mount:?}");
+        for option in ["size=1024k", "mode=711"] {
+            assert!(mount.superblock.contains(option), "{mount:?}");
+        }
+        assert!(info.contains(&format!(" - tmpfs {named} ")), "{info}");
+    }
+}
+
 #[test]
 fn a_directory_is_bound() {
     let lab = Lab::new();
