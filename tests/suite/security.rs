@@ -2,6 +2,7 @@
 //! after the hole.
 
 use std::fs;
+use std::io::Write;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -9,7 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
 use serde_json::{Value, json};
 
-use crate::lab::{Bundle, Lab, NONE, alive, bryo_only, field, push, runtime};
+use crate::lab::{Bundle, Lab, NONE, bryo_only, field, plain_user_only, push, runtime};
 
 fn executable(path: &Path, content: &str) {
     fs::write(path, content).unwrap();
@@ -153,6 +154,20 @@ fn cve_2019_16884_a_proc_or_sys_of_the_image_that_is_a_symlink_is_refused() {
     }
 }
 
+/// Without any mount on /dev or in it: what the image has there is used.
+fn without_dev(bundle: Bundle) -> Bundle {
+    bundle.with(|c| {
+        let mounts = c["mounts"].as_array_mut().unwrap();
+        mounts.retain(|m| !m["destination"].as_str().unwrap().starts_with("/dev"));
+    })
+}
+
+/// With this volume as /dev, and nothing else there.
+fn with_dev<'lab>(bundle: Bundle<'lab>, volume: &Path) -> Bundle<'lab> {
+    let mount = json!({ "destination": "/dev", "type": "bind", "source": volume, "options": ["rbind"] });
+    without_dev(bundle).add_mount(mount)
+}
+
 /// A mount of this kind on this target, whose source is a directory of the lab with something in it.
 fn covering(lab: &Lab, kind: &str, target: &str) -> Value {
     let volume = lab.dir.join("volume");
@@ -280,13 +295,14 @@ fn cve_2021_30465_and_2024_45310_a_race_on_a_mount_target_makes_nothing_outside(
 fn cve_2022_0811_a_sysctl_cannot_smuggle_another() {
     let lab = Lab::new();
     let before = fs::read_to_string("/proc/sys/kernel/core_pattern").unwrap();
-    for (key, value) in [
-        ("kernel.shm_rmid_forced", "1+kernel.core_pattern=|/bin/false"),
-        ("kernel.core_pattern", "|/bin/false"),
-        ("kernel/core_pattern", "|/bin/false"),
+    for (key, value, words) in [
+        ("kernel.shm_rmid_forced", "1+kernel.core_pattern=|/bin/false", "invalid argument"),
+        ("kernel.core_pattern", "|/bin/false", "it is not namespaced"),
+        ("kernel/core_pattern", "|/bin/false", "it is not namespaced"),
     ] {
         let bundle = lab.bundle().with(|c| c["linux"]["sysctl"] = json!({ key: value }));
-        bundle.run().refuses(1, &[]);
+        // The kernel refuses the last two to a plain user, too: it is not to be left to it.
+        bundle.run().refuses(1, &[]).in_bryos_words(&[key, words]);
         assert!(lab.state_entries().is_empty());
     }
     assert_eq!(fs::read_to_string("/proc/sys/kernel/core_pattern").unwrap(), before);
@@ -322,8 +338,10 @@ fn cve_2022_29162_inheritable_capabilities_are_empty_for_run_and_exec() {
 #[test]
 fn cve_2024_21626_a_descriptor_of_the_runtime_is_no_directory_to_start_in() {
     let lab = Lab::new();
-    for n in 3..=16 {
-        for prefix in ["/proc/self/fd", "/dev/fd"] {
+    for n in 3..=64 {
+        // The other is a link to the one.
+        let prefixes = if n <= 16 { &["/proc/self/fd", "/dev/fd"][..] } else { &["/proc/self/fd"] };
+        for prefix in prefixes {
             let bundle = lab.bundle().with(|c| c["process"]["cwd"] = format!("{prefix}/{n}").into());
             let ran = bundle.sh("pwd; ls -d /proc/self/cwd/../../../etc").run();
             assert_ne!(ran.code(), 0, "{n}: {ran:?}");
@@ -331,7 +349,7 @@ fn cve_2024_21626_a_descriptor_of_the_runtime_is_no_directory_to_start_in() {
         }
     }
     let c = lab.bundle().sleeps().detach();
-    for n in 3..=16 {
+    for n in 3..=64 {
         let ran = c.exec_call(&["--cwd", &format!("/proc/self/fd/{n}")], ["pwd"]).done();
         assert_ne!(ran.code(), 0, "{n}: {ran:?}");
         assert_eq!(ran.stdout, "", "{n}");
@@ -354,26 +372,110 @@ fn cve_2024_21626_no_descriptor_of_the_runtime_reaches_the_container() {
 }
 
 #[test]
-fn cve_2025_31133_a_mask_is_the_true_null_or_the_start_fails() {
+fn cve_2025_31133_a_mask_is_the_true_null_whatever_the_container_has_as_null() {
+    bryo_only!("runc 1.1 binds whatever the container has as /dev/null");
+    let lab = Lab::new();
+    for target in ["/etc/passwd", "/proc/cmdline", "../../../../etc/passwd", "missing"] {
+        // A volume as /dev is taken as it is. The image's own would have its null looked at before a mask is.
+        let volume = lab.dir.join("volume");
+        fs::create_dir(&volume).unwrap();
+        symlink(target, volume.join("null")).unwrap();
+        let bundle = with_dev(lab.bundle().own_rootfs(), &volume)
+            .with(|c| c["linux"]["maskedPaths"] = json!(["/secret"]));
+        fs::write(bundle.rootfs().join("secret"), "green").unwrap();
+        bundle.sh("stat -c %t:%T /secret; cat /secret").run().prints("1:3\n");
+        fs::remove_dir_all(volume).unwrap();
+    }
+}
+
+#[test]
+fn cve_2025_31133_a_null_of_the_image_that_is_none_is_refused() {
     bryo_only!("runc 1.1 binds whatever the image has as /dev/null");
     let lab = Lab::new();
     for target in ["/etc/passwd", "/proc/cmdline", "../../../../etc/passwd"] {
-        let bundle = lab.bundle().own_rootfs().with(|c| {
-            // No mount on /dev: the image's own is used.
-            c["mounts"]
-                .as_array_mut()
-                .unwrap()
-                .retain(|m| !m["destination"].as_str().unwrap().starts_with("/dev"));
-            c["linux"]["maskedPaths"] = json!(["/secret"]);
-        });
-        fs::write(bundle.rootfs().join("secret"), "green").unwrap();
+        let bundle = without_dev(lab.bundle().own_rootfs());
         symlink(target, bundle.rootfs().join("dev/null")).unwrap();
-        let ran = bundle.sh("stat -c %t:%T /secret; cat /secret").run();
-        if ran.status.success() {
-            assert_eq!(ran.stdout, "1:3\n");
-        } else {
-            ran.refuses(1, &[]);
-        }
+        bundle.run().refuses(1, &["/dev/null", "file exists"]);
+        assert!(lab.state_entries().is_empty());
+    }
+}
+
+/// What is written to or becomes a terminal by mistake.
+fn decoy(lab: &Lab) -> std::path::PathBuf {
+    let decoy = lab.file("decoy", "decoy");
+    fs::set_permissions(&decoy, fs::Permissions::from_mode(0o600)).unwrap();
+    decoy
+}
+
+#[track_caller]
+fn is_intact(decoy: &Path) {
+    assert_eq!(fs::read_to_string(decoy).unwrap(), "decoy");
+    assert_eq!(fs::metadata(decoy).unwrap().permissions().mode() & 0o7777, 0o600);
+}
+
+/// A container with a terminal, whose /dev is this directory.
+fn on_terminal<'lab>(bundle: Bundle<'lab>, dev: &Path, devpts: bool) -> Bundle<'lab> {
+    let bundle = with_dev(bundle.own_rootfs(), dev).with(|c| c["process"]["terminal"] = true.into());
+    match devpts {
+        true => bundle.add_mount(json!({ "destination": "/dev/pts", "type": "devpts", "source": "devpts",
+            "options": ["newinstance", "ptmxmode=0666", "mode=0620"] })),
+        false => bundle,
+    }
+}
+
+#[test]
+fn cve_2025_52565_a_terminal_comes_from_a_devpts_and_from_nothing_that_looks_like_one() {
+    bryo_only!("runc 1.1 takes what it finds there");
+    let lab = Lab::new();
+    let decoy = decoy(&lab);
+    let dev = lab.dir.join("dev");
+    let pts = dev.join("pts");
+    let prepare = |make: &dyn Fn()| {
+        drop(fs::remove_dir_all(&dev));
+        fs::create_dir(&dev).unwrap();
+        make();
+    };
+    let refused = |devpts: bool, words: &[&str]| {
+        on_terminal(lab.bundle(), &dev, devpts).run().refuses(1, words);
+        assert!(lab.state_entries().is_empty());
+        is_intact(&decoy);
+    };
+    // The host's own ptmx is not to be had by a link, be it absolute or within the container.
+    for target in [decoy.to_str().unwrap(), "/dev/ptmx", "../file"] {
+        prepare(&|| {
+            fs::create_dir(&pts).unwrap();
+            fs::write(dev.join("file"), "").unwrap();
+            symlink(target, pts.join("ptmx")).unwrap();
+        });
+        refused(false, &["terminal", "too many levels of symbolic links"]);
+    }
+    prepare(&|| {
+        fs::create_dir(&pts).unwrap();
+        fs::write(pts.join("ptmx"), "").unwrap();
+    });
+    refused(false, &["terminal", "inappropriate ioctl for device"]);
+    // The devpts is mounted where the link leads to, and the terminal is not sought there.
+    prepare(&|| {
+        fs::create_dir(dev.join("elsewhere")).unwrap();
+        symlink("elsewhere", &pts).unwrap();
+    });
+    refused(true, &["terminal", "too many levels of symbolic links"]);
+}
+
+#[test]
+fn cve_2025_62596_a_console_that_is_a_link_is_not_followed() {
+    bryo_only!("runc 1.1 follows it within the container");
+    let lab = Lab::new();
+    let decoy = decoy(&lab);
+    let dev = lab.dir.join("dev");
+    for target in [decoy.to_str().unwrap(), "/etc/passwd", "../etc/passwd", "pts/ptmx"] {
+        fs::create_dir_all(dev.join("pts")).unwrap();
+        symlink(target, dev.join("console")).unwrap();
+        on_terminal(lab.bundle(), &dev, true).run().refuses(1, &["too many levels of symbolic links"]);
+        assert!(lab.state_entries().is_empty());
+        is_intact(&decoy);
+        assert!(dev.join("console").is_symlink());
+        fs::remove_dir_all(&dev).unwrap();
     }
 }
 
@@ -457,26 +559,66 @@ fn a_nul_in_a_string_is_an_error() {
     }
 }
 
+/// A script that reads the pid of the runtime that waits for it, and says what it could do with that process.
+/// To open `mem` takes the rights of who attaches with ptrace(2).
+const AT_THE_RUNTIME: &str = "read pid; test -n \"$pid\" || exit 9; \
+    for name in mem environ maps; do (true < /proc/$pid/$name) 2>/dev/null && echo opened $name; done; \
+    for name in root cwd fd/0; do readlink /proc/$pid/$name && echo followed $name; done; \
+    kill -0 $pid 2>/dev/null && echo may signal; kill -9 $pid 2>/dev/null && echo killed; echo done";
+
+/// Runs it, tells it the pid, and has it come to nothing.
+#[track_caller]
+fn gets_nowhere(bundle: &Bundle) {
+    let mut running = bundle.call("run", NONE).stdin_pipe().spawn();
+    let pid = format!("{}\n", running.pid());
+    running.child.stdin.take().unwrap().write_all(pid.as_bytes()).unwrap();
+    // It is still there to say how the container ended.
+    running.wait().prints("done\n");
+}
+
 #[test]
-fn a_container_cannot_signal_or_trace_the_runtime() {
+fn a_container_cannot_see_the_runtime_nor_signal_it() {
     let lab = Lab::new();
-    let script = "kill -9 -1 2>/dev/null; echo survived";
-    all_capabilities(lab.bundle()).sh(script).run().prints("survived\n");
-    // The process of the host that waits for it is still there to say so; and the caller too.
-    assert!(alive(std::process::id() as i32));
+    gets_nowhere(&all_capabilities(lab.bundle()).sh(AT_THE_RUNTIME));
+    // Nor with a signal to all that there are.
+    all_capabilities(lab.bundle()).sh("kill -9 -1 2>/dev/null; echo survived").run().prints("survived\n");
+}
+
+#[test]
+fn a_container_that_sees_the_runtime_cannot_signal_it_nor_look_into_it() {
+    let lab = Lab::new();
+    // With the host's processes before it and all capabilities over its own, as a subordinate id.
+    let bundle = all_capabilities(lab.bundle()).subids().without_namespace("pid").without_proc();
+    let script = format!("test -e /proc/$PPID || exit 8; {AT_THE_RUNTIME}");
+    let bundle = bundle.sh(&script).with(|c| {
+        let all = c["process"]["capabilities"]["bounding"].clone();
+        c["process"]["capabilities"]["inheritable"] = all.clone();
+        c["process"]["capabilities"]["ambient"] = all;
+        c["process"]["user"] = json!({ "uid": 1, "gid": 1 });
+    });
+    gets_nowhere(&bundle);
+}
+
+#[test]
+fn root_inside_that_sees_the_runtime_cannot_look_into_it() {
+    let lab = Lab::new();
+    let bundle = all_capabilities(lab.bundle()).without_namespace("pid").without_proc();
+    // It has the id of who runs it, and so may signal what they may.
+    let (looks, _) = AT_THE_RUNTIME.split_once("kill -0").unwrap();
+    gets_nowhere(&bundle.sh(&format!("{looks}kill -0 $pid && echo done")));
 }
 
 #[test]
 fn root_inside_cannot_write_what_belongs_to_root_outside() {
+    plain_user_only!("the root inside is the root outside, and may write what is its own");
     let lab = Lab::new();
     let bundle = all_capabilities(lab.bundle()).add_mount(json!({
         "destination": "/mnt", "type": "bind", "source": "/etc", "options": ["rbind"],
     }));
-    let ran = bundle.sh("echo pwned > /mnt/bryo-suite-was-here; cat /mnt/shadow | head -c 1").run();
-    if !nix::unistd::geteuid().is_root() {
-        assert_eq!(ran.stdout, "");
-        assert!(!Path::new("/etc/bryo-suite-was-here").exists());
-    }
+    let ran = bundle.sh("id -u; touch /mnt/bryo-suite-was-here; head -c 1 /mnt/shadow").run();
+    assert_eq!(ran.stdout, "0\n", "{ran:?}");
+    assert_eq!(ran.stderr.matches("Permission denied").count(), 2, "{ran:?}");
+    assert!(!Path::new("/etc/bryo-suite-was-here").exists());
 }
 
 #[test]
