@@ -66,11 +66,13 @@ pub fn steps(
                 || mounts[n + 1..].iter().any(|later| place(later, context).starts_with(&at))
         };
         if let Op::Filesystem(filesystem) = &mut step.op {
-            let own = &mut filesystem.properties.own;
+            let Properties { own, all, .. } = &mut filesystem.properties;
             // What else is there from the start has its mount points, or cannot get any.
             let empty = filesystem.fstype.as_c_str() == c"tmpfs";
-            if empty && own.set & ATTR_RDONLY != 0 && filled() {
+            // What comes into it has options of its own: recursive is only what is beneath a mount when it is made.
+            if empty && (own.set | all.set) & ATTR_RDONLY != 0 && filled() {
                 own.set &= !ATTR_RDONLY;
+                all.set &= !ATTR_RDONLY;
                 let read_only = Attr { set: ATTR_RDONLY, ..Attr::default() };
                 let properties = Properties { own: read_only, ..Properties::default() };
                 planned.last.push(Op::Remount { at: filesystem.at.clone(), properties }.into());
