@@ -22,7 +22,7 @@ fn tracer(config: &mut Value) {
 
 /// The child of the runtime stops for a while on its way.
 fn slowly(call: Call<'_>) -> Call<'_> {
-    call.under(["strace", "-f", "-qq", "-o", "/dev/null", "-e", "inject=setsid:delay_enter=400000"])
+    call.under(["strace", "-f", "-qq", "-o", "/dev/null", "-e", "inject=setsid:delay_enter=1500000"])
 }
 
 /// Who watched has seen us, but not our binary.
