@@ -871,7 +871,7 @@ fn without_value(args: &[OsString], error: &clap::Error, mut definition: Command
     if is_set {
         mended.extend(names.first().map(OsString::from));
     } else {
-        mended.retain(|word| names.iter().all(|name| word != name.as_str()));
+        mended.retain(|word| word.is_empty() || names.iter().all(|name| word != name.as_str()));
     }
     mended.extend_from_slice(after);
     Some(mended)
@@ -1216,6 +1216,12 @@ mod tests {
         for word in ["0", "f", "F", "false", "FALSE", "False"] {
             assert_eq!(detached(&format!("bryo run web --keep --detach={word}")), (false, true));
             assert_eq!(detached(&format!("bryo run -d={word} web --keep=true")), (false, true));
+        }
+        match words(&["bryo", "run", "--pid-file", "", "--keep=false", "web"]) {
+            Ok(Call::Verb(_, Verb::Run(run))) => {
+                assert_eq!((run.create.id.as_str(), run.keep), ("web", false))
+            }
+            other => panic!("{other:?}"),
         }
         // The last one counts.
         assert_eq!(detached("bryo run -d --detach --detach=true --detach=false web"), (false, false));
