@@ -246,7 +246,7 @@ pub fn claim(store: &Store, id: &str) -> Result<Claim, Failure> {
     let entry = store.claim(id)?;
     if entry.left.stale {
         // What cannot be removed stays known.
-        delete::remove_left(&entry.left, id)?;
+        delete::remove_left(&entry, &entry.left, id)?;
         entry.clear()?;
     }
     Ok(Claim(Some(entry)))

@@ -52,7 +52,7 @@ fn forget(store: &Store, id: &str, failure: Failure) -> Result<u8, Failure> {
                 "another command is at work on it: resource temporarily unavailable",
             ));
         }
-        remove_left(&entry.planned(), id)?;
+        remove_left(&entry, &entry.planned(), id)?;
         entry.remove()?;
     }
     Ok(0)
@@ -62,11 +62,11 @@ fn forget(store: &Store, id: &str, failure: Failure) -> Result<u8, Failure> {
 ///
 /// # Errors
 /// What cannot be removed.
-pub fn remove_left(left: &Left, id: &str) -> Result<(), Failure> {
+pub fn remove_left(entry: &Entry, left: &Left, id: &str) -> Result<(), Failure> {
     if let Some(cgroup) = &left.cgroup {
         dissolve(cgroup, id)?;
     }
-    left.host_root.as_ref().map_or(Ok(()), |root| host_root::remove(root, id))
+    left.host_root.as_ref().map_or(Ok(()), |root| unmount(root, entry, id))
 }
 
 /// Kills what lives and waits until init is gone.
@@ -102,8 +102,8 @@ pub fn finish(entry: Entry, record: &Record) -> Result<(), Failure> {
     }
     if record.of_this_boot() {
         dismiss(record);
-        if let Some(root) = record.host_root.as_ref().filter(|root| !is_anothers(root, &entry, record)) {
-            host_root::remove(root, &record.id)?;
+        if let Some(root) = &record.host_root {
+            unmount(root, &entry, &record.id)?;
         }
         if let Some(rdt) = &record.rdt {
             rdt::remove(rdt).act(|| format!("cannot delete container {}", record.id))?;
@@ -116,14 +116,19 @@ pub fn finish(entry: Entry, record: &Record) -> Result<(), Failure> {
     Ok(())
 }
 
+/// Unmounts a root on the host, unless it is another container's by now.
+fn unmount(root: &HostRoot, entry: &Entry, id: &str) -> Result<(), Failure> {
+    if is_anothers(root, entry, id) { Ok(()) } else { host_root::remove(root, id) }
+}
+
 /// Whether the mounts of a container are another one's by now: who has unmounted them by hand has set their numbers
 /// free. Where each has a number that is unique (Linux 6.8), that need not be asked.
-fn is_anothers(root: &HostRoot, entry: &Entry, record: &Record) -> bool {
+fn is_anothers(root: &HostRoot, entry: &Entry, id: &str) -> bool {
     if root.mounts.iter().all(|mount| mount.unique != 0) {
         return false;
     }
     let store = Store::at(entry.path().parent().unwrap_or(Path::new("/")).to_owned());
-    let others = store.ids().unwrap_or_default().into_iter().filter(|id| *id != record.id);
+    let others = store.ids().unwrap_or_default().into_iter().filter(|other| other != id);
     let mut roots = others.filter_map(|id| store.open("look at", &id).ok()?.1.host_root);
     roots.any(|other| other.mounts.iter().any(|mount| root.mounts.iter().any(|ours| ours.matches(mount))))
 }
