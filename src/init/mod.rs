@@ -123,11 +123,6 @@ struct Holding {
 }
 
 impl Holding {
-    fn new(orders: &Orders<'_>) -> Result<Holding, Errno> {
-        let root = orders.host_root.map(|root| root.try_clone_to_owned()).transpose();
-        Ok(Holding { root: root.map_err(fds::io_errno)?, ..Holding::default() })
-    }
-
     fn root(&self) -> Result<&OwnedFd, Errno> {
         self.root.as_ref().ok_or(Errno::EBADF)
     }
@@ -147,7 +142,7 @@ pub fn live(orders: &Orders<'_>, channel: &Channel) -> Infallible {
 fn obey(orders: &Orders<'_>, channel: &Channel) -> Result<Infallible, Failed> {
     // Stay dumpable until mapped: newuidmap refuses a /proc/PID that it does not see as ours.
     expect(channel, ToInit::Mapped)?;
-    let mut holding = Holding::new(orders).map_err(|errno| at(Place::Sync, errno))?;
+    let mut holding = Holding::default();
     if let Some(join) = &orders.cgroup_namespace {
         sys::clone::setns(join.fd, join.kinds).map_err(isolate_failure(Isolate::Cgroup))?;
     }
@@ -217,7 +212,10 @@ fn perform(
         Op::Root { path, nodev, own_parent } => {
             holding.root = Some(rootfs::open(path, *nodev, *own_parent)?);
         }
-        Op::HostRoot { .. } => drop(holding.root()?),
+        Op::HostRoot { .. } => {
+            let root = orders.host_root.ok_or(Errno::EBADF)?;
+            holding.root = Some(root.try_clone_to_owned().map_err(fds::io_errno)?);
+        }
         Op::Overlay(wanted, beneath) => holding.root = Some(layers::overlay(wanted, beneath, orders.proc)?),
         Op::Served(wanted) => holding.root = Some(layers::served(n, wanted, orders.proc, channel)?),
         Op::Copied(wanted) => holding.root = Some(layers::copied(wanted, channel)?),
