@@ -2,13 +2,11 @@
 //! dumped what of it is not its own. Read only for these two verbs.
 
 use super::idmap::find_program;
-use crate::sys::mount::unescape;
+use super::mounts::{self, Mount};
 use crate::sys::{self, Errno};
 use nix::sched::CloneFlags;
 use std::collections::BTreeSet;
-use std::ffi::OsString;
 use std::os::fd::AsFd;
-use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
@@ -117,18 +115,6 @@ pub fn namespaces(pid: i32) -> sys::Result<CloneFlags> {
     Ok(others)
 }
 
-/// A mount, a line of proc_pid_mountinfo(5).
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Mount {
-    pub id: u64,
-    /// The file system, by its device number.
-    pub device: String,
-    /// What of it is shown.
-    pub root: PathBuf,
-    pub at: PathBuf,
-    pub fstype: String,
-}
-
 /// What a container has and is not its own, as far as one has to look at it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Inside {
@@ -163,10 +149,9 @@ pub struct Stream {
 /// `ENOENT` once init is gone, `EACCES` for who may not look.
 pub fn inside(pid: i32) -> sys::Result<Inside> {
     let of = |name: &str| PathBuf::from(format!("/proc/{pid}/{name}"));
-    let read = |path: &Path| std::fs::read(path).map_err(sys::fds::io_errno);
     let inode = |path: &Path| std::fs::metadata(path).map(|meta| meta.ino()).map_err(sys::fds::io_errno);
-    let mounts = mounts(&read(&of("mountinfo"))?);
-    let ours = self::mounts(&read(Path::new("/proc/self/mountinfo"))?);
+    let mounts = mounts::of(&pid.to_string())?;
+    let ours = mounts::of("self")?;
     Ok(Inside {
         mounts,
         ours: ours.into_iter().map(|mount| mount.device).collect(),
@@ -179,11 +164,6 @@ pub fn inside(pid: i32) -> sys::Result<Inside> {
         network: inode(&of("ns/net"))?,
         pids: inode(&of("ns/pid"))?,
     })
-}
-
-/// Where mounts of ours are.
-pub fn our_mounts() -> Vec<Mount> {
-    mounts(&std::fs::read("/proc/self/mountinfo").unwrap_or_default())
 }
 
 fn stream(pid: i32, fd: i32) -> sys::Result<Option<Stream>> {
@@ -208,44 +188,9 @@ fn stream(pid: i32, fd: i32) -> sys::Result<Option<Stream>> {
     }))
 }
 
-fn mounts(text: &[u8]) -> Vec<Mount> {
-    text.split(|byte| *byte == b'\n').filter_map(mount).collect()
-}
-
-/// The optional fields in the middle end with a dash.
-fn mount(line: &[u8]) -> Option<Mount> {
-    let fields: Vec<&[u8]> = line.split(|byte| *byte == b' ').collect();
-    let text = |field: &[u8]| String::from_utf8_lossy(field).into_owned();
-    let path = |field: &[u8]| PathBuf::from(OsString::from_vec(unescape(field)));
-    let dash = fields.iter().skip(6).position(|field| *field == b"-")? + 6;
-    Some(Mount {
-        id: text(fields.first()?).parse().ok()?,
-        device: text(fields.get(2)?),
-        root: path(fields.get(3)?),
-        at: path(fields.get(4)?),
-        fstype: text(fields.get(dash + 1)?),
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_mount_is_read_whatever_its_propagation() {
-        let text = b"36 35 98:0 /mnt1 /mnt2 rw,noatime master:1 shared:4 - ext3 /dev/root rw\n37 36 0:5 / /a\\040b rw - tmpfs t rw\n\nx";
-        let read = mounts(text);
-        let first = Mount {
-            id: 36,
-            device: "98:0".into(),
-            root: "/mnt1".into(),
-            at: "/mnt2".into(),
-            fstype: "ext3".into(),
-        };
-        assert_eq!(read.len(), 2);
-        assert_eq!(read[0], first);
-        assert_eq!((read[1].at.as_path(), read[1].fstype.as_str()), (Path::new("/a b"), "tmpfs"));
-    }
 
     /// As setcap(8) writes cap_checkpoint_restore=ep (bit 40), and =p.
     #[test]

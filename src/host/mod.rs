@@ -7,6 +7,7 @@ pub mod cgroup;
 pub mod criu;
 pub mod devices;
 pub mod idmap;
+pub mod mounts;
 pub mod namespaces;
 pub mod network;
 pub mod outer;

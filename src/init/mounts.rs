@@ -12,7 +12,7 @@ use nix::libc;
 use nix::sys::stat::{Mode, mkdirat};
 use nix::unistd::symlinkat;
 use std::ffi::{CStr, CString, OsStr};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
@@ -90,7 +90,7 @@ fn by_mount(
     let place = Context::open(c"tmpfs")?.mount(0)?;
     mkdirat(&place, c"new", Mode::S_IRWXU)?;
     mount::attach(place.as_fd(), target.as_fd())?;
-    let away = || mount::detach(&by_proc(&place, "")?);
+    let away = || mount::detach(&fds::by_proc(place.as_fd(), "")?);
     let tree = mount::attach(covered.as_fd(), place.as_fd()).and_then(|()| {
         let tree = mount_in(&place, wanted, mode, flags | read_only);
         // umount2(2) takes what is on top of a place, here and below.
@@ -109,13 +109,14 @@ fn by_mount(
 /// A copy of what mount(2) makes in this directory, detached.
 fn mount_in(place: &OwnedFd, wanted: &Filesystem, mode: Option<&CStr>, flags: u64) -> Result<OwnedFd, Errno> {
     let data = data(&wanted.options, mode)?;
-    mount::mount(Some(&wanted.source), &by_proc(place, "/new")?, Some(&wanted.fstype), flags, Some(&data))?;
+    mount::mount(
+        Some(&wanted.source),
+        &fds::by_proc(place.as_fd(), "/new")?,
+        Some(&wanted.fstype),
+        flags,
+        Some(&data),
+    )?;
     mount::clone_tree(place.as_fd(), c"new", false)
-}
-
-/// What lies behind a descriptor, for calls that take a path only: by way of the host's /proc.
-fn by_proc(fd: &OwnedFd, inside: &str) -> Result<CString, Errno> {
-    CString::new(format!("/proc/self/fd/{}{inside}", fd.as_raw_fd())).map_err(|_| Errno::EINVAL)
 }
 
 /// The options as mount(2) takes them.

@@ -8,7 +8,7 @@
 //!     a detached copy -> its identity, on disk -> attached ... container ... unmounted, if it is still the same one
 //! ```
 
-use crate::host::namespaces;
+use crate::host::{mounts, namespaces};
 use crate::init;
 use crate::plan::Plan;
 use crate::plan::step::Op;
@@ -19,9 +19,9 @@ use crate::sys::{self, Errno, fds};
 use nix::fcntl::{OFlag, open};
 use nix::libc;
 use nix::sys::stat::Mode;
-use std::ffi::{CString, OsStr, OsString};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::ffi::OsStr;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
 /// A root that nobody sees yet.
@@ -157,30 +157,18 @@ fn detach(wanted: &Identity) -> sys::Result<()> {
     }
     // What the host has shown there, it keeps: unmounting what it shares with the container would reach it.
     mount::set_attr(top.as_fd(), &PRIVATE, true)?;
-    let path = CString::new(format!("/proc/self/fd/{}", top.as_raw_fd())).map_err(|_| Errno::EINVAL)?;
-    mount::detach(&path)
-}
-
-/// The numbers of the mounts that we see, and where they are (proc_pid_mountinfo(5)).
-fn mounts() -> sys::Result<Vec<(u64, PathBuf)>> {
-    let text = std::fs::read("/proc/self/mountinfo").map_err(fds::io_errno)?;
-    let mount = |line: &[u8]| {
-        let mut fields = line.split(|byte| *byte == b' ');
-        let number = std::str::from_utf8(fields.next()?).ok()?.parse().ok()?;
-        Some((number, PathBuf::from(OsString::from_vec(mount::unescape(fields.nth(3)?)))))
-    };
-    Ok(text.split(|byte| *byte == b'\n').filter_map(mount).collect())
+    mount::detach(&fds::by_proc(top.as_fd(), "")?)
 }
 
 /// Where the mount of this number is.
 fn find(number: u64) -> sys::Result<Option<PathBuf>> {
-    Ok(mounts()?.into_iter().find_map(|(other, place)| (other == number).then_some(place)))
+    Ok(mounts::of("self")?.into_iter().find_map(|mount| (mount.id == number).then_some(mount.at)))
 }
 
 /// Whether nothing is mounted below a directory.
 fn is_single(place: &OwnedFd) -> sys::Result<bool> {
-    let path = std::fs::read_link(format!("/proc/self/fd/{}", place.as_raw_fd())).map_err(fds::io_errno)?;
-    Ok(mounts()?.iter().all(|(_, other)| *other == path || !other.starts_with(&path)))
+    let path = fds::resolved(place.as_fd())?;
+    Ok(mounts::of("self")?.iter().all(|mount| mount.at == path || !mount.at.starts_with(&path)))
 }
 
 /// Unmounts the root of a container that has ended, if it is still there, with all that is mounted beneath it.

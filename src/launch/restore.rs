@@ -24,7 +24,7 @@ use std::ffi::CString;
 use std::fs::File;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// Who is told that a container is about to go on.
 pub type Restored<'a> =
@@ -160,7 +160,7 @@ pub fn make_places(plan: &Plan) -> Result<Vec<Source>, Failure> {
     let act = |at: &Path| format!("cannot make {} in {}", at.display(), plan.rootfs.display());
     let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
     let root = open(&plan.rootfs, flags, Mode::empty()).act(|| act(Path::new("/")))?;
-    let top = resolved(&root).act(|| act(Path::new("/")))?;
+    let top = fds::resolved(root.as_fd()).act(|| act(Path::new("/")))?;
     let mut ends = Vec::new();
     for Place { at, source, links_copied, within } in &checkpoint::places(plan) {
         if *links_copied && source.as_ref().is_some_and(|source| source.is_symlink()) {
@@ -174,7 +174,7 @@ pub fn make_places(plan: &Plan) -> Result<Vec<Source>, Failure> {
             continue;
         }
         let place = create(&root, at, kind).act(|| act(at))?;
-        let end = resolved(&place).act(|| act(at))?;
+        let end = fds::resolved(place.as_fd()).act(|| act(at))?;
         if let (Some(source), Ok(end)) = (source, end.strip_prefix(&top)) {
             ends.push(Source::at(Path::new("/").join(end), source));
         }
@@ -185,8 +185,4 @@ pub fn make_places(plan: &Plan) -> Result<Vec<Source>, Failure> {
 fn create(root: &OwnedFd, at: &Path, kind: Kind) -> sys::Result<OwnedFd> {
     let name = CString::new(at.as_os_str().as_bytes()).map_err(|_| Errno::EINVAL)?;
     path::create(root.as_fd(), &name, kind, Resolve::InRoot)
-}
-
-fn resolved(file: &OwnedFd) -> sys::Result<PathBuf> {
-    std::fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd())).map_err(sys::fds::io_errno)
 }

@@ -21,7 +21,8 @@
 use super::Plan;
 use super::step::{Bind, Op};
 use crate::criu::{CgroupMode, Options};
-use crate::host::criu::{Criu, Inside, Mount};
+use crate::host::criu::{Criu, Inside};
+use crate::host::mounts::Mount;
 use crate::host::{CAP_CHECKPOINT_RESTORE, CAP_SYS_ADMIN};
 use crate::report::Failure;
 use crate::state::Record;

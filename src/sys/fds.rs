@@ -2,9 +2,10 @@
 
 use super::{Errno, Result, check};
 use nix::sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, UnixAddr, recvmsg, sendmsg};
-use std::ffi::CStr;
+use std::ffi::{CStr, CString};
 use std::io::{IoSlice, IoSliceMut};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::path::PathBuf;
 
 const CLOSE_RANGE_CLOEXEC: u32 = 4;
 
@@ -246,6 +247,22 @@ pub fn accept(socket: BorrowedFd<'_>) -> Result<OwnedFd> {
     let fd = nix::sys::socket::accept4(socket.as_raw_fd(), nix::sys::socket::SockFlag::SOCK_CLOEXEC)?;
     // SAFETY: a new descriptor.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// What lies behind a descriptor, for calls that take a path only: by way of the host's /proc.
+///
+/// # Errors
+/// `EINVAL` for a zero byte.
+pub fn by_proc(fd: BorrowedFd<'_>, inside: &str) -> Result<CString> {
+    CString::new(format!("/proc/self/fd/{}{inside}", fd.as_raw_fd())).map_err(|_| Errno::EINVAL)
+}
+
+/// The path of what lies behind a descriptor, as it is now.
+///
+/// # Errors
+/// That of readlink(2).
+pub fn resolved(fd: BorrowedFd<'_>) -> Result<PathBuf> {
+    std::fs::read_link(format!("/proc/self/fd/{}", fd.as_raw_fd())).map_err(io_errno)
 }
 
 /// The errno of an I/O error of std; `EIO` for those that have none.

@@ -10,6 +10,7 @@ use super::run;
 use crate::cli::Restore;
 use crate::criu::{Images, Options, Task, Worker};
 use crate::host::criu::{self, Criu};
+use crate::host::mounts;
 use crate::launch::cgroup::Home;
 use crate::launch::console;
 use crate::launch::foreground;
@@ -179,7 +180,7 @@ fn options(
 
 /// Where what lies outside of the container is found, by the names that it has in the images.
 fn outside(planned: &Plan, entry: &Entry) -> Result<Vec<(PathBuf, PathBuf)>, Failure> {
-    let mut sources = plan::sources(planned, &criu::our_mounts());
+    let mut sources = plan::sources(planned, &mounts::of("self").unwrap_or_default());
     sources.extend(make_places(planned)?);
     sources.push(plan::Source::at(crate::launch::notify::INSIDE, entry.path().join(Entry::NOTIFY)));
     // Sorting is stable: the first of a name stays the first.
