@@ -375,14 +375,19 @@ fn sockets_tell_of_credentials() -> bool {
     getsockopt(&socket, sockopt::PassCred).is_ok() || parts >= vec![4, 2]
 }
 
+/// A container that answers on its terminal, which goes to this socket.
+fn answers_on<'lab>(lab: &'lab Lab, socket: &ConsoleSocket) -> Container<'lab> {
+    let script = "echo ready; while read line; do echo got $line; done";
+    let bundle = rootful(lab).sh(script).with(|c| c["process"]["terminal"] = true.into());
+    bundle.launch("run", &["--detach", "--console-socket", socket.path()])
+}
+
 #[test]
 #[ignore = "needs root and criu; scripts/test runs it"]
 fn a_terminal_is_handed_over_anew() {
     let lab = Lab::new();
     let socket = ConsoleSocket::new(&lab.dir);
-    let script = "echo ready; while read line; do echo got $line; done";
-    let bundle = rootful(&lab).sh(script).with(|c| c["process"]["terminal"] = true.into());
-    let container = bundle.launch("run", &["--detach", "--console-socket", socket.path()]);
+    let container = answers_on(&lab, &socket);
     let subject = Subject::of(&container);
     let mut master = socket.receive();
     master.wait_for("ready");
@@ -402,9 +407,7 @@ fn a_terminal_is_handed_over_anew() {
 fn a_terminal_that_is_restored_in_the_foreground_leaves_line_ends_to_the_callers() {
     let lab = Lab::new();
     let socket = ConsoleSocket::new(&lab.dir);
-    let script = "echo ready; while read line; do echo got $line; done";
-    let bundle = rootful(&lab).sh(script).with(|c| c["process"]["terminal"] = true.into());
-    let container = bundle.launch("run", &["--detach", "--console-socket", socket.path()]);
+    let container = answers_on(&lab, &socket);
     let subject = Subject::of(&container);
     let mut master = socket.receive();
     master.wait_for("ready\r\n");
